@@ -1,0 +1,67 @@
+"""What Linkspan asks of a place that holds objects: five calls, the same for a folder, Azure Blob and S3.
+
+Everything above (published versions, plain objects, pinning, publishing) is written once, in
+linkspan/models.py, over this protocol. tests/stores/test_conformance.py is its specification.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from pydantic import Field
+
+from linkspan.nouns import Noun
+
+Progress = Callable[[int], None]
+"""Called with the number of further bytes that passed."""
+
+CHUNK = 1 << 20
+"""Bytes read at a time, wherever model bytes are streamed."""
+
+
+class StoredObject(Noun):
+    """An object as it is at one moment. `pin` names exactly these bytes: an S3 version ID or an ETag."""
+
+    key: str
+    size: int = Field(ge=0)
+    pin: str
+
+
+class ObjectStore(Protocol):
+    """A bucket, a container or a folder, below one prefix. Keys are relative and use `/`.
+
+    Every call raises StoreUnavailable (retriable: network, 5xx, throttling), StoreDenied (credentials, with
+    what to do) or ObjectNotFound (for a missing bucket or container too, naming it).
+    """
+
+    @property
+    def url(self) -> str:
+        """Where it is, for people, without secrets: `s3://models/team`, `file:///srv/models`."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """All objects whose key starts with `prefix`, in key order. None is not an error."""
+        ...
+
+    def head(self, key: str) -> StoredObject:
+        """The object as it is now; raises ObjectNotFound."""
+        ...
+
+    def read(self, obj: StoredObject) -> Iterator[bytes]:
+        """The bytes that `obj.pin` names, in chunks of at most CHUNK, in constant memory.
+
+        A broken connection is resumed where it broke. Raises ObjectChanged as soon as the pinned bytes can no
+        longer be had, and never yields bytes of another version.
+        """
+        ...
+
+    def put(self, key: str, source: Path | bytes, *, progress: Progress | None = None) -> StoredObject:
+        """Create an object, atomically: it is absent until it is whole. Raises ObjectExists if it is there.
+
+        Of several concurrent calls for one key exactly one succeeds.
+        """
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is not an error."""
+        ...
