@@ -1,0 +1,176 @@
+"""The local Docker Engine: opened with clear errors, and asked to pull by digest.
+
+Building, smoke-testing and running go through the same engine; what can go wrong with it is said here once.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import docker
+import requests
+from docker.context import ContextAPI
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.models.images import Image
+
+from linkspan.errors import (
+    BuildUnavailable,
+    ConfigError,
+    LinkspanError,
+    RegistryDenied,
+    RegistryError,
+    RegistryNotFound,
+    RegistryUnavailable,
+    RuntimeUnavailable,
+)
+
+Unavailable = type[BuildUnavailable] | type[RuntimeUnavailable]
+"""The error to raise when the engine cannot be reached: it says which step could not be done."""
+
+_START = "Start it (`systemctl start docker`), or set DOCKER_HOST to the engine you mean"
+
+
+def engine(
+    base_url: str = "", *, unavailable: Unavailable = RuntimeUnavailable, timeout_seconds: float = 120
+) -> docker.DockerClient:
+    """A client of the engine at `base_url`, else at DOCKER_HOST, else of docker's current context.
+
+    `timeout_seconds` is the longest silence of the engine: give a build as long as its slowest quiet step.
+    Raises `unavailable` (retriable) when nothing answers, ConfigError for an address that is none and for an
+    engine that refuses this user.
+    """
+    where = base_url or os.environ.get("DOCKER_HOST", "") or _context_host()
+    timeout = max(1, round(timeout_seconds))
+    try:
+        if base_url or not os.environ.get("DOCKER_HOST"):
+            return docker.DockerClient(base_url=where or None, timeout=timeout)
+        return docker.from_env(timeout=timeout)  # also reads DOCKER_TLS_VERIFY and DOCKER_CERT_PATH
+    except (DockerException, requests.RequestException, ValueError) as error:
+        raise _cannot_open(where or "its default socket", error, unavailable) from None
+
+
+def _context_host() -> str:
+    # docker-py ignores `docker context use`, which is how Docker Desktop and rootless engines are found.
+    try:
+        context = ContextAPI.get_current_context()
+    except (DockerException, OSError, ValueError):
+        return ""
+    return str(context.Host or "") if context is not None else ""
+
+
+def _cannot_open(where: str, error: Exception, unavailable: Unavailable) -> LinkspanError:
+    text = str(error)
+    if "PermissionError" in text or "Permission denied" in text:
+        return ConfigError(
+            f"the Docker Engine at {where} refuses this user",
+            fix="Add the user to the group `docker` and log in again, or use rootless Docker",
+        )
+    if isinstance(error, ValueError) or "nsupported scheme" in text or "Invalid bind address" in text:
+        return ConfigError(
+            f"{where!r} is no address of a Docker Engine",
+            expected="unix:///var/run/docker.sock, tcp://host:2375 or ssh://user@host",
+        )
+    return unavailable(f"the Docker Engine at {where} does not answer", found=_cause(text), fix=_START)
+
+
+def _cause(text: str) -> str:
+    for known in (
+        "No such file or directory",
+        "Connection refused",
+        "timed out",
+        "Name or service not known",
+    ):
+        if known.lower() in text.lower():
+            return known.lower()
+    return text.splitlines()[0][:200] if text else "no reason given"
+
+
+@contextmanager
+def reaching(unavailable: Unavailable = RuntimeUnavailable) -> Iterator[None]:
+    """Turn a lost engine inside the block into `unavailable`.
+
+    APIError passes: only the caller knows what it asked for.
+    """
+    try:
+        yield
+    except APIError:
+        raise
+    except requests.RequestException as error:
+        raise unavailable(
+            "the Docker Engine stopped answering", found=_cause(str(error)), fix=_START
+        ) from None
+
+
+def pull(client: docker.DockerClient, image: str, auth: Mapping[str, str] | None = None) -> Image:
+    """The image called `image` (`host/repository@sha256:…`), pulled if the engine does not have it.
+
+    `auth` is {"username": …, "password": …}; None uses what `docker login` stored. Raises RegistryDenied,
+    RegistryNotFound, RegistryUnavailable (retriable), RegistryError for anything else such as a full disk.
+    """
+    try:
+        return client.images.get(image)
+    except ImageNotFound:
+        pass  # the usual case: it is pulled
+    try:
+        lines = client.api.pull(
+            image, stream=True, decode=True, auth_config=dict(auth) if auth is not None else None
+        )
+        for line in lines:
+            # docker-py's own pull() drops these lines, and the cause with them.
+            if "error" in line:
+                raise pull_error(image, str(line["error"]))
+        return client.images.get(image)
+    except (ImageNotFound, NotFound, APIError) as error:
+        raise pull_error(image, str(error.explanation or error)) from None
+
+
+# The words of moby and containerd, 20.10 to 28, in the order in which they are looked for: the first match wins.
+_PULL_ERRORS: tuple[tuple[str, type[RegistryError], str, str], ...] = (
+    (
+        r"no space left",
+        RegistryError,
+        "{image} cannot be pulled: the engine's disk is full",
+        "Free space, for example with `docker image prune`",
+    ),
+    (
+        r"unauthorized|access denied|denied:|forbidden|no basic auth|authentication required",
+        RegistryDenied,
+        "the registry {host} refuses the engine's pull of {image}",
+        "Check the registry block's user name and password",
+    ),
+    (
+        r"server gave http response|certificate|x509",
+        RegistryError,
+        "the engine does not trust the registry {host}",
+        "Give the engine its CA, or name it in `insecure-registries` in /etc/docker/daemon.json",
+    ),
+    (
+        r"connection refused|no such host|time-?out|timed out|\beof\b|connection reset|unreachable",
+        RegistryUnavailable,
+        "the engine cannot reach the registry {host}",
+        "",
+    ),
+    (
+        r"toomanyrequests|\b(429|50[0234])\b",
+        RegistryUnavailable,
+        "the registry {host} cannot serve {image} now",
+        "",
+    ),
+    (
+        r"manifest unknown|not found|no such image|name unknown",
+        RegistryNotFound,
+        "the registry {host} has no {image}",
+        "",
+    ),
+    (r"", RegistryError, "{image} cannot be pulled", ""),
+)
+
+
+def pull_error(image: str, text: str) -> RegistryError:
+    """What the engine's message about a failed pull of `image` means."""
+    kind, what, fix = next(
+        (kind, what, fix) for words, kind, what, fix in _PULL_ERRORS if re.search(words, text.lower())
+    )
+    host = image.split("/", 1)[0]
+    return kind(what.format(image=image, host=host), found=" ".join(text.split())[:300], fix=fix)
