@@ -1,26 +1,37 @@
 """linkspan.toml: what an app says about itself. Addresses and secrets live in blocks, never here."""
 
+import json
+import tomllib
+from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, ValidationError
 
+from linkspan.config_errors import Problems
+from linkspan.errors import ConfigError
 from linkspan.nouns import Name, Noun
 
+FILE = "linkspan.toml"
+
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/\S*$")]
+# A layer is unpacked there: never the root, never "..".
+FolderPath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$")]
+EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class TestSection(Noun):
     """How the app's own tests are run, inside the image that was just built."""
 
     command: tuple[str, ...] = ()
-    timeout_seconds: float = Field(default=600, gt=0)
+    timeout_seconds: Seconds = 600
 
 
 class ModelSection(Noun):
     """Which model the app takes, and the folder in the container where it expects the model's files."""
 
     name: Name
-    path: AbsolutePath = "/model"
+    path: FolderPath = "/model"
 
 
 class ServeSection(Noun):
@@ -28,8 +39,8 @@ class ServeSection(Noun):
 
     port: int = Field(default=8080, ge=1, le=65535)
     ready_path: AbsolutePath = "/readyz"
-    ready_seconds: float = Field(default=120, gt=0)
-    request_seconds: float = Field(default=30, gt=0)
+    ready_seconds: Seconds = 120
+    request_seconds: Seconds = 30
 
 
 class SmokeSection(Noun):
@@ -38,20 +49,20 @@ class SmokeSection(Noun):
     `expect_json` is a part that the answer's JSON must contain.
     """
 
-    method: str = "GET"
+    method: Annotated[str, StringConstraints(pattern=r"^[A-Z]+$")] = "GET"
     path: AbsolutePath = "/"
     # Any: a JSON document of the app's own shape.
     json_body: Any = Field(default=None, alias="json")
     expect_status: int = Field(default=200, ge=100, le=599)
     expect_json: Any = None
-    timeout_seconds: float = Field(default=30, gt=0)
+    timeout_seconds: Seconds = 30
 
 
 class EnvironmentSection(Noun):
     """A place where the app runs."""
 
     replicas: int = Field(default=2, ge=1, le=64)
-    env: dict[str, str] = Field(default_factory=dict)
+    env: dict[EnvName, str] = Field(default_factory=dict)
     memory: Annotated[str, StringConstraints(pattern=r"^$|^[0-9]+[kmg]$")] = ""
 
 
@@ -64,5 +75,66 @@ class AppConfig(Noun):
     serve: ServeSection = ServeSection()
     smoke: SmokeSection = SmokeSection()
     environments: dict[Name, EnvironmentSection] = Field(
-        default_factory=lambda: {"production": EnvironmentSection()}
+        default_factory=lambda: {"production": EnvironmentSection()}, min_length=1
     )
+
+    def environment(self, name: str) -> EnvironmentSection:
+        """The section of one environment. Raises ConfigError, naming those that there are."""
+        if name not in self.environments:
+            raise ConfigError(
+                f"app {self.name} has no environment {name!r}",
+                expected="one of " + ", ".join(sorted(self.environments)),
+                fix=f"Add [environments.{name}] to {FILE}",
+            )
+        return self.environments[name]
+
+
+def load_config(folder: Path, *, where: str = FILE) -> AppConfig:
+    """`read_config` of the linkspan.toml in an app's folder; a missing file is a ConfigError too."""
+    try:
+        data = (folder / FILE).read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"{where} cannot be read: {error.strerror}",
+            expected=f"a file {FILE} in the app's folder",
+            fix="Copy the one in app/ and put your app's and your model's name into it",
+        ) from None
+    try:
+        return read_config(data.decode("utf-8-sig"), where=where)  # editors on Windows write a BOM
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{where}, line {line}: not UTF-8 text") from None
+
+
+def read_config(text: str, *, where: str) -> AppConfig:
+    """The app's config from the text of its linkspan.toml; `where` is how errors call the file.
+
+    Raises ConfigError that names file, line and key, and lists all errors at once if there are several.
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where} is not TOML: {error}") from None
+    problems = Problems(AppConfig, text, where)
+    problems.refuse_what_json_has_not(data)
+    try:
+        # Strict, as JSON: "2" is no number, yet a list may be a tuple.
+        return AppConfig.model_validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        raise problems.explain(error) from None
+
+
+def config_json(config: AppConfig) -> str:
+    """The config as JSON with the file's own key names: the text of the image label."""
+    return config.model_dump_json(by_alias=True)
+
+
+def parse_config_json(text: str) -> AppConfig:
+    """What `config_json` wrote. Raises ConfigError."""
+    try:
+        return AppConfig.model_validate_json(text)
+    except ValidationError as error:
+        raise ConfigError(
+            f"the config in the image's label cannot be read: {error.errors()[0]['msg']}",
+            fix="Build the image again with this version of Linkspan",
+        ) from None
