@@ -1,0 +1,76 @@
+"""Where the two streams meet: link the newest code and the newest model, prove the pair, roll it out."""
+
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flows import release_steps as steps
+from flows.coalesce import guard_attempts, supersede_siblings
+from flows.support import Stopwatch, name_run
+from linkspan.converge import waiting_for
+from linkspan.nouns import short
+from linkspan.report import Step
+
+QUIET = {"nothing": "UpToDate", "pinned": "Pinned", "held": "HeldBack"}
+
+
+@flow(name="build-and-deploy", flow_run_name="{app} → {environment}", timeout_seconds=7200)
+async def build_and_deploy(
+    app: str = "digits",
+    environment: str = "production",
+    repository: str = "git-repository/digits",
+    store: str = "file-model-store/digits",
+    registry: str = "container-registry/digits",
+    builder: str = "image-builder/digits",
+    runtime: str = "docker-runtime/digits-production",
+    commit: str | None = None,
+    model: str | None = None,
+    hint: str = "",
+    on_purpose: bool = False,
+    before: list[Step] = [],  # noqa: B006 shown in the UI
+) -> State[Any]:
+    """Bring the newest tested code and the newest valid model live, as one release.
+
+    Args:
+        app: Name of the app, as in its linkspan.toml.
+        environment: Which of the app's environments to release to.
+        repository: Block that says where the code is.
+        store: Block that says where models are published.
+        registry: Block that says where images are.
+        builder: Block that says which Docker Engine smoke-tests the image.
+        runtime: Block that says where the app runs.
+        commit: A tested commit to release instead of the newest one.
+        model: A valid model version to release instead of the newest one.
+        hint: Who or what started this run, for people.
+        on_purpose: Release even if the environment is pinned or this pair failed before.
+        before: What the stream that started this run did, for the report.
+    """
+    await guard_attempts()
+    await supersede_siblings()
+    watch = Stopwatch(before)
+    code = await steps.find_code(app, repository, registry, commit)
+    packaged = await steps.find_model(app, store, registry, code, model) if code else None
+    if code is None or packaged is None:
+        return Completed(name="Waiting", message=waiting_for(code, packaged).reason)
+
+    plan = await steps.compare(code, packaged, environment, registry, runtime, on_purpose)
+    release = plan.candidate.release
+    await name_run(f"{app}: {short(release.commit.sha)} + {release.model.version} → {environment}")
+    if plan.decision.action in QUIET:
+        return Completed(name=QUIET[plan.decision.action], message=plan.decision.reason)
+    if plan.decision.action == "repair":
+        await steps.repair(plan, environment, registry, runtime)
+        return Completed(name="Repaired", message=plan.decision.reason)
+    watch.lap("find and compare")
+
+    plan = await steps.link(code, packaged, plan, registry)
+    watch.lap("link", pushed=plan.pushed)
+    await steps.smoke_test(plan, environment, registry, builder)
+    watch.lap("smoke-test the linked image")
+    await steps.confirm(plan, registry)
+    revision = await steps.roll_out(plan, environment, registry, runtime, hint or "build-and-deploy")
+    watch.lap("roll out")
+    await steps.write_report(revision, plan, environment, runtime, watch.steps)
+    return Completed(message=f"{release.title} is live in {environment} as revision {revision.number}")

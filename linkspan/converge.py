@@ -1,0 +1,110 @@
+"""What should happen now? The level-driven heart: compare what is newest with what is live.
+
+Everything here is a function on values. An event never says what to release; it only makes somebody ask.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from linkspan.nouns import Commit, Digest, Model, Noun, Release, Revision, sha256, short
+from linkspan.verdicts import Rejection
+
+Action = Literal["wait", "nothing", "pinned", "held", "repair", "release"]
+
+
+class CodeImage(Noun):
+    """A tested code image. `commit` is the one it was built from: the oldest with the same tree."""
+
+    commit: Commit
+    digest: Digest
+
+
+class PackagedModel(Noun):
+    """A validated model whose layer is in the registry; `manifest` is the digest of its ModelPack manifest."""
+
+    model: Model
+    manifest: Digest
+
+
+class Decision(Noun):
+    """What to do and why, in a sentence for people."""
+
+    action: Action
+    reason: str
+
+
+def newest_tested(commits: Iterable[Commit], tags: Iterable[str]) -> Commit | None:
+    """The newest of `commits` (newest first) that has a tested image, going by the registry's tags."""
+    known = set(tags)
+    return next((commit for commit in commits if commit_tag(commit.sha) in known), None)
+
+
+def commit_tag(sha: str) -> str:
+    """The tag of the tested image of a commit."""
+    return f"commit-{sha}"
+
+
+def code_tag(key: str) -> str:
+    """The tag of the tested image of a build key."""
+    return f"code-{key[:32]}"
+
+
+def model_tag(name: str, version: str) -> str:
+    """The tag of the ModelPack manifest of a version, for people."""
+    return f"model-{name}-{version}"
+
+
+def layer_tag(fingerprint: str, folder: str) -> str:
+    """The tag of the ModelPack manifest of what a store holds, packed below `folder`: what reuse goes by."""
+    return "layer-" + sha256(f"{fingerprint} {folder}".encode()).removeprefix("sha256:")[:32]
+
+
+def release_tag(release: Release) -> str:
+    """The tag that makes a release exist: readable, and unique because it ends in the digest."""
+    digest = release.image.removeprefix("sha256:")
+    return f"release-{short(release.commit.sha)}-{release.model.version}-{digest[:12]}"
+
+
+def waiting_for(code: CodeImage | None, model: PackagedModel | None) -> Decision | None:
+    """A decision to wait if one stream has produced nothing yet."""
+    missing = []
+    if code is None:
+        missing.append("a commit whose tests pass")
+    if model is None:
+        missing.append("a published model that is valid")
+    return Decision(action="wait", reason="Waiting for " + " and ".join(missing)) if missing else None
+
+
+def decide(
+    wanted: Release,
+    live: Revision | None,
+    *,
+    healthy: bool,
+    rejection: Rejection | None,
+    on_purpose: bool,
+) -> Decision:
+    """What to do about `wanted`, the newest pair, given what is live.
+
+    A pinned environment is left alone, and a release that failed before is held back, unless somebody asks on
+    purpose. What is live already but not as it was rolled out is repaired.
+    """
+    if live and live.pinned and not on_purpose:
+        return _left_pinned(wanted, live, healthy=healthy)
+    if live and live.release.image == wanted.image and not (on_purpose and live.pinned):
+        if healthy:
+            return Decision(action="nothing", reason=f"{wanted.title} is live already")
+        return Decision(action="repair", reason=f"{wanted.title} is live, but not as it was rolled out")
+    if rejection and not on_purpose:
+        return Decision(action="held", reason=f"{wanted.title} is held back: {rejection.reason}")
+    was = f", replacing {live.release.title}" if live else ""
+    return Decision(action="release", reason=f"{wanted.title} is newest{was}")
+
+
+def _left_pinned(wanted: Release, live: Revision, *, healthy: bool) -> Decision:
+    if not healthy:
+        return Decision(action="repair", reason=f"{live.release.title} is pinned, but not as it was rolled out")
+    newer = "" if live.release.image == wanted.image else f"; {wanted.title} waits"
+    return Decision(
+        action="pinned",
+        reason=f"Pinned to {live.release.title} by {live.cause}{newer}. `linkspan deploy` releases on purpose",
+    )

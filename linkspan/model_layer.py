@@ -1,0 +1,113 @@
+"""From a published model to a validated layer in the registry, in one pass over its bytes.
+
+The bytes go from the store to the registry and, when the model can be opened, to a scratch file besides; the
+upload is only committed after the model was opened and has scored. A model that is refused leaves nothing
+behind, and a layer that is there already is not read again.
+"""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from linkspan.converge import PackagedModel, layer_tag, model_tag
+from linkspan.errors import HeldBack, ModelError
+from linkspan.layer import layer_chunks, layer_size
+from linkspan.models import ModelStore, Pinned, identify
+from linkspan.modelpack import MODEL_LAYER, modelpack, read_modelpack
+from linkspan.nouns import Layer, Model, ModelFile
+from linkspan.registry.client import Registry
+from linkspan.runtimes.base import Say
+from linkspan.stores.base import Progress
+from linkspan.validate import Validation, validate
+from linkspan.verdicts import pardon, reject, rejection
+
+
+def packaged_already(registry: Registry, pinned: Pinned, folder: str) -> PackagedModel | None:
+    """The layer of what the store holds, below `folder`, if it is in the registry. Reads no byte of it."""
+    digest = registry.exists(layer_tag(pinned.fingerprint, folder))
+    if digest is None:
+        return None
+    model, _ = read_modelpack(registry.image(digest))
+    return PackagedModel(model=model, manifest=digest)
+
+
+def refuse_if_rejected(registry: Registry, pinned: Pinned, *, on_purpose: bool) -> None:
+    """Raise HeldBack for a model that was refused before, unless somebody asks on purpose."""
+    key = _verdict(pinned)
+    known = rejection(registry, key)
+    if known is None:
+        return
+    if on_purpose:
+        pardon(registry, key)
+        return
+    raise HeldBack(
+        f"model {pinned.name} {pinned.version} is held back: {known.reason}",
+        fix="Publish a version that mends it, or try this one again with `linkspan deploy --model`",
+    )
+
+
+def package(
+    store: ModelStore, registry: Registry, pinned: Pinned, folder: str, *, say: Say, progress: Progress
+) -> PackagedModel:
+    """Stream the model into the registry as one layer below `folder`, validated before it is committed.
+
+    Raises ModelCorrupt or ModelRefused (both are remembered, so that the same bytes are not tried again),
+    and whatever the store and the registry raise.
+    """
+    try:
+        return _package(store, registry, pinned, folder, say, progress)
+    except ModelError as error:
+        reject(registry, _verdict(pinned), what=f"model {pinned.name} {pinned.version}", reason=str(error))
+        raise
+
+
+def _package(
+    store: ModelStore, registry: Registry, pinned: Pinned, folder: str, say: Say, progress: Progress
+) -> PackagedModel:
+    pinned = identify(store, pinned)
+    model = pinned.model
+    assert model is not None  # what identify is for
+    with tempfile.TemporaryDirectory(prefix="linkspan-model-") as scratch:
+        spool = Path(scratch) if any(file.path.endswith(".onnx") for file in model.files) else None
+
+        def open_file(file: ModelFile) -> Iterator[bytes]:
+            chunks = store.read(pinned, file)
+            return chunks if spool is None else _tee(chunks, spool / file.path)
+
+        def check() -> None:
+            _say_validation(validate(spool), say) if spool else say("No ONNX file: the smoke test will judge")
+
+        digest, size = registry.push_stream(
+            layer_chunks(model.files, folder, open_file),
+            layer_size(model.files, folder),
+            progress=progress,
+            before_commit=check,
+        )
+    layer = Layer(digest=digest, diff_id=digest, size=size, media_type=MODEL_LAYER)
+    return _describe(registry, pinned, model, layer, folder)
+
+
+def _describe(
+    registry: Registry, pinned: Pinned, model: Model, layer: Layer, folder: str
+) -> PackagedModel:
+    # Two names for one manifest: the version for people, the fingerprint for reuse. The latter comes last.
+    manifest = registry.push_image(modelpack(model, layer), tag=model_tag(model.name, model.version))
+    registry.tag(manifest, layer_tag(pinned.fingerprint, folder))
+    return PackagedModel(model=model, manifest=manifest)
+
+
+def _tee(chunks: Iterator[bytes], path: Path) -> Iterator[bytes]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as copy, contextlib.closing(chunks):  # type: ignore[type-var]
+        for chunk in chunks:
+            copy.write(chunk)
+            yield chunk
+
+
+def _say_validation(result: Validation, say: Say) -> None:
+    say(f"Opened and scored a sample in {result.seconds:.1f} s ({result.sandbox})")
+
+
+def _verdict(pinned: Pinned) -> str:
+    return f"model {pinned.fingerprint}"

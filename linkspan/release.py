@@ -1,0 +1,83 @@
+"""From the newest pair to a running release: link, push a candidate, make it a release, roll it out.
+
+The order is the promise: the candidate's manifest goes to the registry by digest only, so that the engine can
+pull exactly what will be deployed; the tag that makes it a release is put after the smoke test; nothing is
+deployed before that.
+"""
+
+from linkspan.config import AppConfig
+from linkspan.converge import CodeImage, PackagedModel, release_tag
+from linkspan.link import link, read_code_image
+from linkspan.modelpack import read_modelpack
+from linkspan.nouns import Digest, Noun, Release
+from linkspan.registry.client import Registry
+from linkspan.registry.media import Image
+from linkspan.runtimes.base import Rollout, Service
+
+
+class Candidate(Noun):
+    """A linked pair, before anybody tried it. `reference` is the image by digest, as an engine pulls it."""
+
+    release: Release
+    config: AppConfig
+    reference: str
+
+
+def propose(registry: Registry, code: CodeImage, packaged: PackagedModel) -> tuple[Candidate, Image]:
+    """Link the pair in memory: a few small reads, nothing is pushed. The same pair is the same digest."""
+    image = registry.image(code.digest)
+    _, config = read_code_image(image)
+    _, layer = read_modelpack(registry.image(packaged.manifest))
+    linked = link(image, packaged.model, layer, config.model.path)
+    release = Release(app=config.name, commit=code.commit, model=packaged.model, image=linked.digest)
+    return Candidate(release=release, config=config, reference=f"{registry.name}@{linked.digest}"), linked
+
+
+def push_candidate(registry: Registry, linked: Image) -> int:
+    """Put the candidate where an engine can pull it, by digest. Returns the bytes that had to be pushed."""
+    before = registry.sent
+    if registry.exists(linked.digest) is None:
+        registry.push_image(linked)
+    return registry.sent - before
+
+
+def confirm(registry: Registry, release: Release) -> str:
+    """Make a tested candidate a release: put its tag, last of all. Returns the tag."""
+    tag = release_tag(release)
+    if registry.exists(tag) != release.image:
+        registry.tag(release.image, tag)
+    return tag
+
+
+def rollout_of(
+    release: Release,
+    config: AppConfig,
+    *,
+    reference: str,
+    environment: str,
+    cause: str,
+    expect: int,
+    pinned: bool = False,
+) -> Rollout:
+    """What the runtime is asked for, by the app's own linkspan.toml as it was in that release."""
+    where = config.environment(environment)
+    return Rollout(
+        service=Service(app=release.app, environment=environment),
+        release=release,
+        image=reference,
+        cause=cause,
+        replicas=where.replicas,
+        env=where.env,
+        memory=where.memory,
+        port=config.serve.port,
+        ready_path=config.serve.ready_path,
+        ready_seconds=config.serve.ready_seconds,
+        request_seconds=config.serve.request_seconds,
+        expect=expect,
+        pinned=pinned,
+    )
+
+
+def rejection_key(digest: Digest, environment: str = "") -> str:
+    """What a verdict on a release is filed under: the image, or the image in one environment."""
+    return f"release {digest} {environment}".strip()

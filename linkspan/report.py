@@ -1,0 +1,75 @@
+"""The release report: what a person wants to read in the Prefect UI after a rollout."""
+
+from collections.abc import Mapping
+
+from pydantic import Field
+
+from linkspan.nouns import Noun, Revision, short
+
+
+class Step(Noun):
+    """A step of a release: how long it took in seconds, the bytes it pushed, whether its result was reused."""
+
+    name: str
+    seconds: float = Field(ge=0)
+    pushed: int = Field(default=0, ge=0)
+    reused: bool = False
+    note: str = ""
+
+
+def size(count: float) -> str:
+    """Bytes for people: `312 B`, `4.1 KB`, `1.2 GB` (powers of 1000, as registries bill them)."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def release_report(
+    revision: Revision,
+    *,
+    environment: str,
+    image: str,
+    url: str,
+    steps: list[Step],
+    replaced: Revision | None,
+) -> str:
+    """Markdown: who and what is in the release, where it runs, what it cost."""
+    release = revision.release
+    commit, model = release.commit, release.model
+    rows = {
+        "Service": f"[{url}]({url})",
+        "Started by": _cell(revision.cause),
+        "Commit": f"`{short(commit.sha)}` {_cell(commit.subject)}",
+        "Author": _cell(commit.author),
+        "Model": f"{model.name} **{model.version}**, {size(model.size)} in {len(model.files)} files",
+        "Metrics": metrics(model.metrics) or "none published",
+        "Published by": _cell(model.published_by) or "unknown",
+        "Release image": f"`{image}`",
+        "Model content": f"`{model.digest}`",
+        "Replaced": replaced.release.title if replaced else "nothing: the first release",
+    }
+    lines = [f"# {release.title} → {environment} (revision {revision.number})", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in rows.items()]
+    lines += ["", "| Step | Seconds | Pushed | |", "|---|---:|---:|---|"]
+    lines += [
+        f"| {step.name} | {step.seconds:.2f} | {size(step.pushed)} | "
+        f"{'reused' if step.reused else ''}{' ' if step.reused and step.note else ''}{_cell(step.note)} |"
+        for step in steps
+    ]
+    total = sum(step.seconds for step in steps)
+    pushed = sum(step.pushed for step in steps)
+    lines.append(f"| **Total** | **{total:.2f}** | **{size(pushed)}** | |")
+    return "\n".join(lines)
+
+
+def metrics(values: Mapping[str, float]) -> str:
+    """`accuracy 0.981, log_loss 0.07`."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+
+
+def _cell(text: str) -> str:
+    # A commit's subject is somebody else's text: it must not break out of its cell, nor become markup.
+    flat = " ".join(text.split())
+    return "".join(f"\\{char}" if char in "\\`*_[]<>|#!" else char for char in flat)
