@@ -1,0 +1,164 @@
+"""The published layout: immutable versions over content-addressed files.
+
+    <name>/blobs/sha256/<hex>        a file's bytes, shared by all versions that have it
+    <name>/versions/<version>.json   the version: its Model as canonical JSON, put last
+
+The manifest is the commit point: a version whose manifest is not there does not exist.
+"""
+
+import json
+from collections.abc import Iterator
+from hashlib import sha256
+
+from pydantic import ValidationError
+
+from linkspan.errors import ConfigError, ModelCorrupt, ModelNotFound, ObjectNotFound
+from linkspan.models.base import Pinned, head_all, verified
+from linkspan.nouns import Model, ModelFile, version_order
+from linkspan.stores.base import ObjectStore, StoredObject
+
+# A manifest names files; one of this size would name a hundred thousand. Nothing bigger is read into memory.
+_MANIFEST_LIMIT = 16 << 20
+
+
+def versions_prefix(name: str) -> str:
+    return f"{name}/versions/"
+
+
+def manifest_key(name: str, version: str) -> str:
+    return f"{name}/versions/{version}.json"
+
+
+def blob_key(name: str, hex_digest: str) -> str:
+    return f"{name}/blobs/sha256/{hex_digest}"
+
+
+def manifest_bytes(model: Model) -> bytes:
+    """The model as canonical JSON: sorted keys, no spaces, UTF-8, one newline at the end."""
+    document = model.model_dump(mode="json")
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def newest_first(versions: Iterator[str] | list[str]) -> list[str]:
+    """Versions by nouns.version_order, newest first; those that have no order are left out.
+
+    `v1.0` and `v1` are equal in that order, and publishing refuses the second; the name decides if two
+    publishers did it at the same moment, so that everyone sees the same order.
+    """
+    ordered = []
+    for version in versions:
+        try:
+            ordered.append((version_order(version), version))
+        except ConfigError:
+            continue  # a file that `publish` cannot have made, such as notes.json
+    return [version for _, version in sorted(ordered, reverse=True)]
+
+
+class PublishedModels:
+    """ModelStore over the published layout."""
+
+    def __init__(self, objects: ObjectStore, name: str) -> None:
+        self.name = name
+        self._objects = objects
+
+    @property
+    def url(self) -> str:
+        return f"{self._objects.url}/{self.name}"
+
+    def versions(self) -> list[str]:
+        prefix = versions_prefix(self.name)
+        names = (obj.key.removeprefix(prefix) for obj in self._objects.list(prefix))
+        return newest_first([name.removesuffix(".json") for name in names if name.endswith(".json")])
+
+    def newest(self) -> Pinned | None:
+        versions = self.versions()
+        return self.get(versions[0]) if versions else None
+
+    def get(self, version: str) -> Pinned:
+        version_order(version)
+        key = manifest_key(self.name, version)
+        try:
+            manifest = self._objects.head(key)
+        except ObjectNotFound:
+            there = self.versions()  # raises for a bucket that is not there
+            raise ModelNotFound(
+                f"model {self.name} has no version {version} in {self._objects.url}",
+                found=", ".join(there[:10]) or "no version at all",
+                fix="Publish it with `linkspan publish`, or name one of those",
+            ) from None
+        data = self._manifest(manifest)
+        model = _parse(data, key, self.name, version)
+        keys = [blob_key(self.name, file.sha256) for file in model.files]
+        unique = sorted(set(keys))
+        found = dict(zip(unique, head_all(self._objects, unique), strict=True))
+        objects = {
+            file.path: _checked(found[blob], file, f"{self.name} {version}", blob)
+            for file, blob in zip(model.files, keys, strict=True)
+        }
+        fingerprint = sha256(data).hexdigest()
+        return Pinned(name=self.name, version=version, fingerprint=fingerprint, model=model, objects=objects)
+
+    def read(self, pinned: Pinned, path: str) -> Iterator[bytes]:
+        file = (
+            next((file for file in pinned.model.files if file.path == path), None) if pinned.model else None
+        )
+        if file is None:
+            raise ModelNotFound(
+                f"model {pinned.name} {pinned.version} has no file {path}", found=", ".join(pinned.objects)
+            )
+        obj = pinned.objects[path]
+        return verified(
+            self._objects.read(obj), file, f"{path} of {pinned.name} {pinned.version} ({obj.key})"
+        )
+
+    def _manifest(self, manifest: StoredObject) -> bytes:
+        if manifest.size > _MANIFEST_LIMIT:
+            raise ModelCorrupt(
+                f"{manifest.key} is too big for a manifest",
+                expected=f"at most {_MANIFEST_LIMIT} bytes",
+                found=manifest.size,
+            )
+        return b"".join(self._objects.read(manifest))
+
+
+def _parse(data: bytes, key: str, name: str, version: str) -> Model:
+    try:
+        model = Model.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ModelCorrupt(
+            f"{key} is not a version's manifest: {where + ': ' if where else ''}{first['msg']}",
+            fix="Delete that object and publish the version again, with `linkspan publish`",
+        ) from None
+    if (model.name, model.version) != (name, version):
+        raise ModelCorrupt(
+            f"{key} describes another version",
+            expected=f"{name} {version}",
+            found=f"{model.name} {model.version}",
+            fix="Manifests must not be copied or renamed: publish the files again",
+        )
+    paths = [file.path for file in model.files]
+    if not paths or len(set(paths)) != len(paths):
+        raise ModelCorrupt(f"{key} names {'a file twice' if paths else 'no file'}")
+    return model
+
+
+def _checked(found: StoredObject | Exception, file: ModelFile, what: str, key: str) -> StoredObject:
+    if isinstance(found, ObjectNotFound):
+        raise ModelNotFound(
+            f"{file.path} of model {what} is missing in the store",
+            expected=f"an object {key}",
+            fix="Publish a new version from the original files",
+        )
+    if isinstance(found, Exception):
+        raise found
+    if found.size != file.size:
+        raise ModelCorrupt(
+            f"{file.path} of model {what} has the wrong size ({key})",
+            expected=f"{file.size} bytes",
+            found=found.size,
+            fix="Delete that object, then publish a new version from the original files",
+        )
+    return found

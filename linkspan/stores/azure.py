@@ -1,0 +1,268 @@
+"""A container in Azure Blob Storage as a model store.
+
+Uploads are staged in blocks under IDs of our own: the SDK numbers blocks by offset, so that two concurrent
+uploads of one blob would mix their bytes.
+"""
+
+import base64
+import contextlib
+import uuid
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, SecretStr
+
+from linkspan.errors import ConfigError, ObjectChanged, ObjectExists, ObjectNotFound
+from linkspan.stores import azure_errors
+from linkspan.stores.base import ObjectStore, Progress, StoredObject
+from linkspan.stores.ranges import read_ranges
+from linkspan.stores.settings import PREFIX, StoreSettings
+from linkspan.stores.upload import Meter, part_size, parts, size_of, whole
+
+if TYPE_CHECKING:
+    from azure.storage.blob import BlobClient, ContainerClient
+
+MIB = 1 << 20
+# Marks the blob with the call that made it, so that a lost answer is told from a lost race.
+_TOKEN = "linkspanput"  # noqa: S105 - a metadata key; Azure wants C# identifiers
+
+
+class AzureStoreSettings(StoreSettings):
+    """A container in Azure Blob Storage, and one of three ways to sign in."""
+
+    container: str = Field(description="Name of the blob container. It must exist.", min_length=1)
+    prefix: str = Field(default="", description=PREFIX)
+    connection_string: SecretStr | None = Field(
+        default=None,
+        title="Connection string",
+        description="Of the storage account, from its page 'Access keys'. Leave empty for the other ways.",
+    )
+    account_url: str = Field(
+        default="",
+        title="Account URL",
+        description=(
+            "For example https://myaccount.blob.core.windows.net. With a SAS token below, or alone: then "
+            "managed identity, workload identity, environment or `az login` sign in."
+        ),
+    )
+    sas_token: SecretStr | None = Field(
+        default=None,
+        title="SAS token",
+        description="Shared access signature with the rights Read, List, Create and Write.",
+    )
+
+    def objects(self) -> ObjectStore:
+        if bool(self.connection_string) == bool(self.account_url):
+            raise ConfigError(
+                f"Azure store {self.container}: how to sign in is not clear",
+                expected="either a connection string or an account URL",
+                found="both" if self.account_url else "neither",
+            )
+        if "?" in self.account_url:
+            raise ConfigError(
+                f"Azure store {self.container}: the account URL has a query, which may hold a secret",
+                fix="Put what follows the question mark into the field SAS token",
+            )
+        return AzureObjects(self)
+
+
+class AzureObjects:
+    """ObjectStore over a container. A pin is the blob's ETag.
+
+    `block` bytes are uploaded per request, `range_size` bytes are read per request; `attempts` counts
+    requests without success before StoreUnavailable; `page` is the number of keys per listing request.
+    """
+
+    def __init__(
+        self,
+        settings: AzureStoreSettings,
+        *,
+        block: int = 8 * MIB,
+        range_size: int = 8 * MIB,
+        attempts: int = 4,
+        page: int = 5000,
+    ) -> None:
+        self._settings = settings
+        self._block = block
+        self._range = range_size
+        self._attempts = attempts
+        self._page = page
+        self._base = settings.prefix.strip("/") + "/" if settings.prefix.strip("/") else ""
+
+    @property
+    def url(self) -> str:
+        # The client's URL carries the SAS after its question mark.
+        return f"{self._client.url.partition('?')[0]}/{self._base}".rstrip("/")
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        with self._translated():
+            # Metadata tells the folders of a hierarchical namespace from blobs. Such an account also lists
+            # folder by folder, which is not key order, hence sorted().
+            pages = self._client.list_blobs(
+                name_starts_with=self._base + prefix, include=["metadata"], results_per_page=self._page
+            )
+            found = [
+                StoredObject(key=blob.name.removeprefix(self._base), size=blob.size, pin=blob.etag.strip('"'))
+                for blob in pages
+                if not (blob.metadata or {}).get("hdi_isfolder")
+            ]
+        yield from sorted(found, key=lambda obj: obj.key)
+
+    def head(self, key: str) -> StoredObject:
+        with self._translated(key):
+            found = self._blob(key).get_blob_properties()
+            return StoredObject(key=key, size=found.size, pin=found.etag.strip('"'))
+
+    def read(self, obj: StoredObject) -> Iterator[bytes]:
+        if obj.size == 0:
+            self._still_empty(obj)
+        yield from read_ranges(
+            obj,
+            lambda offset, length: self._fetch(obj, offset, length),
+            range_size=self._range,
+            attempts=self._attempts,
+        )
+
+    def put(self, key: str, source: Path | bytes, *, progress: Progress | None = None) -> StoredObject:
+        if not key or key.endswith("/"):
+            raise ConfigError(f"{key!r} cannot be a key", expected="a plain relative path with /")
+        from azure.core.exceptions import HttpResponseError
+
+        size = size_of(source)
+        meter = Meter(progress)
+        token = uuid.uuid4().hex
+        if size > self._block:
+            # A cheap question before gigabytes travel; the conditional commit below is what decides.
+            self._refuse_existing(key)
+        with self._translated(key):
+            blob = self._blob(key)
+            try:
+                if size <= self._block:
+                    blob.upload_blob(whole(source), length=size, overwrite=False, metadata={_TOKEN: token})
+                    meter.add(size)
+                else:
+                    self._upload_blocks(blob, source, size, token, meter)
+            except HttpResponseError as error:
+                if not azure_errors.means_exists(error) or not self._is_ours(key, token):
+                    raise
+        return self.head(key)
+
+    def delete(self, key: str) -> None:
+        with contextlib.suppress(ObjectNotFound):
+            try:
+                with self._translated(key):
+                    self._blob(key).delete_blob()
+            except ObjectNotFound:
+                self._require_container()
+
+    @cached_property
+    def _client(self) -> "ContainerClient":
+        from azure.core.credentials import AzureSasCredential
+        from azure.storage.blob import ContainerClient, ExponentialRetry
+
+        settings = self._settings
+        # The SDK's own first pause is 15 s. Its range buffer would be 32 MiB.
+        options: dict[str, Any] = {
+            "retry_policy": ExponentialRetry(
+                initial_backoff=1, increment_base=2, random_jitter_range=1, retry_total=self._attempts - 1
+            ),
+            "max_single_get_size": min(4 * MIB, self._range),
+            "max_chunk_get_size": min(4 * MIB, self._range),
+            "max_single_put_size": self._block,
+            "connection_timeout": 10,
+            "read_timeout": 60,
+        }
+        if settings.connection_string:
+            try:
+                return ContainerClient.from_connection_string(
+                    settings.connection_string.get_secret_value(), settings.container, **options
+                )
+            except ValueError:
+                # The SDK's message may quote the string, which holds the key.
+                raise ConfigError(
+                    f"Azure store {settings.container}: the connection string cannot be read",
+                    expected="DefaultEndpointsProtocol=…;AccountName=…;AccountKey=…",
+                    fix="Copy it from the storage account's page 'Access keys'",
+                ) from None
+        credential: Any
+        if settings.sas_token:
+            credential = AzureSasCredential(settings.sas_token.get_secret_value().lstrip("?"))
+        else:
+            from azure.identity import DefaultAzureCredential
+
+            credential = DefaultAzureCredential()
+        return ContainerClient(settings.account_url, settings.container, credential=credential, **options)
+
+    def _blob(self, key: str) -> "BlobClient":
+        return self._client.get_blob_client(self._base + key)
+
+    def _fetch(self, obj: StoredObject, offset: int, length: int) -> Iterator[bytes]:
+        from azure.core import MatchConditions
+
+        try:
+            with self._translated(obj.key):
+                download = self._blob(obj.key).download_blob(
+                    offset,
+                    length,
+                    etag=f'"{obj.pin}"',
+                    match_condition=MatchConditions.IfNotModified,
+                    max_concurrency=1,
+                )
+                yield from download.chunks()
+        except ObjectNotFound:
+            self._require_container()
+            raise azure_errors.changed(obj.key) from None
+
+    def _still_empty(self, obj: StoredObject) -> None:
+        try:
+            now = self.head(obj.key)
+        except ObjectNotFound:
+            self._require_container()
+            raise azure_errors.changed(obj.key) from None
+        if now != obj:
+            raise ObjectChanged(f"{obj.key} was overwritten", expected=obj.pin, found=now.pin)
+
+    def _upload_blocks(
+        self, blob: "BlobClient", source: Path | bytes, size: int, token: str, meter: Meter
+    ) -> None:
+        from azure.core import MatchConditions
+        from azure.storage.blob import BlobBlock
+
+        blocks = []
+        for number, part in enumerate(parts(source, size, part_size(size, self._block))):
+            block = base64.b64encode(f"{token}{number:08d}".encode()).decode()
+            blob.stage_block(block, part, length=len(part))
+            blocks.append(BlobBlock(block_id=block))
+            meter.add(len(part))
+        blob.commit_block_list(
+            blocks, metadata={_TOKEN: token}, match_condition=MatchConditions.IfMissing, etag=None
+        )
+
+    def _refuse_existing(self, key: str) -> None:
+        try:
+            self.head(key)
+        except ObjectNotFound:
+            self._require_container()
+            return
+        raise ObjectExists(f"{key} is there already")
+
+    def _is_ours(self, key: str, token: str) -> bool:
+        """Whether the blob was made by this very call, whose answer was lost before the SDK sent it again."""
+        found = self._blob(key).get_blob_properties()
+        return (found.metadata or {}).get(_TOKEN) == token
+
+    def _require_container(self) -> None:
+        with self._translated():
+            if not self._client.exists():
+                raise azure_errors.no_container(self._settings.container)
+
+    @contextlib.contextmanager
+    def _translated(self, key: str = "") -> Iterator[None]:
+        from azure.core.exceptions import AzureError
+
+        try:
+            yield
+        except AzureError as error:
+            raise azure_errors.translate(error, self._settings.container, key) from None

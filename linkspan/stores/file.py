@@ -1,0 +1,231 @@
+"""A folder as a model store: for one machine, a network share, the demo and most tests.
+
+It must be as strict as the clouds: an object appears whole or not at all, is never replaced by `put`, and is
+pinned while it is read.
+"""
+
+import contextlib
+import os
+import stat
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import Field, field_validator
+
+from linkspan.errors import (
+    ObjectChanged,
+    ObjectExists,
+    ObjectNotFound,
+    StoreDenied,
+    StoreError,
+    StoreUnavailable,
+)
+from linkspan.stores.base import CHUNK, ObjectStore, Progress, StoredObject
+from linkspan.stores.settings import StoreSettings
+from linkspan.stores.upload import size_of
+
+# Names that begin like this are uploads on their way; a reader must never see them.
+_PARTIAL = ".~linkspan-"
+
+
+class FileStoreSettings(StoreSettings):
+    """A folder on this machine, or on a share that every worker mounts at the same place."""
+
+    path: str = Field(
+        title="Folder",
+        description="Absolute path of the folder with the models, for example /srv/models. It must exist.",
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _absolute(cls, path: str) -> str:
+        if not Path(path).expanduser().is_absolute():
+            raise ValueError(f"{path!r} is not an absolute path such as /srv/models")
+        return path
+
+    def objects(self) -> ObjectStore:
+        return FileObjects(Path(self.path).expanduser())
+
+
+class FileObjects:
+    """ObjectStore over a folder. A pin is inode, size, mtime and ctime: any write changes at least one."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    @property
+    def url(self) -> str:
+        return self._root.as_uri()
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        self._check_root()
+        folder = prefix.rpartition("/")[0]
+        with _translated(prefix):
+            for key in _walk(self._root, folder):
+                if key.startswith(prefix):
+                    # Somebody may delete it between the walk and here: then it is simply not there.
+                    with contextlib.suppress(ObjectNotFound):
+                        yield self.head(key)
+
+    def head(self, key: str) -> StoredObject:
+        path = self._path(key)
+        self._check_root()
+        with _translated(key):
+            status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ObjectNotFound(f"{key} is not a file in {self.url}")
+        return StoredObject(key=key, size=status.st_size, pin=_pin(status))
+
+    def read(self, obj: StoredObject) -> Iterator[bytes]:
+        path = self._path(obj.key)
+        try:
+            file = path.open("rb")
+        except FileNotFoundError:
+            self._check_root()
+            raise _changed(obj) from None
+        except OSError as error:
+            raise _error(error, obj.key) from None
+        with file, _translated(obj.key):
+            left = obj.size
+            while True:
+                # An open file survives a rename over it, so only a write into it can change these bytes;
+                # looking after each read and before its bytes are passed on catches that.
+                chunk = file.read(CHUNK)
+                if _pin(os.fstat(file.fileno())) != obj.pin and not _renamed_away(file.fileno(), obj.pin):
+                    raise _changed(obj)
+                if not chunk:
+                    break
+                left -= len(chunk)
+                yield chunk
+        if left:
+            raise _changed(obj)
+
+    def put(self, key: str, source: Path | bytes, *, progress: Progress | None = None) -> StoredObject:
+        path = self._path(key)
+        self._check_root()
+        size = size_of(source)
+        with _translated(key):
+            if path.exists():
+                raise _exists(key)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.parent / f"{_PARTIAL}{uuid.uuid4().hex}"
+            try:
+                _write(partial, source, progress)
+                if partial.stat().st_size != size:
+                    raise StoreError(f"{key} changed its size while it was stored", expected=f"{size} bytes")
+                # link() fails if the name is taken, in one step and on NFS too; rename() would replace it.
+                os.link(partial, path)
+            except FileExistsError:
+                raise _exists(key) from None
+            finally:
+                partial.unlink(missing_ok=True)
+            _sync_folder(path.parent)
+        return self.head(key)
+
+    def delete(self, key: str) -> None:
+        self._check_root()
+        path = self._path(key)
+        with _translated(key):
+            path.unlink(missing_ok=True)
+
+    def _path(self, key: str) -> Path:
+        names = key.split("/")
+        if {"", ".", ".."} & set(names) or "\0" in key or any(name.startswith(_PARTIAL) for name in names):
+            raise ObjectNotFound(f"{key!r} cannot be a key", expected="a plain relative path with /")
+        path = self._root.joinpath(*names)
+        # A link may point to a neighbour (latest.onnx -> v3.onnx) but not out of the store.
+        if not path.resolve().is_relative_to(self._root.resolve()):
+            raise StoreDenied(f"{key} is a link that leads out of {self.url}", fix="Copy the file instead")
+        return path
+
+    def _check_root(self) -> None:
+        if not self._root.is_dir():
+            raise ObjectNotFound(
+                f"model store {self.url} is not there",
+                expected="an existing folder",
+                fix=f"Create it with: mkdir -p {self._root}",
+            )
+
+
+def _walk(root: Path, folder: str) -> Iterator[str]:
+    """Keys of all files below `folder`, in key order."""
+    try:
+        entries = list(os.scandir(root / folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    # A folder sorts with its slash ("a-b" < "a/c"), else the order would not be that of whole keys.
+    named = sorted((entry.name + "/" if entry.is_dir() else entry.name, entry) for entry in entries)
+    for name, entry in named:
+        key = f"{folder}/{entry.name}" if folder else entry.name
+        if name.endswith("/"):
+            if not entry.is_symlink():  # a linked folder may be a loop
+                yield from _walk(root, key)
+        elif entry.is_file() and not name.startswith(_PARTIAL):
+            yield key
+
+
+def _pin(status: os.stat_result) -> str:
+    return f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
+
+
+def _renamed_away(descriptor: int, pin: str) -> bool:
+    """Whether the open file only lost its name: that moves ctime, but neither its bytes nor mtime."""
+    now = os.fstat(descriptor)
+    return now.st_nlink == 0 and _pin(now).rpartition("-")[0] == pin.rpartition("-")[0]
+
+
+def _write(path: Path, source: Path | bytes, progress: Progress | None) -> None:
+    with path.open("xb") as target:
+        if isinstance(source, bytes):
+            target.write(source)
+            if progress and source:
+                progress(len(source))
+        else:
+            with source.open("rb") as file:
+                while chunk := file.read(CHUNK):
+                    target.write(chunk)
+                    if progress:
+                        progress(len(chunk))
+        target.flush()
+        os.fsync(target.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name itself survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _changed(obj: StoredObject) -> ObjectChanged:
+    return ObjectChanged(
+        f"{obj.key} was overwritten or removed while it was read",
+        expected=f"the {obj.size} bytes that were there when it was pinned",
+        fix="Run again to take what is there now; publish new versions instead of overwriting",
+    )
+
+
+def _exists(key: str) -> ObjectExists:
+    return ObjectExists(f"{key} is there already")
+
+
+@contextlib.contextmanager
+def _translated(key: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _error(error, key) from None
+
+
+def _error(error: OSError, key: str) -> StoreError:
+    reason = error.strerror or type(error).__name__
+    if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+        return ObjectNotFound(f"{key} is not there")
+    if isinstance(error, PermissionError):
+        return StoreDenied(
+            f"{key}: {reason}", fix="Let the user that Linkspan runs as read and write the folder"
+        )
+    return StoreUnavailable(f"{key}: {reason}", fix="See to the disk or the share that holds the store")

@@ -1,0 +1,268 @@
+"""A bucket of Amazon S3, or of anything that speaks its protocol, as a model store."""
+
+import contextlib
+import uuid
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, SecretStr
+
+from linkspan.errors import (
+    ConfigError,
+    ObjectChanged,
+    ObjectExists,
+    ObjectNotFound,
+    StoreError,
+    StoreUnavailable,
+)
+from linkspan.stores import s3_errors
+from linkspan.stores.base import CHUNK, ObjectStore, Progress, StoredObject
+from linkspan.stores.ranges import read_ranges
+from linkspan.stores.settings import PREFIX, StoreSettings
+from linkspan.stores.upload import Meter, part_size, parts, size_of, whole
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+
+MIB = 1 << 20
+# Marks the object with the call that made it, so that a lost answer is told from a lost race.
+_TOKEN = "linkspan-put"  # noqa: S105 - a metadata key
+_CONFLICTS = 5
+
+
+class S3StoreSettings(StoreSettings):
+    """A bucket. Without keys the standard AWS credential chain signs in (role, profile, environment)."""
+
+    bucket: str = Field(description="Name of the bucket. It must exist.", min_length=1)
+    prefix: str = Field(default="", description=PREFIX)
+    endpoint_url: str = Field(
+        default="",
+        title="Endpoint URL",
+        description="Leave empty for AWS. Else the address of a compatible store, with http:// or https://.",
+    )
+    region: str = Field(default="", description="For example eu-central-1. Leave empty to let AWS decide.")
+    access_key_id: str = Field(
+        default="", title="Access key ID", description="Only together with its secret."
+    )
+    secret_access_key: SecretStr | None = Field(default=None, title="Secret access key")
+    session_token: SecretStr | None = Field(
+        default=None, title="Session token", description="Only for temporary credentials."
+    )
+
+    def objects(self) -> ObjectStore:
+        if bool(self.access_key_id) != bool(self.secret_access_key):
+            raise ConfigError(
+                f"S3 store {self.bucket}: half of a key",
+                expected="access key ID and secret access key, or neither",
+            )
+        return S3Objects(self)
+
+
+class S3Objects:
+    """ObjectStore over a bucket.
+
+    A pin is `version:<id>` if the bucket is versioned, else `etag:<etag>`. `part` bytes are uploaded per
+    request (S3's minimum is 5 MiB), `range_size` bytes are asked for per request; `attempts` counts requests
+    without success before StoreUnavailable; `page` is the number of keys per listing request.
+    """
+
+    def __init__(
+        self,
+        settings: S3StoreSettings,
+        *,
+        part: int = 16 * MIB,
+        range_size: int = 64 * MIB,
+        attempts: int = 4,
+        page: int = 1000,
+    ) -> None:
+        self._settings = settings
+        self._part = part
+        self._range = range_size
+        self._attempts = attempts
+        self._page = page
+        self._base = settings.prefix.strip("/") + "/" if settings.prefix.strip("/") else ""
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self._settings.bucket}/{self._base}".rstrip("/")
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        with self._translated():
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._settings.bucket,
+                Prefix=self._base + prefix,
+                PaginationConfig={"PageSize": self._page},
+            )
+            for page in pages:
+                for found in page.get("Contents", []):
+                    # The AWS console makes "folders": empty objects whose key ends with a slash.
+                    if not found["Key"].endswith("/"):
+                        key = found["Key"].removeprefix(self._base)
+                        yield StoredObject(key=key, size=found["Size"], pin=f"etag:{found['ETag']}")
+
+    def head(self, key: str) -> StoredObject:
+        found = self._head(key)
+        # "null" is the version of what was put while versioning was off or suspended: it can be overwritten.
+        version = found.get("VersionId", "null")
+        pin = f"etag:{found['ETag']}" if version == "null" else f"version:{version}"
+        return StoredObject(key=key, size=found["ContentLength"], pin=pin)
+
+    def read(self, obj: StoredObject) -> Iterator[bytes]:
+        if obj.size == 0:
+            self._still_empty(obj)
+        yield from read_ranges(
+            obj,
+            lambda offset, length: self._fetch(obj, offset, length),
+            range_size=self._range,
+            attempts=self._attempts,
+        )
+
+    def put(self, key: str, source: Path | bytes, *, progress: Progress | None = None) -> StoredObject:
+        if not key or key.endswith("/"):
+            raise ConfigError(f"{key!r} cannot be a key", expected="a plain relative path with /")
+        # The condition below is what decides. This question saves an upload, and protects objects from
+        # endpoints that do not know the condition and would overwrite.
+        with contextlib.suppress(ObjectNotFound):
+            self._head(key)
+            raise ObjectExists(f"{key} is there already")
+        meter = Meter(progress)
+        token = uuid.uuid4().hex
+        for attempt in range(_CONFLICTS):
+            meter.restart()
+            try:
+                with self._translated(key):
+                    self._create(key, source, token, meter)
+                break
+            except ObjectExists:
+                # The answer to an earlier try of this very call may have been lost on the way.
+                if self._head(key).get("Metadata", {}).get(_TOKEN) != token:
+                    raise
+                break
+            except StoreUnavailable as error:
+                # 409: another upload of this key was decided at the same moment; start over.
+                if error.found != s3_errors.CONFLICT or attempt == _CONFLICTS - 1:
+                    raise
+        return self.head(key)
+
+    def delete(self, key: str) -> None:
+        with self._translated(key):
+            self._client.delete_object(Bucket=self._settings.bucket, Key=self._base + key)
+
+    @cached_property
+    def _client(self) -> "S3Client":
+        import boto3
+        from botocore.config import Config
+
+        settings = self._settings
+        custom = bool(settings.endpoint_url)
+        options: dict[str, Any] = {
+            "retries": {"total_max_attempts": self._attempts, "mode": "standard"},
+            "connect_timeout": 10,
+            "read_timeout": 60,
+        }
+        if custom:
+            # Other stores have no DNS name per bucket, and older ones refuse the checksums that AWS's
+            # SDK adds by itself since 2025.
+            options["s3"] = {"addressing_style": "path"}
+            options["request_checksum_calculation"] = "when_required"
+            options["response_checksum_validation"] = "when_required"
+        with self._translated():
+            session = boto3.Session(
+                aws_access_key_id=settings.access_key_id or None,
+                aws_secret_access_key=_open(settings.secret_access_key),
+                aws_session_token=_open(settings.session_token),
+                region_name=settings.region or ("us-east-1" if custom else None),
+            )
+            try:
+                return session.client(
+                    "s3", endpoint_url=settings.endpoint_url or None, config=Config(**options)
+                )
+            except ValueError as error:
+                raise ConfigError(f"S3 store {settings.bucket}: {error}") from None
+
+    def _head(self, key: str) -> Any:
+        try:
+            with self._translated(key):
+                return self._client.head_object(Bucket=self._settings.bucket, Key=self._base + key)
+        except StoreError as error:
+            if error.retriable:
+                raise
+            # An answer to HEAD has no body, so 404 may be the key or the bucket, and 400 or 403 an expired
+            # token, a wrong key or a missing right. A listing says which.
+            with self._translated(key):
+                self._client.list_objects_v2(Bucket=self._settings.bucket, MaxKeys=1)
+            raise
+
+    def _fetch(self, obj: StoredObject, offset: int, length: int) -> Iterator[bytes]:
+        kind, _, value = obj.pin.partition(":")
+        pinned: dict[str, Any] = {"VersionId": value} if kind == "version" else {"IfMatch": value}
+        try:
+            with self._translated(obj.key):
+                answer = self._client.get_object(
+                    Bucket=self._settings.bucket,
+                    Key=self._base + obj.key,
+                    Range=f"bytes={offset}-{offset + length - 1}",
+                    **pinned,
+                )
+                body = answer["Body"]
+                try:
+                    yield from body.iter_chunks(CHUNK)
+                finally:
+                    body.close()
+        except ObjectNotFound as error:
+            if error.found == s3_errors.NO_BUCKET:
+                raise
+            raise s3_errors.changed(obj.key) from None
+
+    def _still_empty(self, obj: StoredObject) -> None:
+        """A range of nothing cannot be asked for, so an empty object is pinned by its metadata alone."""
+        kind, _, value = obj.pin.partition(":")
+        if kind == "version":
+            return
+        try:
+            now = self._head(obj.key)
+        except ObjectNotFound as error:
+            if error.found == s3_errors.NO_BUCKET:
+                raise
+            raise s3_errors.changed(obj.key) from None
+        if now["ETag"] != value:
+            raise ObjectChanged(f"{obj.key} was overwritten", expected=value, found=now["ETag"])
+
+    def _create(self, key: str, source: Path | bytes, token: str, meter: Meter) -> None:
+        target: dict[str, Any] = {"Bucket": self._settings.bucket, "Key": self._base + key}
+        size = size_of(source)
+        if size <= self._part:
+            self._client.put_object(
+                **target, Body=whole(source), ContentLength=size, IfNoneMatch="*", Metadata={_TOKEN: token}
+            )
+            meter.add(size)
+            return
+        upload = self._client.create_multipart_upload(**target, Metadata={_TOKEN: token})["UploadId"]
+        try:
+            done: list[CompletedPartTypeDef] = []
+            for number, part in enumerate(parts(source, size, part_size(size, self._part)), start=1):
+                answer = self._client.upload_part(**target, UploadId=upload, PartNumber=number, Body=part)
+                done.append({"ETag": answer["ETag"], "PartNumber": number})
+                meter.add(len(part))
+            self._client.complete_multipart_upload(
+                **target, UploadId=upload, MultipartUpload={"Parts": done}, IfNoneMatch="*"
+            )
+        except BaseException:
+            # Parts that are neither completed nor aborted are kept, and paid for, for ever.
+            with contextlib.suppress(*s3_errors.sdk_errors()):
+                self._client.abort_multipart_upload(**target, UploadId=upload)
+            raise
+
+    @contextlib.contextmanager
+    def _translated(self, key: str = "") -> Iterator[None]:
+        try:
+            yield
+        except s3_errors.sdk_errors() as error:
+            raise s3_errors.translate(error, self._settings.bucket, key) from None
+
+
+def _open(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret and secret.get_secret_value() else None

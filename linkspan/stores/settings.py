@@ -1,0 +1,39 @@
+"""What every store asks a person for, apart from its address: which objects make the model."""
+
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, Field
+
+from linkspan.stores.base import ObjectStore
+
+if TYPE_CHECKING:
+    from linkspan.models.base import ModelStore
+
+PREFIX = "Folder inside it, for example team-a/models. Leave empty to use all of it."
+
+
+class StoreSettings(BaseModel):
+    """Settings of a store. Subclasses add the address and the credentials, and say how to open it."""
+
+    plain_objects: list[str] = Field(
+        default_factory=list,
+        title="Plain objects",
+        description=(
+            "Leave empty if models are published with `linkspan publish`. Else the objects that make up the "
+            "model, each as key or as path=key: for example ResNet_152.model, labels.txt=meta/synset.txt. "
+            "Their version is then made from their content."
+        ),
+    )
+
+    def objects(self) -> ObjectStore:
+        """The store. Raises ConfigError for settings that contradict each other; opens no connection."""
+        raise NotImplementedError
+
+    def models(self, name: str) -> "ModelStore":
+        """The versions of the model `name` in it: published ones, or the plain objects if there are any."""
+        from linkspan.models.plain import PlainObjects
+        from linkspan.models.published import PublishedModels
+
+        if self.plain_objects:
+            return PlainObjects(self.objects(), name, self.plain_objects)
+        return PublishedModels(self.objects(), name)
