@@ -1,0 +1,124 @@
+"""The folder of `linkspan up`: who holds it, the server's password, and where others find the server."""
+
+import fcntl
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from pydantic import SecretStr, ValidationError
+
+from linkspan.errors import ConfigError
+from linkspan.nouns import Noun
+
+
+class State(Noun):
+    """Where the running services are; written when they are ready, removed when they stop."""
+
+    api_url: str
+    ui_url: str
+    pid: int
+    pids: dict[str, int]
+    auth_file: str
+
+
+class Home:
+    """One folder, used by at most one `linkspan up` at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().resolve()
+
+    @classmethod
+    def default(cls, environment: Mapping[str, str] | None = None) -> Self:
+        """LINKSPAN_HOME, else the folder for user data of the XDG base directory specification."""
+        env = os.environ if environment is None else environment
+        if home := env.get("LINKSPAN_HOME"):
+            return cls(Path(home))
+        return cls(Path(env.get("XDG_DATA_HOME") or "~/.local/share") / "linkspan")
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def prefect(self) -> Path:
+        """PREFECT_HOME of all that runs here: database, leases, results, and no profile of the user's."""
+        return self.path / "prefect"
+
+    @property
+    def auth_file(self) -> Path:
+        return self.path / "auth"
+
+    @property
+    def mark(self) -> str:
+        """What the environment of every process of this home holds, and of no other."""
+        return hashlib.sha256(os.fsencode(self.path)).hexdigest()[:24]
+
+    def create(self) -> None:
+        """Make the folder, for its owner only: it holds the server's database with everybody's secrets."""
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path.chmod(0o700)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder. Raises ConfigError if another process does; the kernel frees it at any death."""
+        self.create()
+        descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(descriptor, 32, 0).decode().strip() or "unknown"
+                raise ConfigError(
+                    f"linkspan is already up in {self.path} (process {holder})",
+                    fix=f"Use it as it is, stop it with `kill {holder}`, or give this one a LINKSPAN_HOME",
+                ) from None
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def auth(self) -> SecretStr:
+        """`user:password` of the server, made on first use and kept in a file only its owner can read."""
+        self.create()
+        try:
+            descriptor = os.open(self.auth_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            text = self.auth_file.read_text().strip()
+            if ":" in text:
+                return SecretStr(text)
+            # A first start was killed between making the file and writing it.
+            self.auth_file.unlink()
+            return self.auth()
+        text = f"linkspan:{secrets.token_urlsafe(24)}"
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text + "\n")
+        return SecretStr(text)
+
+    def read_state(self) -> State | None:
+        """The state file, or None where nothing is up. Raises ConfigError for a file that is not ours."""
+        path = self.path / "state.json"
+        try:
+            return State.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValidationError as error:
+            raise ConfigError(
+                f"{path} is not a state file of this version: {error.error_count()} errors",
+                fix="Remove it and run `linkspan up` again",
+            ) from None
+
+    def write_state(self, state: State) -> None:
+        """Replace the state file at once, so that a reader never sees half of it."""
+        path = self.path / "state.json"
+        draft = path.with_suffix(".tmp")
+        draft.write_text(state.model_dump_json(indent=2) + "\n")
+        draft.replace(path)
+
+    def forget_state(self) -> None:
+        """Remove the state file."""
+        (self.path / "state.json").unlink(missing_ok=True)

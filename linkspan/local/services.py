@@ -1,0 +1,248 @@
+"""Start, watch and stop a Prefect server and a worker: `linkspan up`, the demo and the tests are its users."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Self
+
+from pydantic import SecretStr
+
+from linkspan.engine import Engine
+from linkspan.errors import ConfigError, EngineUnavailable
+from linkspan.local import leftovers, prefect_settings, recovery, tether
+from linkspan.local.home import Home, State
+from linkspan.processes import Child, listens
+
+PORT = 4200
+"""Where the UI is, unless another port is asked for: Prefect's own default."""
+
+SERVER_SECONDS = 120.0
+WORKER_SECONDS = 60.0
+SETUP_SECONDS = 300.0
+# A service that dies this often within RESTART_WINDOW seconds is not restarted again.
+RESTARTS = 5
+RESTART_WINDOW = 300.0
+
+
+class Local:
+    """A server and a worker below one home. Use it as a context manager, from the main thread.
+
+    The main thread, because the services are tied to the thread that started them (tether.py).
+    """
+
+    def __init__(
+        self,
+        home: Home | Path | None = None,
+        *,
+        port: int = PORT,
+        database_url: SecretStr | None = None,
+        prefect_file: Path | None = None,
+        timezone: str | None = None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.home = home if isinstance(home, Home) else Home.default() if home is None else Home(home)
+        self.port = port
+        self.api_url = f"http://127.0.0.1:{port}/api"
+        self.ui_url = f"http://127.0.0.1:{port}"
+        self._database_url = database_url
+        self._prefect_file = prefect_file
+        self._timezone = timezone
+        self._say = say
+        self._held = ExitStack()
+        self._children: dict[str, Child] = {}
+        self._restarted: list[float] = []
+        self.engine: Engine
+
+    # Life
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start all, take over what a killed `up` left, and return when a run that is asked for would run.
+
+        Raises ConfigError if the home is in use, the port is taken, or a service does not get ready.
+        """
+        self._held.enter_context(self.home.held())
+        try:
+            if ended := leftovers.end_all(self.home.mark):
+                self._say(f"ended {ended} processes that a killed linkspan had left behind")
+            self.home.forget_state()
+            if listens(self.port):
+                raise ConfigError(
+                    f"port {self.port} is taken by another program",
+                    fix="Stop it (another Prefect server?), or choose another with --port",
+                )
+            self.engine = Engine(self.api_url, self.home.auth())
+            self._start_server()
+            self.setup()
+            self._start_worker()
+            self._write_state()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop the worker, then the server; runs under way go on at the next start. May be called twice."""
+        self.home.forget_state()
+        for name in ("worker", "server"):
+            if child := self._children.pop(name, None):
+                child.stop(grace=15)
+        if hasattr(self, "engine"):
+            self.engine.close()
+        self._held.close()
+
+    def setup(self) -> None:
+        """Pool, queues, automations, blocks and deployments; quick where they are as they should be."""
+        command = [sys.executable, "-m", "flows.setup"]
+        if self._prefect_file:
+            command += ["--prefect-file", str(self._prefect_file)]
+        if self._timezone:
+            command += ["--timezone", self._timezone]
+        begin = time.monotonic()
+        try:
+            done = subprocess.run(
+                command,
+                env=self.client_env(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=SETUP_SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            raise ConfigError(
+                f"the set-up of the Prefect server took more than {SETUP_SECONDS:g} s"
+            ) from None
+        for line in done.stdout.splitlines():
+            self._say(line)
+        if done.returncode:
+            raise ConfigError(f"the Prefect server could not be set up:\n{done.stderr.strip()[-4000:]}")
+        self._say(f"the Prefect server is set up ({time.monotonic() - begin:.1f} s)")
+
+    def tend(self) -> list[str]:
+        """Restart what has died, and put runs that died with it back into their queues; what was restarted.
+
+        Call it every second or so. Raises EngineUnavailable when a service dies again and again.
+        """
+        restarted = []
+        for name, start in (("server", self._start_server), ("worker", self._start_worker)):
+            child = self._children.get(name)
+            if child is None or child.running:
+                continue
+            now = time.monotonic()
+            self._restarted = [at for at in self._restarted if now - at < RESTART_WINDOW] + [now]
+            if len(self._restarted) > RESTARTS:
+                raise EngineUnavailable(
+                    f"the {name} dies again and again:\n{child.tail()}", fix=f"See {child.log}"
+                )
+            self._say(f"the {name} has died; starting it again")
+            child.kill()  # what is left of its session: the flow processes of a worker
+            start()
+            restarted.append(name)
+        if restarted:
+            self._write_state()
+        return restarted
+
+    def wait(self) -> None:
+        """Tend the services until SIGTERM or SIGINT arrives."""
+        stop = threading.Event()
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            stop.set()
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            while not stop.wait(1):
+                self.tend()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    # For others
+
+    def client_env(self) -> dict[str, str]:
+        """The environment for a child that talks to this server, and no other Prefect settings in it."""
+        settings = prefect_settings.client(self.home.prefect, self.api_url, self.home.auth())
+        return {**prefect_settings.clean(), **settings, "LINKSPAN_HOME": str(self.home.path)}
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process IDs of the services."""
+        return {name: child.pid for name, child in self._children.items()}
+
+    # Parts
+
+    def _start_server(self) -> None:
+        settings = prefect_settings.server(
+            self.home.prefect, self.api_url, self.home.auth(), self._database_url
+        )
+        command = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
+        begin = time.monotonic()
+        child = self._spawn("server", command, settings)
+        child.wait_until(self.engine.ready, seconds=SERVER_SECONDS)
+        version = self.engine.version()  # proves the password too
+        self._say(f"Prefect {version} is ready at {self.ui_url} ({time.monotonic() - begin:.1f} s)")
+
+    def _start_worker(self) -> None:
+        # No worker of ours runs now, so whatever is said to run has died.
+        for run in recovery.requeue_orphans(self.engine):
+            self._say(f"run {run.name} was interrupted; it starts again")
+        settings = prefect_settings.worker(self.home.prefect, self.api_url, self.home.auth())
+        name = f"linkspan-{self.home.mark[:8]}"
+        command = ["-m", "prefect", "worker", "start", "--pool", prefect_settings.POOL, "--type", "process"]
+        begin = time.time()
+        child = self._spawn("worker", [*command, "--name", name, "--install-policy", "never"], settings)
+
+        def polls() -> bool:
+            return any(
+                worker.name == name
+                and worker.online
+                and worker.last_heartbeat is not None
+                and worker.last_heartbeat.timestamp() >= begin
+                for worker in self.engine.workers(prefect_settings.POOL)
+            )
+
+        child.wait_until(polls, seconds=WORKER_SECONDS, every=0.2)
+        self._say(f"the worker is ready ({time.time() - begin:.1f} s)")
+
+    def _spawn(self, name: str, arguments: list[str], settings: dict[str, str]) -> Child:
+        env = {
+            **prefect_settings.clean(),
+            **settings,
+            leftovers.MARK: self.home.mark,
+            "LINKSPAN_HOME": str(self.home.path),
+        }
+        child = Child(
+            name,
+            [sys.executable, "-ISs", tether.__file__, sys.executable, *arguments],
+            log=self.home.logs / f"{name}.log",
+            env=env,
+            cwd=self.home.path,
+        )
+        self._children[name] = child
+        return child
+
+    def _write_state(self) -> None:
+        self.home.write_state(
+            State(
+                api_url=self.api_url,
+                ui_url=self.ui_url,
+                pid=os.getpid(),
+                pids=self.pids,
+                auth_file=str(self.home.auth_file),
+            )
+        )
