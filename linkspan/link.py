@@ -12,7 +12,7 @@ from linkspan.config import AppConfig
 from linkspan.errors import ReleaseError
 from linkspan.nouns import Commit, Digest, Layer, Model, Release, short
 from linkspan.registry import media
-from linkspan.registry.image import Document, Image, Manifest, canonical, descriptor, parse
+from linkspan.registry.media import Document, Image, Manifest, canonical, descriptor, parse
 
 APP = "dev.linkspan.app"
 COMMIT = "dev.linkspan.commit"

@@ -13,8 +13,9 @@ from pydantic import ValidationError
 from linkspan.errors import ModelCorrupt
 from linkspan.nouns import Layer, Model
 from linkspan.registry import media
-from linkspan.registry.image import Document, Image, Manifest, canonical, descriptor, parse
+from linkspan.registry.media import Document, Image, Manifest, canonical, descriptor, parse
 
+MODEL_LAYER = media.MODEL_LAYER
 MODEL = "dev.linkspan.model"
 FINGERPRINT = "dev.linkspan.fingerprint"
 
@@ -30,7 +31,7 @@ _FORMATS = {
 
 
 def modelpack(
-    model: Model, layer: Layer, fingerprint: str, annotations: Mapping[str, str] | None = None
+    model: Model, layer: Layer, fingerprint: str = "", annotations: Mapping[str, str] | None = None
 ) -> Image:
     """The ModelPack manifest and config of a model whose files are `layer`. Equal input gives equal bytes."""
     described: Document = {"name": model.name, "version": model.version}

@@ -13,7 +13,7 @@ from linkspan.errors import RegistryNotFound
 from linkspan.nouns import Noun
 from linkspan.registry import media
 from linkspan.registry.client import Registry
-from linkspan.registry.image import Document, canonical, descriptor
+from linkspan.registry.media import Document, canonical, descriptor
 
 _EMPTY = b"{}"
 _REASON_CAP = 2048
@@ -37,9 +37,7 @@ def rejection_tag(key: str) -> str:
 
 def reject(registry: Registry, key: str, what: str, reason: str, *, at: datetime | None = None) -> Rejection:
     """Remember that `key` is bad; `reason` is cut to 2 KB. Errors are the registry's."""
-    # The end of an output says more than its start; bytes, because a manifest has a size limit in bytes.
-    cut = reason.encode()[-_REASON_CAP:].decode(errors="ignore")
-    verdict = Rejection(key=key, what=what, reason=cut, at=at or datetime.now(UTC))
+    verdict = Rejection(key=key, what=what, reason=_cut(reason), at=at or datetime.now(UTC))
     _put(registry, key, {f"{_PREFIX}{field}": str(value) for field, value in _fields(verdict).items()})
     return verdict
 
@@ -71,6 +69,16 @@ def pardon(registry: Registry, key: str) -> None:
         return
     # Many registries delete nothing, or not now: there the tag says from now on that it is pardoned.
     _put(registry, key, {_PREFIX + "key": key, _PARDONED: "true"})
+
+
+def _cut(reason: str) -> str:
+    """The start, which names the thing, and the end, where the output of a test says what failed."""
+    data = reason.encode()
+    if len(data) <= _REASON_CAP:
+        return reason
+    gap = "\n…\n"
+    head, tail = data[: _REASON_CAP // 4], data[-(_REASON_CAP * 3 // 4 - len(gap.encode())) :]
+    return head.decode(errors="ignore") + gap + tail.decode(errors="ignore")
 
 
 def _fields(verdict: Rejection) -> Document:

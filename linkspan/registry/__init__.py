@@ -1,7 +1,7 @@
 """The container registry: OCI distribution over httpx."""
 
 from linkspan.registry.client import Registry
-from linkspan.registry.image import Image, Manifest
+from linkspan.registry.media import Image, Manifest
 from linkspan.registry.ref import ImageRef
 from linkspan.registry.settings import RegistrySettings
 

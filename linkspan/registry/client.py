@@ -16,7 +16,7 @@ from linkspan.errors import DigestMismatch, RegistryDenied, RegistryError, Regis
 from linkspan.nouns import Digest, sha256, short
 from linkspan.registry import media, upload
 from linkspan.registry.auth import CredentialRule, Password
-from linkspan.registry.image import Image, Manifest, choose, media_type_of, parse
+from linkspan.registry.media import Image, Manifest, choose, media_type_of, parse
 from linkspan.registry.ref import api_host, is_loopback
 from linkspan.registry.transport import Transport
 
@@ -56,7 +56,7 @@ class Registry:
         )
 
     def __repr__(self) -> str:
-        return f"Registry({self.host}/{self.repository})"
+        return f"Registry({self.name})"
 
     def __enter__(self) -> Self:
         return self
@@ -79,6 +79,11 @@ class Registry:
     def received(self) -> int:
         """Bytes of answers' bodies so far."""
         return self._transport.received
+
+    @property
+    def name(self) -> str:
+        """Host and repository, as Docker writes them: `host/prefix/app`."""
+        return f"{self.host}/{self.repository}"
 
     def check(self) -> None:
         """Raise unless the registry answers, takes our login and lets us push here; leaves nothing behind."""
@@ -107,7 +112,7 @@ class Registry:
         )
         promised = reference if _is_digest(reference) else answer.headers.get("docker-content-digest")
         if promised and promised.startswith("sha256:"):
-            _same(f"manifest {self.host}/{self.repository}:{reference}", promised, manifest.digest)
+            _same(f"manifest {self.name}:{reference}", promised, manifest.digest)
         return manifest
 
     def exists(self, reference: str) -> Digest | None:
@@ -134,7 +139,7 @@ class Registry:
         answer = self._transport.call(
             "GET", f"blobs/{digest}", what=f"reading blob {short(digest)}", expect=(200,), cap=cap
         )
-        _same(f"blob {digest} of {self.host}/{self.repository}", digest, sha256(answer.content))
+        _same(f"blob {digest} of {self.name}", digest, sha256(answer.content))
         return answer.content
 
     def read_blob(self, digest: Digest) -> Iterator[bytes]:
@@ -146,7 +151,7 @@ class Registry:
             for chunk in self._transport.chunks(response):
                 hashed.update(chunk)
                 yield chunk
-        _same(f"blob {digest} of {self.host}/{self.repository}", digest, "sha256:" + hashed.hexdigest())
+        _same(f"blob {digest} of {self.name}", digest, "sha256:" + hashed.hexdigest())
 
     def push_blob(self, data: bytes) -> Digest:
         """Store a small blob; one that is there already is not sent."""
@@ -156,14 +161,23 @@ class Registry:
         return digest
 
     def push_stream(
-        self, chunks: Iterator[bytes], size: int, *, progress: Callable[[int], None] | None = None
+        self,
+        chunks: Iterator[bytes],
+        size: int,
+        *,
+        progress: Callable[[int], None] | None = None,
+        before_commit: Callable[[], None] | None = None,
     ) -> tuple[Digest, int]:
         """Store a blob of `size` bytes in one pass and constant memory; returns its digest and size.
 
-        If the producer fails, its error comes out and the registry keeps nothing. Raises DigestMismatch if it
-        gives more or fewer bytes. Not tried again in here: the bytes have passed.
+        `progress` gets the number of further bytes that passed. `before_commit` runs when all bytes are there
+        and before the blob exists. If it or the producer fails, its error comes out and the registry keeps
+        nothing. Raises DigestMismatch if the producer gives more or fewer bytes. Not tried again in here: the
+        bytes have passed.
         """
-        return upload.push_stream(self._transport, chunks, size, progress=progress)
+        return upload.push_stream(
+            self._transport, chunks, size, progress=progress, before_commit=before_commit
+        )
 
     def mount(self, digest: Digest, from_repository: str) -> bool:
         """Take over a blob of another repository of this registry; False if the registry would not."""
@@ -183,7 +197,7 @@ class Registry:
         )
         stored = answer.headers.get("docker-content-digest", "")
         if _is_digest(stored):
-            _same(f"manifest {self.host}/{self.repository}:{reference} as stored", digest, stored)
+            _same(f"manifest {self.name}:{reference} as stored", digest, stored)
         return digest
 
     def tag(self, digest: Digest, tag: str) -> None:
@@ -228,7 +242,7 @@ class Registry:
         config = manifest.document.get("config")
         if not isinstance(config, dict) or not _is_digest(str(config.get("digest"))):
             raise RegistryError(
-                f"{self.host}/{self.repository}:{reference} is no image",
+                f"{self.name}:{reference} is no image",
                 found=manifest.media_type or "no media type",
             )
         image = Image(manifest, self.blob(config["digest"]))
@@ -246,7 +260,7 @@ class Registry:
             if layer.get("urls") or layer["digest"] == sha256(image.config):
                 continue
             size = self.blob_size(layer["digest"])
-            what = f"layer {layer['digest']} of image {short(image.digest)} in {self.host}/{self.repository}"
+            what = f"layer {layer['digest']} of image {short(image.digest)} in {self.name}"
             if size is None:
                 raise RegistryNotFound(what, fix="Push the layer first")
             if size != layer["size"]:

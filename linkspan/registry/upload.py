@@ -56,7 +56,12 @@ class _Hashed:
 
 
 def push_stream(
-    transport: Transport, chunks: Iterator[bytes], size: int, *, progress: Callable[[int], None] | None
+    transport: Transport,
+    chunks: Iterator[bytes],
+    size: int,
+    *,
+    progress: Callable[[int], None] | None,
+    before_commit: Callable[[], None] | None,
 ) -> tuple[Digest, int]:
     """See Registry.push_stream."""
     hashed = _Hashed(chunks, size, progress)
@@ -79,6 +84,8 @@ def push_stream(
                 expected=f"{size} bytes",
                 found=hashed.passed,
             )
+        if before_commit:
+            before_commit()
         finish(transport, location, hashed.digest, size)
     except BaseException as error:
         cause = hashed.error or _full_disk(transport, error) or error

@@ -1,1 +1,219 @@
+"""A real registry, Debian's docker-registry (CNCF Distribution), with a password; a proxy that counts bytes."""
 
+import http.client
+import subprocess
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import IO, Self
+
+import pytest
+from pydantic import SecretStr
+
+from linkspan.processes import Child, free_port, listens
+from linkspan.registry import RegistrySettings
+
+USER, PASSWORD = "pusher", "s3cret-of-the-tests"
+
+_CONFIG = """\
+version: 0.1
+log: {{level: warn, accesslog: {{disabled: true}}}}
+storage:
+  filesystem: {{rootdirectory: {storage}}}
+  delete: {{enabled: true}}
+auth: {{htpasswd: {{realm: tests, path: {htpasswd}}}}}
+http: {{addr: "127.0.0.1:{port}", secret: of-the-tests}}
+"""
+
+
+@dataclass(frozen=True)
+class RunningRegistry:
+    """Where it is and who may push."""
+
+    host: str
+    username: str
+    password: str
+
+    def settings(self, prefix: str = "", host: str = "") -> RegistrySettings:
+        """Settings with the password; `host` for a proxy before it."""
+        return RegistrySettings(
+            host=host or self.host,
+            prefix=prefix,
+            username=self.username,
+            password=SecretStr(self.password),
+        )
+
+
+def start_registry(folder: Path, storage: Path) -> tuple[Child, RunningRegistry]:
+    """Start one that keeps its blobs in `storage`; the caller stops it."""
+    htpasswd, config, port = folder / "htpasswd", folder / "registry.yml", free_port()
+    # From standard input, so that not even this password is in the process list. Cost 4: tests need speed.
+    made = subprocess.run(
+        ["htpasswd", "-Bin", "-C", "4", USER], input=PASSWORD, text=True, capture_output=True, check=True
+    )
+    htpasswd.write_text(made.stdout)
+    config.write_text(_CONFIG.format(storage=storage, htpasswd=htpasswd, port=port))
+    child = Child("docker-registry", ["docker-registry", "serve", str(config)], log=folder / "registry.log")
+    try:
+        child.wait_until(lambda: listens(port), seconds=20)
+    except BaseException:
+        child.stop()
+        raise
+    return child, RunningRegistry(f"127.0.0.1:{port}", USER, PASSWORD)
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry]:
+    """A registry for the whole session; every test uses a repository of its own (`unique_app`)."""
+    folder = tmp_path_factory.mktemp("registry")
+    child, running = start_registry(folder, folder / "storage")
+    yield running
+    child.stop()
+
+
+@pytest.fixture
+def unique_app() -> str:
+    """A name that no other test has, for a repository, a container or a tag."""
+    return f"t-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def counting_proxy(registry: RunningRegistry) -> Iterator["CountingProxy"]:
+    """A proxy before the registry: use `registry.settings(host=counting_proxy.host)`."""
+    with CountingProxy(registry.host) as proxy:
+        yield proxy
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A request and its answer; `sent` and `received` are bytes of their bodies."""
+
+    method: str
+    path: str
+    status: int
+    sent: int
+    received: int
+
+
+class CountingProxy:
+    """An HTTP proxy before `upstream` that writes down every exchange; good for docker push and pull too."""
+
+    def __init__(self, upstream: str) -> None:
+        self.exchanges: list[Exchange] = []
+        self._server = _Server(("127.0.0.1", 0), _Forward)
+        self._server.upstream = upstream
+        self._server.exchanges = self.exchanges
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self._server.server_address[1]}"
+
+    @property
+    def sent(self) -> int:
+        """Bytes uploaded since `reset`."""
+        return sum(exchange.sent for exchange in self.exchanges)
+
+    @property
+    def received(self) -> int:
+        """Bytes downloaded since `reset`."""
+        return sum(exchange.received for exchange in self.exchanges)
+
+    def reset(self) -> None:
+        """Start counting from zero."""
+        self.exchanges.clear()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    upstream: str
+    exchanges: list[Exchange]
+
+
+_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "te", "upgrade", "proxy-connection"}
+
+
+class _Forward(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
+        """Say nothing: the exchanges are the log."""
+
+    def _forward(self) -> None:
+        sent = received = 0
+        upstream = http.client.HTTPConnection(self.server.upstream, timeout=120)
+        try:
+            # The client's Host stays, so that the registry's locations lead through here again.
+            upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                if name.lower() not in _HOP_BY_HOP:
+                    upstream.putheader(name, value)
+            chunked = "chunked" in self.headers.get("Transfer-Encoding", "")
+            if chunked:
+                upstream.putheader("Transfer-Encoding", "chunked")
+            upstream.endheaders()
+            for chunk in self._body(chunked):
+                sent += len(chunk)
+                upstream.send(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
+            if chunked:
+                upstream.send(b"0\r\n\r\n")
+            response = upstream.getresponse()
+            received = self._answer(response)
+            self.server.exchanges.append(Exchange(self.command, self.path, response.status, sent, received))
+        except (OSError, http.client.HTTPException):
+            self.server.exchanges.append(Exchange(self.command, self.path, 0, sent, received))
+            self.close_connection = True
+        finally:
+            upstream.close()
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _forward  # noqa: N815
+
+    def _body(self, chunked: bool) -> Iterator[bytes]:
+        if not chunked:
+            yield from _exactly(self.rfile, int(self.headers.get("Content-Length") or 0))
+            return
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            yield from _exactly(self.rfile, size)
+            self.rfile.readline()
+        self.rfile.readline()
+
+    def _answer(self, response: http.client.HTTPResponse) -> int:
+        self.send_response(response.status)
+        for name, value in response.getheaders():
+            if name.lower() not in _HOP_BY_HOP | {"date", "server"}:
+                self.send_header(name, value)
+        bodiless = self.command == "HEAD" or response.status in (204, 304)
+        chunked = response.getheader("Content-Length") is None and not bodiless
+        if chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        received = 0
+        while not bodiless and (chunk := response.read(1 << 16)):
+            received += len(chunk)
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
+        if chunked:
+            self.wfile.write(b"0\r\n\r\n")
+        return received
+
+
+def _exactly(stream: IO[bytes], size: int) -> Iterator[bytes]:
+    while size:
+        chunk = stream.read(min(size, 1 << 16))
+        if not chunk:
+            raise ConnectionError("the client hung up in the middle of its body")
+        size -= len(chunk)
+        yield chunk
