@@ -1,1 +1,143 @@
+"""The real Docker Engine, and small images that behave in every way a release may.
 
+No engine is a failure, not a skip: what is skipped proves nothing.
+"""
+
+import io
+import json
+import subprocess
+import tarfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import docker
+import pytest
+from docker.errors import ImageNotFound
+
+from linkspan.docker_engine import engine
+from linkspan.errors import LinkspanError
+
+ROOT = Path(__file__).parents[2]
+BASE = "linkspan-base:py311"
+
+# A service in one file of the standard library. Its behaviour comes from the environment of its image.
+APP = """
+import http.server, json, os, signal, sys, threading, time
+BEHAVIOUR, VERSION = os.environ["BEHAVIOUR"], os.environ["VERSION"]
+START = time.monotonic()
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+if BEHAVIOUR == "exits":
+    print("ImportError: no module named sklearn", flush=True)
+    sys.exit(3)
+if BEHAVIOUR == "hungry":
+    hoard = []
+    while True:
+        hoard.append(bytearray(os.urandom(1 << 20)))
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def answer(self, status, value):
+        body = json.dumps(value).encode() if not isinstance(value, bytes) else value
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def do_GET(self):
+        if self.path == "/readyz":
+            if BEHAVIOUR == "never":
+                return self.answer(503, b"the model cannot be opened: bad magic\\nsecond line")
+            if BEHAVIOUR == "slow-start" and time.monotonic() - START < 2:
+                return self.answer(503, b"loading")
+            if BEHAVIOUR == "crashes":
+                threading.Timer(0.15, lambda: os._exit(9)).start()
+            return self.answer(200, b"ready")
+        if self.path.startswith("/slow/"):
+            time.sleep(float(self.path.rsplit("/", 1)[1]))
+        if self.path == "/headers":
+            return self.answer(200, dict(self.headers.items()))
+        return self.answer(200, {"version": VERSION})
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        return self.answer(200, {"version": VERSION, "size": len(body)})
+    def log_message(self, *_):
+        pass
+
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 128
+if BEHAVIOUR == "deaf":
+    time.sleep(3600)
+Server(("", 8080), Handler).serve_forever()
+"""
+
+ImageOf = Callable[..., str]
+"""image(version, behaviour="good") -> image ID"""
+
+
+@pytest.fixture(scope="session")
+def docker_client() -> Iterator[docker.DockerClient]:
+    """The engine of this machine."""
+    try:
+        client = engine()
+    except LinkspanError as error:
+        pytest.fail(f"these tests need a Docker Engine: {error}", pytrace=False)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def base_image(docker_client: docker.DockerClient) -> str:
+    """The local base image of code images, made if it is not there."""
+    try:
+        docker_client.images.get(BASE)
+    except ImageNotFound:
+        made = subprocess.run(
+            [str(ROOT / "scripts" / "base-image.sh"), BASE], capture_output=True, text=True, check=False
+        )
+        if made.returncode:
+            pytest.fail(f"no base image for tests: {made.stderr}", pytrace=False)
+    return BASE
+
+
+def build_image(client: docker.DockerClient, files: dict[str, str], *, tag: str) -> str:
+    """Build a small image from files, with a Dockerfile among them; returns its ID."""
+    context = io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as tar:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text.encode())
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    context.seek(0)
+    image, _ = client.images.build(fileobj=context, custom_context=True, tag=tag, rm=True)
+    return str(image.id)
+
+
+@pytest.fixture(scope="session")
+def image_of(docker_client: docker.DockerClient, base_image: str) -> Iterator[ImageOf]:
+    """Make the test service's image in a version and with a behaviour; removed at the end.
+
+    Behaviours: good, exits, never (ready), slow-start, crashes (after it was ready), hungry (for memory),
+    deaf (listens nowhere).
+    """
+    made: dict[tuple[str, str], str] = {}
+    repository = f"linkspan-test-{uuid.uuid4().hex[:8]}"
+
+    def image(version: str, behaviour: str = "good") -> str:
+        key = (version, behaviour)
+        if key not in made:
+            dockerfile = "\n".join(
+                [
+                    f"FROM {base_image}",
+                    "COPY app.py /app.py",
+                    "USER 1000",
+                    f"ENV VERSION={json.dumps(version)} BEHAVIOUR={behaviour}",
+                    'CMD ["python3", "/app.py"]',
+                ]
+            )
+            tag = f"{repository}:{version}-{behaviour}"
+            made[key] = build_image(docker_client, {"Dockerfile": dockerfile, "app.py": APP}, tag=tag)
+        return made[key]
+
+    yield image
+    for version, behaviour in made:
+        docker_client.images.remove(f"{repository}:{version}-{behaviour}", force=True)
