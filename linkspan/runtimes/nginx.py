@@ -1,0 +1,211 @@
+"""What nginx is told: the two configurations of a service's proxy, as functions of what is live.
+
+Two nginx run in the proxy. The *edge* holds the users' connections and is never reloaded; the *switch* behind
+it, on a Unix socket, knows the replicas and is reloaded at every rollout. A reload makes nginx close its idle
+keep-alive connections without a word, so a single nginx loses the request that a client sends at that very
+moment; the edge opens a new connection to the switch for every request, and none is ever idle.
+
+The switch's configuration starts with the live revision as JSON, in comments: one file, replaced by one
+rename, is both what nginx does and what Linkspan knows.
+"""
+
+import json
+
+from pydantic import Field
+
+from linkspan.nouns import Noun, Revision, sha256
+
+PROXY_PORT = 8080
+STATE = "/linkspan/state"
+RUN = "/run/linkspan"
+_HEADER = "# linkspan: "
+_END = "# linkspan end"
+# nginx reads its file in pieces of 4 KiB and takes a longer comment line for "too long parameter".
+_COMMENT = 2000
+
+
+class Live(Noun):
+    """What gets the traffic: the revision, the addresses of its replicas, and how they are spoken to.
+
+    `spec` is the digest of all that makes a replica what it is: another spec is another rollout.
+    """
+
+    revision: Revision
+    spec: str
+    addresses: tuple[str, ...]
+    port: int
+    ready_path: str
+    request_seconds: float = Field(gt=0)
+
+    @property
+    def marker(self) -> str:
+        """What the switch answers when it is asked which of these it serves."""
+        return sha256(self.model_dump_json().encode())
+
+
+_SWITCH = """
+worker_processes 2;
+worker_shutdown_timeout {seconds}s;
+pid {run}/switch.pid;
+error_log stderr error;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    server_tokens off;
+    client_max_body_size 0;
+    client_body_buffer_size 1m;
+    large_client_header_buffers 8 32k;
+{upstream}
+    map $http_upgrade $upstream_connection {{ default upgrade; '' ''; }}
+    server {{
+        listen unix:{run}/switch.sock backlog=4096;
+{location}
+    }}
+    server {{
+        listen unix:{run}/control.sock;
+        location / {{ return 200 "{marker}"; }}
+    }}
+}}
+"""
+
+# An application server closes idle connections after 2 s (gunicorn) or 5 s (uvicorn, node): let go of them
+# before it does, since a POST that meets a closing connection must not be sent twice.
+_UPSTREAM = """    upstream app {{
+        zone app 64k;
+{servers}
+        keepalive 32;
+        keepalive_timeout 1s;
+    }}"""
+
+# proxy_next_upstream's default: what failed before a byte was sent goes to the next replica; a POST that was
+# sent never does.
+_APP = """        location / {{
+            proxy_pass http://app;
+            proxy_http_version 1.1;
+            proxy_set_header Host $http_host;
+            proxy_set_header Connection $upstream_connection;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_next_upstream error timeout;
+            proxy_connect_timeout 2s;
+            proxy_read_timeout {seconds}s;
+            proxy_send_timeout {seconds}s;
+            proxy_max_temp_file_size 0;
+        }}"""
+
+_NOTHING = """        location / { default_type text/plain; return 503 "Nothing is released yet.\\n"; }"""
+
+
+def switch_conf(live: Live | None) -> str:
+    """The configuration of the switch. None answers 503 to everything."""
+    if live is None:
+        body = _SWITCH.format(seconds=30, run=RUN, upstream="", location=_NOTHING, marker="none")
+        return f"{_HEADER}null{body}{_END}\n"
+    text = json.dumps(live.model_dump(mode="json"), ensure_ascii=True, sort_keys=True)
+    header = "\n".join(_HEADER + text[at : at + _COMMENT] for at in range(0, len(text), _COMMENT))
+    servers = "\n".join(
+        f"        server {address}:{live.port} max_fails=1 fail_timeout=1s;" for address in live.addresses
+    )
+    seconds = max(1, round(live.request_seconds))
+    body = _SWITCH.format(
+        seconds=seconds,
+        run=RUN,
+        upstream=_UPSTREAM.format(servers=servers),
+        location=_APP.format(seconds=seconds),
+        marker=live.marker,
+    )
+    return f"{header}{body}{_END}\n"
+
+
+def whole(conf: str) -> bool:
+    """Whether the file was written to its end."""
+    return conf.startswith(_HEADER) and conf.rstrip().endswith(_END)
+
+
+def read_live(conf: str) -> Live | None:
+    """What `switch_conf` was called with."""
+    lines = (line.removeprefix(_HEADER) for line in conf.splitlines() if line.startswith(_HEADER))
+    text = "".join(lines) or "null"
+    return None if text == "null" else Live.model_validate_json(text)
+
+
+EDGE = f"""
+worker_processes 2;
+pid {RUN}/edge.pid;
+error_log stderr error;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    server_tokens off;
+    client_max_body_size 0;
+    client_body_buffer_size 1m;
+    large_client_header_buffers 8 32k;
+    keepalive_timeout 75s;
+    keepalive_requests 100000;
+    map $http_upgrade $upstream_connection {{ default upgrade; '' close; }}
+    map $http_x_forwarded_proto $forwarded_proto {{ default $http_x_forwarded_proto; '' $scheme; }}
+    map $http_x_forwarded_host $forwarded_host {{ default $http_x_forwarded_host; '' $http_host; }}
+    upstream switch {{ server unix:{RUN}/switch.sock max_fails=0; }}
+    server {{
+        listen {PROXY_PORT} backlog=4096;
+        location / {{
+            proxy_pass http://switch;
+            proxy_http_version 1.1;
+            proxy_set_header Host $http_host;
+            proxy_set_header Connection $upstream_connection;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header X-Real-IP $remote_addr;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header X-Forwarded-Proto $forwarded_proto;
+            proxy_set_header X-Forwarded-Host $forwarded_host;
+            # The switch buffers and gives up; here nothing is held back and nothing is cut short.
+            proxy_request_buffering off;
+            proxy_buffering off;
+            proxy_read_timeout 1d;
+            proxy_send_timeout 1d;
+        }}
+    }}
+}}
+"""
+
+START = (
+    f"rm -f {RUN}/*; nginx -e stderr -c {STATE}/live.conf || exit 1; "
+    f"exec nginx -e stderr -c {STATE}/edge.conf -g 'daemon off;'"
+)
+"""The proxy's command. A new container has a new /run, but a restarted one has the old sockets in the way."""
+
+# Prints `<pid> serving` or `<pid> leaving` for every worker of the switch.
+_WORKERS = f"""
+workers() {{
+    master=$(cat {RUN}/switch.pid)
+    for status in $(grep -ls "^PPid:[[:space:]]*$master$" /proc/[0-9]*/status); do
+        of=${{status%/status}}
+        if grep -qs 'shutting down' "$of/cmdline"; then echo "${{of#/proc/}} leaving"
+        elif grep -qs 'worker process' "$of/cmdline"; then echo "${{of#/proc/}} serving"; fi
+    done
+}}
+"""
+
+WORKERS = _WORKERS + "workers"
+
+# $1 is the folder that holds live.conf and, if it is a new revision, its file. `nginx -s reload` returns
+# before anything happened: it is done when none of the workers that were there still accepts connections.
+SWITCH = (
+    _WORKERS
+    + f"""
+set -e
+nginx -e stderr -q -t -c "$1/live.conf"
+before=$(workers | sed -n 's/ serving//p')
+for file in "$1"/[0-9]*.json; do [ ! -e "$file" ] || mv -f "$file" {STATE}/revisions/; done
+mv -f "$1/live.conf" {STATE}/live.conf
+nginx -e stderr -c {STATE}/live.conf -s reload
+for _ in $(seq 200); do
+    now=" $(workers | sed -n 's/ serving//p' | tr '\\n' ' ')"
+    left=
+    for pid in $before; do case $now in *" $pid "*) left=1 ;; esac; done
+    [ -n "$left" ] || exit 0
+    sleep 0.05
+done
+echo "nginx did not take its new configuration within 10 s" >&2
+exit 3
+"""
+)

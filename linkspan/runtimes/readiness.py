@@ -1,0 +1,83 @@
+"""Whether a replica is ready, as a function of what was seen of it, so that a wait that fails can say why.
+
+The shape is flagger's: (done, retriable, reason). Nothing here does I/O.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+LOG_LINES = 5
+"""Lines of a dead container's output that are worth a place in an error."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The answer to a readiness request; `error` instead of a status if there was none."""
+
+    status: int = 0
+    body: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the engine and a probe say of one container.
+
+    `state` is the engine's word (created, running, exited, …) or missing. `probe` is None when
+    it was not asked. `logs` is filled for a container that ended.
+    """
+
+    name: str
+    state: str
+    exit_code: int = 0
+    oom_killed: bool = False
+    memory: str = ""
+    error: str = ""
+    logs: str = ""
+    probe: Probe | None = None
+
+
+class Readiness(NamedTuple):
+    """`done` means ready. If not, `retriable` says whether waiting can help; `reason` is one line."""
+
+    done: bool
+    retriable: bool
+    reason: str
+
+
+def readiness(seen: Observed, ready_path: str) -> Readiness:
+    """The verdict on one container."""
+    if seen.state in {"exited", "dead", "removing", "missing", "paused"}:
+        return Readiness(done=False, retriable=False, reason=_ended(seen))
+    if seen.state != "running":
+        return Readiness(done=False, retriable=True, reason=f"{seen.name} is {seen.state}")
+    probe = seen.probe
+    if probe is None:
+        return Readiness(done=False, retriable=True, reason=f"{seen.name} runs, but was not asked yet")
+    if probe.error:
+        return Readiness(False, True, f"{seen.name} does not answer {ready_path}: {one_line(probe.error)}")
+    if 200 <= probe.status < 300:
+        return Readiness(done=True, retriable=True, reason="")
+    said = one_line(probe.body)
+    reason = f"{seen.name} answers {ready_path} with {probe.status}" + (f": {said}" if said else "")
+    return Readiness(done=False, retriable=True, reason=reason)
+
+
+def _ended(seen: Observed) -> str:
+    if seen.state in {"missing", "removing"}:
+        return f"{seen.name} was removed by somebody else"
+    if seen.state == "paused":
+        return f"{seen.name} was paused by somebody else"
+    if seen.oom_killed:
+        limit = f" (its limit is {seen.memory})" if seen.memory else ""
+        return f"{seen.name} ran out of memory and was killed{limit}"
+    reason = f"{seen.name} exited with code {seen.exit_code}"
+    if seen.error:
+        return f"{reason}: {one_line(seen.error)}"
+    lines = [line.strip() for line in seen.logs.splitlines() if line.strip()][-LOG_LINES:]
+    return f"{reason}: " + " | ".join(lines) if lines else f"{reason} and said nothing"
+
+
+def one_line(text: str, limit: int = 300) -> str:
+    """The first line of `text` that says something, cut to `limit` characters."""
+    return next((line.strip()[:limit] for line in text.splitlines() if line.strip()), "")
