@@ -10,7 +10,8 @@ from flows.support import load_store, say, step
 from linkspan import model_layer
 from linkspan.config import AppConfig
 from linkspan.converge import PackagedModel
-from linkspan.models import Pinned
+from linkspan.errors import ModelNotFound
+from linkspan.models import ModelStore, Pinned
 from linkspan.newest import newest_config
 from linkspan.progress import Percent
 
@@ -19,20 +20,20 @@ from linkspan.progress import Percent
 async def read_config(app: str, repository: str) -> AppConfig | None:
     """What the newest commit says about the model that it takes; None if nothing was committed yet."""
     source = (await GitRepository.aload(repository)).open()
-    return await asyncio.to_thread(newest_config, source, app)
+    return await asyncio.to_thread(newest_config, source)
 
 
 @step(name="pin the version")
 async def pin(store: str, name: str, version: str | None) -> Pinned | None:
     """The version that was asked for, else the newest, with every object pinned; None if there is none."""
     models = (await load_store(store)).models(name)
-    if version:
-        return await asyncio.to_thread(models.get, version)
-    return await asyncio.to_thread(models.newest)
+    return await asyncio.to_thread(_pin, models, version)
 
 
 @step(name="look for the layer")
-async def look_up(app: str, registry: str, pinned: Pinned, folder: str, on_purpose: bool) -> PackagedModel | None:
+async def look_up(
+    app: str, registry: str, pinned: Pinned, folder: str, on_purpose: bool
+) -> PackagedModel | None:
     """The layer of this model, if the registry has it. Reads no byte of the model."""
     client = (await ContainerRegistry.aload(registry)).open(app)
     found = await asyncio.to_thread(model_layer.packaged_already, client, pinned, folder)
@@ -42,9 +43,17 @@ async def look_up(app: str, registry: str, pinned: Pinned, folder: str, on_purpo
 
 
 @step(name="validate and package the model", timeout_seconds=6 * 3600)
-async def package(app: str, store: str, registry: str, pinned: Pinned, folder: str) -> PackagedModel:
-    """Stream the model into the registry as one layer, and commit it once the model has scored."""
-    models = (await load_store(store)).models(pinned.name)
+async def package(
+    app: str, store: str, registry: str, name: str, version: str | None, folder: str
+) -> PackagedModel:
+    """Stream the model into the registry as one layer, and commit it once the model has scored.
+
+    Pins for itself: a retry after the objects were overwritten must take what is there then.
+    """
+    models = (await load_store(store)).models(name)
+    pinned = await asyncio.to_thread(_pin, models, version)
+    if pinned is None:
+        raise ModelNotFound(f"model {name} has gone from {models.url} since it was found")
     client = (await ContainerRegistry.aload(registry)).open(app)
     artifact = await acreate_progress_artifact(
         progress=0.0, key=f"{app}-upload", description=f"{pinned.name} {pinned.version} to {client.name}"
@@ -59,3 +68,7 @@ async def package(app: str, store: str, registry: str, pinned: Pinned, folder: s
         await asyncio.wait({work}, timeout=1.0)
         await aupdate_progress_artifact(artifact, percent.value)  # type: ignore[arg-type]
     return cast(PackagedModel, await work)
+
+
+def _pin(models: ModelStore, version: str | None) -> Pinned | None:
+    return models.get(version) if version else models.newest()

@@ -51,7 +51,7 @@ async def model_stream(
         return Completed(message=f"{packaged.model.version} was packaged before")
     await name_run(f"{app}: {pinned.name} {pinned.version}")
     watch = Stopwatch()
-    packaged = await steps.package(app, store, registry, pinned, folder)
+    packaged = await steps.package(app, store, registry, config.model.name, version, folder)
     watch.lap("validate and package the model", pushed=packaged.pushed)
     await start(
         converge,

@@ -59,7 +59,9 @@ async def compare(
         live = platform.live(service)
         replicas = code.config.environment(environment).replicas
         image = candidate.release.image
-        known = rejection(client, rejection_key(image)) or rejection(client, rejection_key(image, environment))
+        known = rejection(client, rejection_key(image)) or rejection(
+            client, rejection_key(image, environment)
+        )
         decision = decide(
             candidate.release,
             live,

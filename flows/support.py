@@ -1,18 +1,23 @@
 """What the three flows share: when to retry, where log lines go, how a run is named, how one starts another."""
 
+import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
-from uuid import UUID
+from typing import Any, TypeVar, cast
 
 from prefect import get_client, get_run_logger, task
+from prefect.blocks.core import Block
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext
 from prefect.deployments import arun_deployment
 from prefect.tasks import exponential_backoff
 
-from linkspan.errors import LinkspanError
+from blocks import RUNTIMES, STORES, DockerRuntime, ModelStoreBlock
+from linkspan.errors import ConfigError, LinkspanError
+from linkspan.report import Step
 from linkspan.runtimes.base import Say
+
+B = TypeVar("B", bound=Block)
 
 
 def temporary(_task: object, _run: TaskRun, state: State[Any]) -> bool:
@@ -43,12 +48,6 @@ async def name_run(name: str) -> None:
             await client.update_flow_run(context.flow_run.id, name=name)
 
 
-def run_id() -> UUID | None:
-    """The ID of the current flow run."""
-    context = FlowRunContext.get()
-    return context.flow_run.id if context and context.flow_run else None
-
-
 def scheduled() -> bool:
     """Whether the current run was started by its schedule, not by a hint."""
     context = FlowRunContext.get()
@@ -69,13 +68,21 @@ async def start(deployments: list[str], *, hint: str, key: str, parameters: dict
 
 
 async def load_store(reference: str) -> ModelStoreBlock:
-    """The store block of a reference such as `s3-model-store/digits`."""
+    """The store block of a reference such as `s3-model-store/digits`. Raises ConfigError for another kind."""
     return await _load(reference, STORES)
 
 
 async def load_runtime(reference: str) -> DockerRuntime:
     """The runtime block of a reference such as `docker-runtime/digits-production`."""
     return await _load(reference, RUNTIMES)
+
+
+async def _load(reference: str, kinds: tuple[type[B], ...]) -> B:
+    block = await Block.aload(reference)
+    if not isinstance(block, kinds):
+        known = " or ".join(f"{kind.get_block_type_slug()}/name" for kind in kinds)
+        raise ConfigError(f"{reference!r} cannot stand here", expected=known)
+    return block
 
 
 def key_of(*parts: str | None) -> str:

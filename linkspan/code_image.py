@@ -7,16 +7,13 @@ was tested. A commit that does not touch the app gets a tag, not a build.
 from pathlib import Path
 
 from linkspan.build import Builder
-from linkspan.config import AppConfig, read_config
+from linkspan.config import CONFIG_FILE, AppConfig, read_config
 from linkspan.converge import code_tag, commit_tag
 from linkspan.errors import AppTestsFailed, ConfigError, HeldBack
 from linkspan.nouns import Commit, Digest, Noun
 from linkspan.registry.client import Registry
 from linkspan.runtimes.base import Say
 from linkspan.verdicts import pardon, reject, rejection
-
-CONFIG_FILE = "linkspan.toml"
-
 
 class CodeBuild(Noun):
     """A commit on its way: `digest` is set once its tested image is in the registry, `image` once it is built."""
@@ -26,6 +23,7 @@ class CodeBuild(Noun):
     config: AppConfig
     digest: Digest | None = None
     image: str = ""
+    pushed: int = 0
 
 
 def tested_image(registry: Registry, commit: Commit) -> Digest | None:

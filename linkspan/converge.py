@@ -6,6 +6,7 @@ Everything here is a function on values. An event never says what to release; it
 from collections.abc import Iterable
 from typing import Literal
 
+from linkspan.config import AppConfig
 from linkspan.nouns import Commit, Digest, Model, Noun, Release, Revision, sha256, short
 from linkspan.verdicts import Rejection
 
@@ -16,14 +17,19 @@ class CodeImage(Noun):
     """A tested code image. `commit` is the one it was built from: the oldest with the same tree."""
 
     commit: Commit
+    config: AppConfig
     digest: Digest
 
 
 class PackagedModel(Noun):
-    """A validated model whose layer is in the registry; `manifest` is the digest of its ModelPack manifest."""
+    """A validated model whose layer is in the registry; `manifest` is the digest of its ModelPack manifest.
+
+    `pushed` is what it cost to bring it there, in bytes.
+    """
 
     model: Model
     manifest: Digest
+    pushed: int = 0
 
 
 class Decision(Noun):
@@ -54,9 +60,18 @@ def model_tag(name: str, version: str) -> str:
     return f"model-{name}-{version}"
 
 
-def layer_tag(fingerprint: str, folder: str) -> str:
-    """The tag of the ModelPack manifest of what a store holds, packed below `folder`: what reuse goes by."""
-    return "layer-" + sha256(f"{fingerprint} {folder}".encode()).removeprefix("sha256:")[:32]
+def pinned_tag(fingerprint: str, folder: str) -> str:
+    """The tag of the ModelPack manifest of what a store holds now, packed below `folder`."""
+    return "pinned-" + _hex(f"{fingerprint} {folder}")
+
+
+def layer_tag(content: Digest, folder: str) -> str:
+    """The tag of a ModelPack manifest whose layer holds this content below `folder`, whatever its version."""
+    return "layer-" + _hex(f"{content} {folder}")
+
+
+def _hex(text: str) -> str:
+    return sha256(text.encode()).removeprefix("sha256:")[:32]
 
 
 def release_tag(release: Release) -> str:
@@ -102,7 +117,9 @@ def decide(
 
 def _left_pinned(wanted: Release, live: Revision, *, healthy: bool) -> Decision:
     if not healthy:
-        return Decision(action="repair", reason=f"{live.release.title} is pinned, but not as it was rolled out")
+        return Decision(
+            action="repair", reason=f"{live.release.title} is pinned, but not as it was rolled out"
+        )
     newer = "" if live.release.image == wanted.image else f"; {wanted.title} waits"
     return Decision(
         action="pinned",

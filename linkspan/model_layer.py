@@ -5,12 +5,11 @@ upload is only committed after the model was opened and has scored. A model that
 behind, and a layer that is there already is not read again.
 """
 
-import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from linkspan.converge import PackagedModel, layer_tag, model_tag
+from linkspan.converge import PackagedModel, layer_tag, model_tag, pinned_tag
 from linkspan.errors import HeldBack, ModelError
 from linkspan.layer import layer_chunks, layer_size
 from linkspan.models import ModelStore, Pinned, identify
@@ -19,13 +18,13 @@ from linkspan.nouns import Layer, Model, ModelFile
 from linkspan.registry.client import Registry
 from linkspan.runtimes.base import Say
 from linkspan.stores.base import Progress
-from linkspan.validate import Validation, validate
+from linkspan.validate import validate
 from linkspan.verdicts import pardon, reject, rejection
 
 
 def packaged_already(registry: Registry, pinned: Pinned, folder: str) -> PackagedModel | None:
     """The layer of what the store holds, below `folder`, if it is in the registry. Reads no byte of it."""
-    digest = registry.exists(layer_tag(pinned.fingerprint, folder))
+    digest = registry.exists(pinned_tag(pinned.fingerprint, folder))
     if digest is None:
         return None
     model, _ = read_modelpack(registry.image(digest))
@@ -65,18 +64,48 @@ def package(
 def _package(
     store: ModelStore, registry: Registry, pinned: Pinned, folder: str, say: Say, progress: Progress
 ) -> PackagedModel:
+    before = registry.sent
     pinned = identify(store, pinned)
     model = pinned.model
-    assert model is not None  # what identify is for
+    assert model is not None  # noqa: S101 what identify is for
+    known = registry.exists(layer_tag(model.digest, folder))
+    if known:
+        _, layer = read_modelpack(registry.image(known))
+        say("The same bytes were validated and packaged before; nothing is read")
+    else:
+        layer = _stream(store, registry, pinned, model, folder, say, progress)
+    # Three names for one manifest: the version for people, the content and what was pinned for reuse. The
+    # latter comes last: it is what says that all of this is done.
+    manifest = registry.push_image(
+        modelpack(model, layer, pinned.fingerprint), tag=model_tag(model.name, model.version)
+    )
+    registry.tag(manifest, layer_tag(model.digest, folder))
+    registry.tag(manifest, pinned_tag(pinned.fingerprint, folder))
+    return PackagedModel(model=model, manifest=manifest, pushed=registry.sent - before)
+
+
+def _stream(
+    store: ModelStore,
+    registry: Registry,
+    pinned: Pinned,
+    model: Model,
+    folder: str,
+    say: Say,
+    progress: Progress,
+) -> Layer:
     with tempfile.TemporaryDirectory(prefix="linkspan-model-") as scratch:
         spool = Path(scratch) if any(file.path.endswith(".onnx") for file in model.files) else None
 
         def open_file(file: ModelFile) -> Iterator[bytes]:
-            chunks = store.read(pinned, file)
+            chunks = store.read(pinned, file.path)
             return chunks if spool is None else _tee(chunks, spool / file.path)
 
         def check() -> None:
-            _say_validation(validate(spool), say) if spool else say("No ONNX file: the smoke test will judge")
+            if spool is None:
+                say("No ONNX file in it, so the smoke test will be the judge")
+                return
+            result = validate(spool)
+            say(f"Opened it and scored a sample in {result.seconds:.1f} s ({result.sandbox})")
 
         digest, size = registry.push_stream(
             layer_chunks(model.files, folder, open_file),
@@ -84,29 +113,15 @@ def _package(
             progress=progress,
             before_commit=check,
         )
-    layer = Layer(digest=digest, diff_id=digest, size=size, media_type=MODEL_LAYER)
-    return _describe(registry, pinned, model, layer, folder)
-
-
-def _describe(
-    registry: Registry, pinned: Pinned, model: Model, layer: Layer, folder: str
-) -> PackagedModel:
-    # Two names for one manifest: the version for people, the fingerprint for reuse. The latter comes last.
-    manifest = registry.push_image(modelpack(model, layer), tag=model_tag(model.name, model.version))
-    registry.tag(manifest, layer_tag(pinned.fingerprint, folder))
-    return PackagedModel(model=model, manifest=manifest)
+    return Layer(digest=digest, diff_id=digest, size=size, media_type=MODEL_LAYER)
 
 
 def _tee(chunks: Iterator[bytes], path: Path) -> Iterator[bytes]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("xb") as copy, contextlib.closing(chunks):  # type: ignore[type-var]
+    with path.open("wb") as copy:
         for chunk in chunks:
             copy.write(chunk)
             yield chunk
-
-
-def _say_validation(result: Validation, say: Say) -> None:
-    say(f"Opened and scored a sample in {result.seconds:.1f} s ({result.sandbox})")
 
 
 def _verdict(pinned: Pinned) -> str:

@@ -4,12 +4,15 @@ The registry's tags say what was tested and validated; the git history and the s
 order. No clock decides anything.
 """
 
-from linkspan.config import AppConfig
+from collections.abc import Iterator
+
+from linkspan.config import CONFIG_FILE, AppConfig, read_config
 from linkspan.converge import CodeImage, PackagedModel, commit_tag, newest_tested
-from linkspan.errors import CommitNotFound, ModelNotFound
+from linkspan.errors import CommitNotFound, ConfigError, ModelError, ModelNotFound
 from linkspan.link import read_code_image
 from linkspan.model_layer import packaged_already
-from linkspan.models import ModelStore
+from linkspan.models import ModelStore, Pinned
+from linkspan.nouns import short
 from linkspan.registry.client import Registry
 from linkspan.source import GitSource
 
@@ -44,7 +47,7 @@ def newest_model(
     Raises ModelNotFound for a named version that is not there or was never validated.
     """
     if version is None:
-        packed = (packaged_already(registry, pinned, folder) for pinned in store.candidates())
+        packed = (packaged_already(registry, pinned, folder) for pinned in _newest_first(store))
         return next((model for model in packed if model), None)
     packaged = packaged_already(registry, store.get(version), folder)
     if packaged is None:
@@ -55,9 +58,26 @@ def newest_model(
     return packaged
 
 
-def newest_config(source: GitSource, where: str) -> AppConfig | None:
-    """linkspan.toml as it is in the newest commit; None if nothing was committed yet."""
-    from linkspan.code_image import CONFIG_FILE, read_config_text  # noqa: F401
-
+def newest_config(source: GitSource) -> AppConfig | None:
+    """linkspan.toml as it is in the newest commit; None if nothing was committed yet. Raises ConfigError."""
     commit = source.newest()
-    return None if commit is None else read_config_text(source, commit, where)
+    if commit is None:
+        return None
+    text = source.read(commit, CONFIG_FILE)
+    where = f"{CONFIG_FILE} of {short(commit.sha)}"
+    if text is None:
+        raise ConfigError(f"there is no {where}", fix="Copy the one of the sample app and change it")
+    return read_config(text.decode(errors="replace"), where=where)
+
+
+def _newest_first(store: ModelStore) -> Iterator[Pinned]:
+    versions = store.versions()
+    for version in versions:
+        try:
+            pinned = store.get(version)
+        except ModelError:
+            continue  # model-stream fails on it by name; what came before it is still good
+        yield pinned
+    # Plain objects have no versions, only what is there now.
+    if not versions and (current := store.newest()):
+        yield current

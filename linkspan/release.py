@@ -9,7 +9,7 @@ from linkspan.config import AppConfig
 from linkspan.converge import CodeImage, PackagedModel, release_tag
 from linkspan.link import link, read_code_image
 from linkspan.modelpack import read_modelpack
-from linkspan.nouns import Digest, Noun, Release
+from linkspan.nouns import Digest, Noun, Release, Revision
 from linkspan.registry.client import Registry
 from linkspan.registry.media import Image
 from linkspan.runtimes.base import Rollout, Service
@@ -75,6 +75,24 @@ def rollout_of(
         request_seconds=config.serve.request_seconds,
         expect=expect,
         pinned=pinned,
+    )
+
+
+def again(registry: Registry, revision: Revision, environment: str) -> Rollout:
+    """What puts an earlier revision back, from its image in the registry: nothing is built or pushed.
+
+    Raises RegistryNotFound if the image has been deleted from the registry meanwhile.
+    """
+    release = revision.release
+    _, config = read_code_image(registry.image(release.image))
+    return rollout_of(
+        release,
+        config,
+        reference=f"{registry.name}@{release.image}",
+        environment=environment,
+        cause=revision.cause,
+        expect=revision.number,
+        pinned=revision.pinned,
     )
 
 
