@@ -55,8 +55,8 @@ class ModelStore(Protocol):
         """That version. Raises ModelNotFound (naming what is there, or the missing file) and ModelCorrupt."""
         ...
 
-    def read(self, pinned: Pinned, path: str) -> Iterator[bytes]:
-        """The bytes of one file, in constant memory; checked against its size and SHA-256 if they are known.
+    def read(self, pinned: Pinned, file: ModelFile | str) -> Iterator[bytes]:
+        """The bytes of one file (itself or its path), in constant memory, checked if its digest is known.
 
         Raises ModelCorrupt after the last byte when the digest is another one, so whoever passes bytes on
         must commit them only after the iterator ended by itself. Raises ObjectChanged.

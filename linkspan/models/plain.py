@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from linkspan.errors import ConfigError, ModelNotFound, ObjectNotFound
 from linkspan.models.base import Pinned, head_all, identify, verified
-from linkspan.nouns import RelativePath
+from linkspan.nouns import ModelFile, RelativePath
 from linkspan.stores.base import ObjectStore
 
 
@@ -100,11 +100,12 @@ class PlainObjects:
             )
         return there
 
-    def read(self, pinned: Pinned, path: str) -> Iterator[bytes]:
+    def read(self, pinned: Pinned, file: ModelFile | str) -> Iterator[bytes]:
+        path = file if isinstance(file, str) else file.path
         if path not in pinned.objects:
             raise ModelNotFound(f"model {pinned.name} has no file {path}", found=", ".join(pinned.objects))
         chunks = self._objects.read(pinned.objects[path])
-        for file in pinned.model.files if pinned.model else ():
-            if file.path == path:
-                return verified(chunks, file, f"{path} of {pinned.name} {pinned.version}")
+        for known in pinned.model.files if pinned.model else ():
+            if known.path == path:
+                return verified(chunks, known, f"{path} of {pinned.name} {pinned.version}")
         return chunks

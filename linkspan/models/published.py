@@ -99,18 +99,16 @@ class PublishedModels:
         fingerprint = sha256(data).hexdigest()
         return Pinned(name=self.name, version=version, fingerprint=fingerprint, model=model, objects=objects)
 
-    def read(self, pinned: Pinned, path: str) -> Iterator[bytes]:
-        file = (
-            next((file for file in pinned.model.files if file.path == path), None) if pinned.model else None
-        )
-        if file is None:
+    def read(self, pinned: Pinned, file: ModelFile | str) -> Iterator[bytes]:
+        path = file if isinstance(file, str) else file.path
+        listed = [known for known in (pinned.model.files if pinned.model else ()) if known.path == path]
+        if not listed:
             raise ModelNotFound(
                 f"model {pinned.name} {pinned.version} has no file {path}", found=", ".join(pinned.objects)
             )
         obj = pinned.objects[path]
-        return verified(
-            self._objects.read(obj), file, f"{path} of {pinned.name} {pinned.version} ({obj.key})"
-        )
+        where = f"{path} of {pinned.name} {pinned.version} ({obj.key})"
+        return verified(self._objects.read(obj), listed[0], where)
 
     def _manifest(self, manifest: StoredObject) -> bytes:
         if manifest.size > _MANIFEST_LIMIT:

@@ -23,7 +23,7 @@ _EXISTS = {"BlobAlreadyExists", "UnauthorizedBlobOverwrite"}
 _DENIED = {
     "AuthenticationFailed": "Check the key or the SAS token (has it expired?) and this machine's clock",
     "AuthorizationFailure": "Check the storage account's firewall and network rules",
-    "AuthorizationPermissionMismatch": "Give the identity the role Storage Blob Data Contributor, or the SAS more rights",
+    "AuthorizationPermissionMismatch": "Give the identity Storage Blob Data Contributor, or the SAS rights",
     "AuthorizationServiceMismatch": "Make a SAS for the Blob service",
     "AuthorizationResourceTypeMismatch": "Make a SAS for containers and objects",
     "AuthorizationProtocolMismatch": "Use https, or a SAS that allows http",
