@@ -7,4 +7,5 @@ pytest_plugins = [
     "tests.services.moto",
     "tests.services.prefect_server",
     "tests.services.browser",
+    "tests.services.sample_app",
 ]

@@ -3,7 +3,7 @@
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from werkzeug.exceptions import BadRequest
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
 from scoring import errors, inputs
 from scoring.errors import BadInput
@@ -24,7 +24,7 @@ def blueprint(settings: Settings, loader: Loader, metrics: Metrics, page: Page) 
     @routes.post("/score")
     def score() -> ResponseReturnValue:
         model = loader.model
-        rows = inputs.read_request(_json_body(), most=settings.max_images)
+        rows = inputs.read_request(_json_body(settings.max_body), most=settings.max_images)
         predictions = [_prediction(model.labels, row.tolist()) for row in model.score(rows)]
         for prediction in predictions:
             metrics.predicted(str(prediction["label"]))
@@ -53,9 +53,11 @@ def blueprint(settings: Settings, loader: Loader, metrics: Metrics, page: Page) 
     return routes
 
 
-def _json_body() -> object:
+def _json_body(largest: int) -> object:
     # Read first: a body that is too large is answered with 413, whatever is in it.
     raw = request.get_data()
+    if request.content_length is None and len(raw) >= largest:
+        raise RequestEntityTooLarge  # werkzeug cuts a chunked body off at the limit and says nothing
     try:
         # force, because clients of the reference app send no content type.
         return request.get_json(force=True) if raw else None
