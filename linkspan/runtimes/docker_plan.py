@@ -33,12 +33,14 @@ _FIRST_REPLICA = 16
 MAX_REPLICAS = 64
 
 # No capability, no way to get one, nothing to write to but /tmp.
-_CONFINED: dict[str, Any] = {
+CONFINED: dict[str, Any] = {
     "read_only": True,
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges:true"],
     "log_config": LogConfig(type="json-file", config={"max-size": "10m", "max-file": "3"}),
 }
+# The container's own /tmp, in memory.
+TMP = {"/tmp": "rw,nosuid,nodev,mode=1777"}  # noqa: S108
 
 
 def name_of(service: Service) -> str:
@@ -98,7 +100,7 @@ def replica_options(rollout: Rollout, revision: int, index: int) -> dict[str, An
     It is not restarted until it was ready once: a container that exits must stay visible as such.
     """
     options: dict[str, Any] = {
-        **_CONFINED,
+        **CONFINED,
         "name": replica_name(rollout.service, revision, index),
         "labels": labels(
             rollout.service,
@@ -106,8 +108,7 @@ def replica_options(rollout: Rollout, revision: int, index: int) -> dict[str, An
             **{REVISION: str(revision), RELEASE: rollout.release.image},
         ),
         "environment": rollout.env,
-        # The container's own /tmp, in memory.
-        "tmpfs": {"/tmp": "rw,nosuid,nodev,mode=1777"},  # noqa: S108
+        "tmpfs": TMP,
         "detach": True,
     }
     if rollout.memory:
@@ -120,7 +121,7 @@ def proxy_options(service: Service, bind: str, port: int) -> dict[str, Any]:
     """How the proxy is created, but for its network."""
     name = name_of(service)
     return {
-        **_CONFINED,
+        **CONFINED,
         "name": name,
         # One that was made otherwise, by an older Linkspan or for another port, is made anew.
         "labels": labels(service, "proxy", **{PROXY: sha256(f"{bind}:{port} {START} {EDGE}".encode())}),

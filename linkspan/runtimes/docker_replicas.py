@@ -63,7 +63,7 @@ class Replicas:
                 strict=True,
             )
         )
-        return [_observed(name, container, probes.get(name)) for name, container in found.items()]
+        return [observed(name, container, probes.get(name)) for name, container in found.items()]
 
     def verdicts(self) -> list[Readiness]:
         path = self._live.ready_path if self._live else ""
@@ -171,7 +171,8 @@ def _status(container: Container | None) -> str:
     return container.status if container is not None else "missing"
 
 
-def _observed(name: str, container: Container | None, probe: Probe | None) -> Observed:
+def observed(name: str, container: Container | None, probe: Probe | None) -> Observed:
+    """What `readiness` judges: the container as the engine just described it, and what a probe found."""
     if container is None:
         return Observed(name=name, state="missing")
     state = container.attrs["State"]
