@@ -6,7 +6,7 @@ ranges and about the length of chunks, and all understand a single body of known
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import httpx
 
@@ -15,10 +15,17 @@ from linkspan.nouns import Digest, short
 from linkspan.registry.transport import Answer, Transport
 
 _OCTETS = "application/octet-stream"
+# How much is filled with zeros to end a failed upload in good order, see _Hashed.
+_FILL = 16 << 20
 
 
 class _Hashed:
-    """Chunks on their way out: hashed, counted, and held to the announced size."""
+    """Chunks on their way out: hashed, counted, and held to the announced size.
+
+    When the producer fails near the end, the rest is zeros, because Distribution 2.8 cannot cancel a session
+    whose body broke off (BLOB_UPLOAD_INVALID; its bytes stay for a week). `error` then says what happened, and
+    the upload is cancelled, not finished.
+    """
 
     def __init__(self, chunks: Iterator[bytes], size: int, progress: Callable[[int], None] | None) -> None:
         self.error: BaseException | None = None
@@ -34,22 +41,32 @@ class _Hashed:
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            for chunk in self._chunks:
-                self.passed += len(chunk)
-                if self.passed > self._size:
-                    raise self._wrong(f"{self.passed} bytes or more")
-                self._hash.update(chunk)
-                if chunk:  # an empty chunk would end a chunked body
-                    yield chunk
-                if self._progress:
-                    self._progress(len(chunk))
-            if self.passed != self._size:
-                raise self._wrong(f"{self.passed} bytes")
+            yield from self._checked()
         except GeneratorExit:
             raise
         except BaseException as error:
             self.error = error
-            raise
+            missing = self._size - self.passed
+            if missing > _FILL or not isinstance(error, Exception):
+                raise
+            yield bytes(missing)
+
+    def _checked(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            if self.passed + len(chunk) > self._size:
+                raise self._wrong(f"{self.passed + len(chunk)} bytes or more")
+            self.passed += len(chunk)
+            self._hash.update(chunk)
+            yield chunk
+            if self._progress:
+                self._progress(len(chunk))
+        if self.passed != self._size:
+            raise self._wrong(f"{self.passed} bytes")
+
+    def close(self) -> None:
+        """Let the producer go: it may hold a connection to a store."""
+        if isinstance(self._chunks, Generator):
+            self._chunks.close()
 
     def _wrong(self, found: str) -> DigestMismatch:
         return DigestMismatch("length of a streamed layer", expected=f"{self._size} bytes", found=found)
@@ -77,6 +94,8 @@ def push_stream(
             headers={"Content-Type": _OCTETS, "Content-Length": str(size)},
         )
         location = _location(transport, answer, location)
+        if hashed.error:
+            raise hashed.error
         # A registry may answer before it has the whole body; only a body that went out whole has a digest.
         if hashed.passed != size:
             raise RegistryUnavailable(
@@ -92,7 +111,9 @@ def push_stream(
         cancel(transport, location)
         if cause is error:
             raise
-        raise cause from None
+        raise cause from cause.__cause__
+    finally:
+        hashed.close()
     return hashed.digest, size
 
 

@@ -37,6 +37,7 @@ class Ways:
     expires_in: int | None = 300
     realm: str = ""  # empty: this server
     token_status: int = 200
+    refresh_token: str = "acr-refresh"
     mounts: bool = True
     page: int = 0
     relative_locations: bool = False
@@ -160,6 +161,7 @@ class Handler(BaseHTTPRequestHandler):
     """One connection."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or every answer with a body takes 40 ms
     server: _Server
 
     @property
@@ -245,9 +247,10 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/oauth2/exchange":
             if form.get("access_token") != "entra-token":
                 return self.answer(401)
-            return self.answer(200, b'{"refresh_token": "acr-refresh"}')
+            return self.answer(200, json.dumps({"refresh_token": self.fake.ways.refresh_token}).encode())
         known = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-        by_refresh = form.get("refresh_token") == "acr-refresh" and form.get("grant_type") == "refresh_token"
+        by_refresh = form.get("refresh_token") == self.fake.ways.refresh_token
+        by_refresh = by_refresh and form.get("grant_type") == "refresh_token"
         if self.fake.ways.token_status != 200 or not (
             by_refresh or self.headers.get("Authorization") == known
         ):

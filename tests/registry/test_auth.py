@@ -212,29 +212,18 @@ def test_acr_refuses(fake: FakeRegistry) -> None:
 def test_acr_renews_when_its_token_says_so(fake: FakeRegistry) -> None:
     payload = base64.urlsafe_b64encode(json.dumps({"exp": 5000}).encode()).decode().rstrip("=")
 
-    def give(handler: Any) -> bool:
-        handler.read_body()
-        handler.answer(200, json.dumps({"refresh_token": f"h.{payload}.s"}).encode())
-        return True
-
     now, asked = [1000.0], []
-    rule = Acr(
-        f"http://{fake.host}", entra_token=lambda s: asked.append(s) or "entra-token", clock=lambda: now[0]
-    )  # type: ignore[func-returns-value]
-    import tests.registry.fake as module
+    fake.ways.refresh_token = f"header.{payload}.signature"
 
-    original = module.Handler._token
-    module.Handler._token = lambda self, path: give(self) and None  # type: ignore[method-assign]
-    try:
+    def entra(scope: str) -> str:
+        asked.append(scope)
+        return "entra-token"
+
+    rule = Acr(f"http://{fake.host}", entra_token=entra, clock=lambda: now[0])
+    for moment, exchanges in ((1000.0, 1), (4000.0, 1), (4500.0, 2)):
+        now[0] = moment
         rule.credentials()
-        now[0] = 4000
-        rule.credentials()
-        assert len(asked) == 1
-        now[0] = 4500
-        rule.credentials()
-        assert len(asked) == 2
-    finally:
-        module.Handler._token = original  # type: ignore[method-assign]
+        assert len(asked) == exchanges
 
 
 class _EcrClient:

@@ -1,14 +1,16 @@
-"""A real registry, Debian's docker-registry (CNCF Distribution), with a password; a proxy that counts bytes."""
+"""A real registry, Debian's docker-registry (CNCF Distribution), and a proxy before it that counts bytes."""
 
 import http.client
+import shutil
 import subprocess
 import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
 import pytest
 from pydantic import SecretStr
@@ -72,6 +74,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegist
     child, running = start_registry(folder, folder / "storage")
     yield running
     child.stop()
+    # pytest keeps the folders of three sessions, and images are large.
+    shutil.rmtree(folder / "storage", ignore_errors=True)
 
 
 @pytest.fixture
@@ -148,6 +152,7 @@ _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "te", 
 
 class _Forward(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: _Server
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
@@ -210,7 +215,7 @@ class _Forward(BaseHTTPRequestHandler):
         return received
 
 
-def _exactly(stream: IO[bytes], size: int) -> Iterator[bytes]:
+def _exactly(stream: BufferedIOBase, size: int) -> Iterator[bytes]:
     while size:
         chunk = stream.read(min(size, 1 << 16))
         if not chunk:

@@ -1,0 +1,88 @@
+"""Code images, models and layers as values, for tests of everything that links them."""
+
+import hashlib
+from datetime import UTC, datetime
+from typing import Any
+
+from linkspan.config import AppConfig
+from linkspan.link import code_labels
+from linkspan.nouns import Commit, Layer, Model, ModelFile, sha256
+from linkspan.registry import Image, Manifest, media
+from linkspan.registry.media import canonical, descriptor
+
+COMMIT = Commit(
+    sha="3fa9c1d" + "0" * 33,
+    tree="b" * 40,
+    author="Ann <ann@example.com>",
+    subject='Says "héllo" to \\ everybody',
+    committed_at=datetime(2026, 11, 22, 12, 0, tzinfo=UTC),
+)
+CONFIG = AppConfig.model_validate(
+    {
+        "name": "digits",
+        "model": {"name": "digits", "path": "/model"},
+        "smoke": {
+            "method": "POST",
+            "path": "/score",
+            "json": {"input": '["é"]'},
+            "expect_json": {"n": [1, None]},
+        },
+        "environments": {"production": {"replicas": 3, "env": {"A": "b=c"}}},
+    }
+)
+CODE_LAYER = b"the code's own layer"
+
+
+def a_model(contents: dict[str, bytes] | None = None, version: str = "v12") -> Model:
+    contents = contents or {"model.onnx": b"weights", "labels.txt": b"0 1 2"}
+    files = tuple(
+        ModelFile(path=path, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+        for path, data in contents.items()
+    )
+    return Model(
+        name="digits",
+        version=version,
+        files=files,
+        metrics={"accuracy": 0.97},
+        published_by="bob",
+        published_at=datetime(2026, 11, 1, tzinfo=UTC),
+    )
+
+
+def a_layer(data: bytes = b"the model's layer") -> Layer:
+    digest = sha256(data)
+    return Layer(digest=digest, diff_id=digest, size=len(data), media_type=media.MODEL_LAYER)
+
+
+def a_code_image(
+    kind: str = media.DOCKER_MANIFEST,
+    *,
+    labels: dict[str, str] | None = None,
+    layer: bytes = b"",
+    **changes: Any,
+) -> Image:
+    """A code image with one uncompressed layer; `changes` replace top-level fields of the config."""
+    layer = layer or CODE_LAYER
+    document: dict[str, Any] = {
+        "architecture": "amd64",
+        "os": "linux",
+        "created": "2026-11-22T12:00:00.123456789Z",
+        "config": {
+            "Env": ["PATH=/bin", "LINKSPAN_COMMIT=stale"],
+            "Cmd": ["gunicorn"],
+            "User": "app",
+            "Labels": code_labels("digits", COMMIT, CONFIG) if labels is None else labels,
+        },
+        "rootfs": {"type": "layers", "diff_ids": [sha256(layer)]},
+        "history": [{"created": "2026-11-22T12:00:00Z", "created_by": "COPY . /app"}],
+        "variant-of-the-future": {"kept": [1, 2.5, "é"]},
+    }
+    config = canonical(document | changes)
+    docker = kind == media.DOCKER_MANIFEST
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": kind,
+        "config": descriptor(media.DOCKER_CONFIG if docker else media.OCI_CONFIG, config),
+        "layers": [descriptor(media.DOCKER_LAYER if docker else media.OCI_LAYER, layer)],
+    }
+    return Image(Manifest(canonical(manifest), kind), config)

@@ -1,0 +1,267 @@
+"""With real parts: Docker Engine pulls what was linked, bytes are counted, memory measured, a disk filled."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+from docker.errors import DockerException
+
+from linkspan.errors import ModelCorrupt, ModelRefused, RegistryFull
+from linkspan.layer import layer_chunks, layer_size
+from linkspan.link import code_labels, link, read_release
+from linkspan.modelpack import modelpack
+from linkspan.nouns import Layer, Model, ModelFile, sha256
+from linkspan.registry import Image, Registry, media
+from tests.registry.images import CODE_LAYER, COMMIT, CONFIG, a_code_image, a_model
+from tests.services.registry import CountingProxy, RunningRegistry, start_registry
+
+CONTENTS = {"model.onnx": b"w" * 300_000, "labels/ünï.txt": b"zero"}
+
+
+@pytest.fixture
+def engine() -> Iterator[docker.DockerClient]:
+    try:
+        client = docker.from_env(timeout=120)
+        client.ping()
+    except DockerException as error:
+        pytest.skip(f"no Docker Engine: {error}")
+    yield client
+    client.close()
+
+
+def push_model(registry: Registry, contents: dict[str, bytes], version: str) -> tuple[Model, Layer]:
+    model = a_model(contents, version)
+
+    def open_file(file: ModelFile) -> Iterator[bytes]:
+        return iter([contents[file.path]])
+
+    digest, size = registry.push_stream(
+        layer_chunks(model.files, "/model", open_file), layer_size(model.files, "/model")
+    )
+    layer = Layer(digest=digest, diff_id=digest, size=size, media_type=media.MODEL_LAYER)
+    registry.push_image(modelpack(model, layer, "f"), f"model-digits-{version}")
+    return model, layer
+
+
+def build_code_image(engine: docker.DockerClient, name: str, text: bytes) -> None:
+    context = io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as tar:
+        for path, data in {"Dockerfile": b'FROM scratch\nCOPY app /app\nCMD ["/app"]\n', "app": text}.items():
+            info = tarfile.TarInfo(path)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    context.seek(0)
+    engine.images.build(
+        fileobj=context, custom_context=True, tag=name, labels=code_labels("digits", COMMIT, CONFIG), rm=True
+    )
+
+
+@pytest.mark.slow
+def test_the_engine_pulls_what_was_linked_and_bytes_are_counted(
+    engine: docker.DockerClient, registry: RunningRegistry, counting_proxy: CountingProxy, unique_app: str
+) -> None:
+    proxy = counting_proxy
+    settings = registry.settings("team", proxy.host)
+    name, auth = settings.repository(unique_app), settings.docker_auth()
+    release = ""
+    try:
+        build_code_image(engine, f"{name}:code-1", b"first")
+        for line in engine.images.push(name, tag="code-1", auth_config=auth, stream=True, decode=True):
+            assert "error" not in line, line
+        with settings.open(unique_app) as client:
+            model, layer = push_model(client, CONTENTS, "v1")
+            code = client.image("code-1")
+            candidate = link(code, model, layer, "/model")
+            assert client.push_image(candidate) == candidate.digest
+
+            release = f"{name}@{candidate.digest}"
+            pulled = engine.images.pull(release, auth_config=auth)
+            assert release in pulled.attrs["RepoDigests"]
+            assert f"LINKSPAN_COMMIT={COMMIT.sha}" in pulled.attrs["Config"]["Env"]
+            assert files_of(engine, release, "/model") == CONTENTS
+            assert files_of(engine, release, "/app") == {"": b"first"}
+
+            client.tag(candidate.digest, "release-1")
+            assert read_release(client.image("release-1"), candidate.digest).model == model
+
+            # A model-only release: the layer and at most 64 KB.
+            proxy.reset()
+            newer, newer_layer = push_model(client, {"model.onnx": b"n" * 400_000}, "v2")
+            client.push_image(link(code, newer, newer_layer, "/model"), "release-2")
+            assert newer_layer.size < proxy.sent <= newer_layer.size + (64 << 10)
+
+            # A code-only release: not a byte of the model goes either way.
+            build_code_image(engine, f"{name}:code-2", b"second")
+            list(engine.images.push(name, tag="code-2", auth_config=auth, stream=True))
+            proxy.reset()
+            client.push_image(link(client.image("code-2"), newer, newer_layer, "/model"), "release-3")
+            assert not [e for e in proxy.exchanges if newer_layer.digest in e.path and e.method != "HEAD"]
+            assert proxy.sent + proxy.received < 64 << 10
+
+            # The same pair again: nothing is sent but the manifest, and not even that if one looks first.
+            proxy.reset()
+            again = link(client.image("code-2"), newer, newer_layer, "/model")
+            assert client.exists("release-3") == again.digest
+            assert proxy.sent == 0
+    finally:
+        for image in (f"{name}:code-1", f"{name}:code-2", release):
+            if image:
+                remove(engine, image)
+
+
+def files_of(engine: docker.DockerClient, image: str, path: str) -> dict[str, bytes]:
+    container = engine.containers.create(image)
+    try:
+        stream, _ = container.get_archive(path)
+        with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as tar:
+            top = path.rpartition("/")[2]
+            return {
+                member.name.removeprefix(top).lstrip("/"): file.read()
+                for member in tar
+                if member.isfile() and (file := tar.extractfile(member))
+            }
+    finally:
+        container.remove(force=True)
+
+
+def remove(engine: docker.DockerClient, image: str) -> None:
+    try:
+        engine.images.remove(image, force=True)
+    except docker.errors.ImageNotFound:
+        return  # the test failed before it was made
+
+
+@pytest.mark.parametrize("kind", [media.OCI_MANIFEST, media.DOCKER_MANIFEST])
+def test_the_engine_pulls_both_kinds_of_manifest(
+    engine: docker.DockerClient, registry: RunningRegistry, unique_app: str, kind: str
+) -> None:
+    settings = registry.settings()
+    name = settings.repository(unique_app)
+    with settings.open(unique_app) as client:
+        code = code_image_of_one_file(client, kind)
+        model, layer = push_model(client, CONTENTS, "v1")
+        linked = link(code, model, layer, "/model")
+        client.push_image(linked)
+    release = f"{name}@{linked.digest}"
+    try:
+        pulled = engine.images.pull(release, auth_config=settings.docker_auth())
+        assert release in pulled.attrs["RepoDigests"]
+        assert files_of(engine, release, "/model") == CONTENTS
+    finally:
+        remove(engine, release)
+
+
+def code_image_of_one_file(client: Registry, kind: str) -> Image:
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("app"))
+    data = tar.getvalue()
+    client.push_blob(data)
+    return a_code_image(kind, layer=data)
+
+
+@pytest.mark.slow
+def test_2_gb_are_linked_in_less_than_200_mb(
+    tmp_path: Path, unique_app: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = 2 << 30
+    child, running = start_registry(tmp_path, tmp_path / "storage")
+    try:
+        with running.settings().open(unique_app) as client:
+            client.push_blob(CODE_LAYER)
+            client.push_image(a_code_image(), "code-1")
+        settings = running.settings().model_dump() | {"password": running.password}
+        job = {"settings": settings, "app": unique_app, "code": "code-1", "size": size}
+        start = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.registry.big_model"],
+            input=json.dumps(job) + "\n",
+            capture_output=True,
+            text=True,
+            timeout=250,
+            check=False,
+        )
+        seconds = time.monotonic() - start
+        assert done.returncode == 0, done.stderr[-2000:]
+        result = json.loads(done.stdout)
+        with running.settings().open(unique_app) as client:
+            assert client.exists("release") == result["digest"]
+            image = client.image("release")
+            assert client.blob_size(image.manifest.document["layers"][-1]["digest"]) == result["layer"] > size
+    finally:
+        child.stop()
+        shutil.rmtree(tmp_path / "storage", ignore_errors=True)
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\n2 GiB streamed and linked in {seconds:.1f} s, {result['peak'] / 1e6:.0f} MB resident\n"
+        )
+    assert result["layer"] <= result["sent"] <= result["layer"] + (64 << 10)
+    assert result["peak"] < 200e6
+
+
+@pytest.fixture
+def tiny_registry(tmp_path: Path) -> Iterator[RunningRegistry]:
+    """A registry on a disk of 6 MB."""
+    storage = tmp_path / "storage"
+    storage.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(storage)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("cannot mount a small disk: this needs root")
+    try:
+        child, running = start_registry(tmp_path, storage)
+        try:
+            yield running
+        finally:
+            child.stop()
+    finally:
+        subprocess.run(["umount", "-l", str(storage)], check=True)
+
+
+@pytest.mark.parametrize("size", [7_000_000, 100_000_000])
+def test_a_full_disk_is_said(tiny_registry: RunningRegistry, tmp_path: Path, size: int) -> None:
+    with tiny_registry.settings().open("app") as client:
+        small = b"y" * 1_000_000
+        kept = client.push_blob(small)
+        with pytest.raises(RegistryFull, match=r"registry 127\.0\.0\.1.*Free space"):
+            client.push_stream((small for _ in range(size // len(small))), size)
+        with pytest.raises(RegistryFull):
+            client.push_blob(b"z" * 1_000_000)
+        assert client.blob(kept) == small
+        # What an administrator would do: Distribution 2.8 does not let a client give up a broken upload.
+        for upload in (tmp_path / "storage").glob("**/_uploads/*"):
+            shutil.rmtree(upload)
+        assert client.push_blob(b"z" * 1_000_000) == sha256(b"z" * 1_000_000)
+
+
+def test_a_model_that_is_refused_leaves_none_of_its_bytes(tmp_path: Path) -> None:
+    """Whether its file is too short, has another digest, or is refused after all of it has passed."""
+    child, running = start_registry(tmp_path, tmp_path / "storage")
+    good = b"w" * 300_000
+    model = a_model({"model.onnx": good})
+    size = layer_size(model.files, "/model")
+
+    def refuse() -> None:
+        raise ModelRefused("it cannot score")
+
+    try:
+        with running.settings().open("app") as client:
+            for bad in (good[:-1], b"x" * 300_000, good + b"more", good):
+                with pytest.raises((ModelCorrupt, ModelRefused)):
+                    client.push_stream(
+                        layer_chunks(model.files, "/model", lambda _, bad=bad: iter([bad])),  # type: ignore[misc]
+                        size,
+                        before_commit=refuse,
+                    )
+        # What stays are 108 bytes of Distribution's own notes for each session.
+        left = sum(path.stat().st_size for path in (tmp_path / "storage").rglob("*") if path.is_file())
+        assert left < 1000
+    finally:
+        child.stop()
