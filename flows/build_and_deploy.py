@@ -8,7 +8,7 @@ from prefect.states import Completed
 
 from flows import release_steps as steps
 from flows.coalesce import guard_attempts, supersede_siblings
-from flows.support import Stopwatch, name_run
+from flows.support import Stopwatch, key_of, name_run, start
 from linkspan.converge import waiting_for
 from linkspan.nouns import short
 from linkspan.report import Step
@@ -25,6 +25,7 @@ async def build_and_deploy(
     registry: str = "container-registry/digits",
     builder: str = "image-builder/digits",
     runtime: str = "docker-runtime/digits-production",
+    model_stream: str = "model-stream/digits",
     commit: str | None = None,
     model: str | None = None,
     hint: str = "",
@@ -41,6 +42,7 @@ async def build_and_deploy(
         registry: Block that says where images are.
         builder: Block that says which Docker Engine smoke-tests the image.
         runtime: Block that says where the app runs.
+        model_stream: Deployment that packages models, asked to look when there is none.
         commit: A tested commit to release instead of the newest one.
         model: A valid model version to release instead of the newest one.
         hint: Who or what started this run, for people.
@@ -53,7 +55,9 @@ async def build_and_deploy(
     code = await steps.find_code(app, repository, registry, commit)
     packaged = await steps.find_model(app, store, registry, code, model) if code else None
     if code is None or packaged is None:
-        return Completed(name="Waiting", message=waiting_for(code, packaged).reason)
+        if code:  # published before the first commit, or the code wants its model elsewhere now
+            await start([model_stream], hint=hint, key=key_of("wanted", code.digest, hint), parameters={})
+        return Completed(name="Waiting", message=waiting_for(code))
 
     plan = await steps.compare(code, packaged, environment, registry, runtime, on_purpose)
     release = plan.candidate.release

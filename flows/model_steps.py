@@ -1,12 +1,11 @@
 """The steps of the data-science stream."""
 
 import asyncio
-from typing import cast
 
 from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
 
 from blocks import ContainerRegistry, GitRepository
-from flows.support import load_store, say, step
+from flows.support import load, say, step
 from linkspan import model_layer
 from linkspan.config import AppConfig
 from linkspan.converge import PackagedModel
@@ -14,35 +13,36 @@ from linkspan.errors import ModelNotFound
 from linkspan.models import ModelStore, Pinned
 from linkspan.newest import newest_config
 from linkspan.progress import Percent
+from linkspan.stores.settings import StoreSettings
 
 
-@step(name="read linkspan.toml")
-async def read_config(app: str, repository: str) -> AppConfig | None:
+@step("read linkspan.toml")
+async def read_config(repository: str) -> AppConfig | None:
     """What the newest commit says about the model that it takes; None if nothing was committed yet."""
-    source = (await GitRepository.aload(repository)).open()
+    source = (await load(GitRepository, repository)).open()
     return await asyncio.to_thread(newest_config, source)
 
 
-@step(name="pin the version")
+@step("pin the version")
 async def pin(store: str, name: str, version: str | None) -> Pinned | None:
     """The version that was asked for, else the newest, with every object pinned; None if there is none."""
-    models = (await load_store(store)).models(name)
+    models = (await load(StoreSettings, store)).models(name)
     return await asyncio.to_thread(_pin, models, version)
 
 
-@step(name="look for the layer")
+@step("look for the layer")
 async def look_up(
     app: str, registry: str, pinned: Pinned, folder: str, on_purpose: bool
 ) -> PackagedModel | None:
     """The layer of this model, if the registry has it. Reads no byte of the model."""
-    client = (await ContainerRegistry.aload(registry)).open(app)
+    client = (await load(ContainerRegistry, registry)).open(app)
     found = await asyncio.to_thread(model_layer.packaged_already, client, pinned, folder)
     if found is None:
         await asyncio.to_thread(model_layer.refuse_if_rejected, client, pinned, on_purpose=on_purpose)
     return found
 
 
-@step(name="validate and package the model", timeout_seconds=6 * 3600)
+@step("validate and package the model", timeout_seconds=6 * 3600)
 async def package(
     app: str, store: str, registry: str, name: str, version: str | None, folder: str
 ) -> PackagedModel:
@@ -50,11 +50,11 @@ async def package(
 
     Pins for itself: a retry after the objects were overwritten must take what is there then.
     """
-    models = (await load_store(store)).models(name)
+    models = (await load(StoreSettings, store)).models(name)
     pinned = await asyncio.to_thread(_pin, models, version)
     if pinned is None:
         raise ModelNotFound(f"model {name} has gone from {models.url} since it was found")
-    client = (await ContainerRegistry.aload(registry)).open(app)
+    client = (await load(ContainerRegistry, registry)).open(app)
     artifact = await acreate_progress_artifact(
         progress=0.0, key=f"{app}-upload", description=f"{pinned.name} {pinned.version} to {client.name}"
     )
@@ -66,8 +66,8 @@ async def package(
     )
     while not work.done():
         await asyncio.wait({work}, timeout=1.0)
-        await aupdate_progress_artifact(artifact, percent.value)  # type: ignore[arg-type]
-    return cast(PackagedModel, await work)
+        await aupdate_progress_artifact(artifact, percent.value)
+    return await work
 
 
 def _pin(models: ModelStore, version: str | None) -> Pinned | None:

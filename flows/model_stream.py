@@ -36,7 +36,7 @@ async def model_stream(
     """
     await guard_attempts()
     await supersede_siblings()
-    config = await steps.read_config(app, repository)
+    config = await steps.read_config(repository)
     if config is None:
         return Completed(name="Waiting", message="Waiting for the first commit: it names the model")
     pinned = await steps.pin(store, config.model.name, version)

@@ -5,7 +5,7 @@ import asyncio
 from prefect.artifacts import acreate_link_artifact, acreate_markdown_artifact
 
 from blocks import ContainerRegistry, DockerRuntime, GitRepository, ImageBuilder
-from flows.support import load_runtime, load_store, say, step
+from flows.support import load, say, step
 from linkspan import docker_engine, release, report
 from linkspan.converge import CodeImage, Decision, PackagedModel, decide
 from linkspan.errors import RolloutFailed, SmokeFailed
@@ -14,6 +14,7 @@ from linkspan.nouns import Noun, Revision
 from linkspan.release import Candidate, rejection_key, rollout_of
 from linkspan.runtimes.base import Service
 from linkspan.smoke import SmokeResult, smoke
+from linkspan.stores.settings import StoreSettings
 from linkspan.verdicts import pardon, reject, rejection
 
 
@@ -26,32 +27,32 @@ class Plan(Noun):
     pushed: int = 0
 
 
-@step(name="find the newest code")
+@step("find the newest code")
 async def find_code(app: str, repository: str, registry: str, commit: str | None) -> CodeImage | None:
     """The newest commit whose tests passed, or the one that was asked for."""
-    source = (await GitRepository.aload(repository)).open()
-    client = (await ContainerRegistry.aload(registry)).open(app)
+    source = (await load(GitRepository, repository)).open()
+    client = (await load(ContainerRegistry, registry)).open(app)
     return await asyncio.to_thread(newest_code, source, client, commit)
 
 
-@step(name="find the newest model")
+@step("find the newest model")
 async def find_model(
     app: str, store: str, registry: str, code: CodeImage, version: str | None
 ) -> PackagedModel | None:
     """The newest model that was validated, or the one that was asked for, packed where this code wants it."""
-    models = (await load_store(store)).models(code.config.model.name)
-    client = (await ContainerRegistry.aload(registry)).open(app)
+    models = (await load(StoreSettings, store)).models(code.config.model.name)
+    client = (await load(ContainerRegistry, registry)).open(app)
     return await asyncio.to_thread(newest_model, models, client, code.config.model.path, version)
 
 
-@step(name="compare with what is live")
+@step("compare with what is live")
 async def compare(
     code: CodeImage, model: PackagedModel, environment: str, registry: str, runtime: str, on_purpose: bool
 ) -> Plan:
     """Link the pair in memory and decide what should happen. Pushes nothing."""
-    settings = await ContainerRegistry.aload(registry)
+    settings = await load(ContainerRegistry, registry)
     client = settings.open(code.config.name)
-    platform = (await load_runtime(runtime)).open(settings.docker_auth())
+    platform = (await load(DockerRuntime, runtime)).open(settings.docker_auth())
     service = Service(app=code.config.name, environment=environment)
 
     def look() -> Plan:
@@ -74,10 +75,10 @@ async def compare(
     return await asyncio.to_thread(look)
 
 
-@step(name="link")
+@step("link")
 async def link(code: CodeImage, model: PackagedModel, plan: Plan, registry: str) -> Plan:
     """Push the candidate: one configuration and one manifest, by digest. It is not a release yet."""
-    client = (await ContainerRegistry.aload(registry)).open(code.config.name)
+    client = (await load(ContainerRegistry, registry)).open(code.config.name)
 
     def push() -> int:
         _, linked = release.propose(client, code, model)
@@ -86,11 +87,11 @@ async def link(code: CodeImage, model: PackagedModel, plan: Plan, registry: str)
     return plan.model_copy(update={"pushed": await asyncio.to_thread(push)})
 
 
-@step(name="smoke-test the linked image", timeout_seconds=1800)
+@step("smoke-test the linked image", timeout_seconds=1800)
 async def smoke_test(plan: Plan, environment: str, registry: str, builder: str) -> SmokeResult:
     """Run the candidate and send the app's smoke request. Raises SmokeFailed, and remembers it."""
-    settings = await ContainerRegistry.aload(registry)
-    engine_settings = await ImageBuilder.aload(builder)
+    settings = await load(ContainerRegistry, registry)
+    engine_settings = await load(ImageBuilder, builder)
     candidate, write = plan.candidate, say()
 
     def run() -> SmokeResult:
@@ -114,18 +115,18 @@ async def smoke_test(plan: Plan, environment: str, registry: str, builder: str) 
     return await asyncio.to_thread(run)
 
 
-@step(name="make it a release")
+@step("make it a release")
 async def confirm(plan: Plan, registry: str) -> str:
     """Put the tag that makes the candidate a release: the last thing that is pushed."""
-    client = (await ContainerRegistry.aload(registry)).open(plan.candidate.release.app)
+    client = (await load(ContainerRegistry, registry)).open(plan.candidate.release.app)
     return await asyncio.to_thread(release.confirm, client, plan.candidate.release)
 
 
-@step(name="roll out", timeout_seconds=3600)
+@step("roll out", timeout_seconds=3600)
 async def roll_out(plan: Plan, environment: str, registry: str, runtime: str, cause: str) -> Revision:
     """Replace what is live without a failed request. Raises RolloutFailed, and remembers it."""
-    settings = await ContainerRegistry.aload(registry)
-    platform = (await load_runtime(runtime)).open(settings.docker_auth())
+    settings = await load(ContainerRegistry, registry)
+    platform = (await load(DockerRuntime, runtime)).open(settings.docker_auth())
     candidate, write = plan.candidate, say()
     wanted = rollout_of(
         candidate.release,
@@ -150,12 +151,12 @@ async def roll_out(plan: Plan, environment: str, registry: str, runtime: str, ca
     return await asyncio.to_thread(run)
 
 
-@step(name="repair what is live", timeout_seconds=3600)
+@step("repair what is live", timeout_seconds=3600)
 async def repair(plan: Plan, environment: str, registry: str, runtime: str) -> Revision:
     """Bring the live release back to how it was rolled out."""
-    settings = await ContainerRegistry.aload(registry)
-    platform = (await load_runtime(runtime)).open(settings.docker_auth())
-    assert plan.live is not None  # only what is live is ever repaired
+    settings = await load(ContainerRegistry, registry)
+    platform = (await load(DockerRuntime, runtime)).open(settings.docker_auth())
+    assert plan.live is not None  # noqa: S101 only what is live is ever repaired
     live, write = plan.live, say()
 
     def run() -> Revision:
@@ -165,12 +166,12 @@ async def repair(plan: Plan, environment: str, registry: str, runtime: str) -> R
     return await asyncio.to_thread(run)
 
 
-@step(name="write the report")
+@step("write the report")
 async def write_report(
     revision: Revision, plan: Plan, environment: str, runtime: str, steps: list[report.Step]
 ) -> None:
     """The release report and two links, for people who look at the run in the UI."""
-    platform = (await load_runtime(runtime)).open(None)
+    platform = (await load(DockerRuntime, runtime)).open(None)
     service = Service(app=revision.release.app, environment=environment)
     url = await asyncio.to_thread(platform.url, service)
     text = report.release_report(

@@ -1,23 +1,24 @@
-"""What the three flows share: when to retry, where log lines go, how a run is named, how one starts another."""
+"""What the three flows share: when to retry, where log lines go, how one run starts another."""
 
 import time
-from collections.abc import Callable
-from functools import partial
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar, cast
 
-from prefect import get_client, get_run_logger, task
+from prefect import Task, get_client, get_run_logger
 from prefect.blocks.core import Block
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext
 from prefect.deployments import arun_deployment
 from prefect.tasks import exponential_backoff
 
-from blocks import RUNTIMES, STORES, DockerRuntime, ModelStoreBlock
+import blocks  # noqa: F401 registers the types that `load` finds
 from linkspan.errors import ConfigError, LinkspanError
 from linkspan.report import Step
 from linkspan.runtimes.base import Say
 
-B = TypeVar("B", bound=Block)
+B = TypeVar("B")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def temporary(_task: object, _run: TaskRun, state: State[Any]) -> bool:
@@ -25,14 +26,23 @@ def temporary(_task: object, _run: TaskRun, state: State[Any]) -> bool:
     return isinstance(state.data, LinkspanError) and state.data.retriable
 
 
-# A task is a retry boundary: idempotent, and retried only when the error says that it may pass.
-step: Callable[..., Any] = partial(
-    task,
-    retries=4,
-    retry_delay_seconds=exponential_backoff(backoff_factor=2),
-    retry_jitter_factor=0.5,
-    retry_condition_fn=temporary,
-)
+def step(
+    name: str, *, timeout_seconds: float | None = None
+) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Task[P, Coroutine[Any, Any, R]]]:
+    """A task as we have them: idempotent, and retried only when the error says that it may pass."""
+
+    def decorate(function: Callable[P, Coroutine[Any, Any, R]]) -> Task[P, Coroutine[Any, Any, R]]:
+        return Task(
+            function,
+            name=name,
+            retries=4,
+            retry_delay_seconds=exponential_backoff(backoff_factor=2),
+            retry_jitter_factor=0.5,
+            retry_condition_fn=temporary,
+            timeout_seconds=timeout_seconds,
+        )
+
+    return decorate
 
 
 def say() -> Say:
@@ -67,21 +77,11 @@ async def start(deployments: list[str], *, hint: str, key: str, parameters: dict
         get_run_logger().info("Started %s as %s", deployment, run.name)
 
 
-async def load_store(reference: str) -> ModelStoreBlock:
-    """The store block of a reference such as `s3-model-store/digits`. Raises ConfigError for another kind."""
-    return await _load(reference, STORES)
-
-
-async def load_runtime(reference: str) -> DockerRuntime:
-    """The runtime block of a reference such as `docker-runtime/digits-production`."""
-    return await _load(reference, RUNTIMES)
-
-
-async def _load(reference: str, kinds: tuple[type[B], ...]) -> B:
+async def load(kind: type[B], reference: str) -> B:
+    """The saved block that `block-type/name` refers to. Raises ConfigError if it is of another kind."""
     block = await Block.aload(reference)
-    if not isinstance(block, kinds):
-        known = " or ".join(f"{kind.get_block_type_slug()}/name" for kind in kinds)
-        raise ConfigError(f"{reference!r} cannot stand here", expected=known)
+    if not isinstance(block, kind):
+        raise ConfigError(f"{reference!r} cannot stand here", expected=f"a {kind.__name__}")
     return block
 
 

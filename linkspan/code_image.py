@@ -10,13 +10,15 @@ from linkspan.build import Builder
 from linkspan.config import CONFIG_FILE, AppConfig, read_config
 from linkspan.converge import code_tag, commit_tag
 from linkspan.errors import AppTestsFailed, ConfigError, HeldBack
-from linkspan.nouns import Commit, Digest, Noun
+from linkspan.nouns import Commit, Digest, Noun, short
 from linkspan.registry.client import Registry
 from linkspan.runtimes.base import Say
+from linkspan.source import GitSource
 from linkspan.verdicts import pardon, reject, rejection
 
+
 class CodeBuild(Noun):
-    """A commit on its way: `digest` is set once its tested image is in the registry, `image` once it is built."""
+    """A commit on its way: `image` is set once it is built, `digest` once the tested image is pushed."""
 
     commit: Commit
     key: str
@@ -31,25 +33,51 @@ def tested_image(registry: Registry, commit: Commit) -> Digest | None:
     return registry.exists(commit_tag(commit.sha))
 
 
-def read_app(folder: Path, where: str) -> AppConfig:
-    """The app's linkspan.toml. Raises ConfigError."""
+def build(
+    source: GitSource,
+    registry: Registry,
+    builder: Builder,
+    commit: Commit,
+    *,
+    refresh: bool,
+    on_purpose: bool,
+    say: Say,
+) -> CodeBuild:
+    """Check the commit out and build its image, unless the same tree on the same base was tested before.
+
+    `refresh` looks for newer base images first. Raises ConfigError, BuildFailed, HeldBack for a tree whose
+    tests failed before (unless `on_purpose`), and whatever git and the registry raise.
+    """
+    with source.checkout(commit) as folder:
+        config = _read_app(folder, commit)
+        key = builder.key(folder, commit, refresh=refresh, say=say)
+        found = CodeBuild(commit=commit, key=key, config=config, digest=_reuse(registry, key, commit))
+        if found.digest:
+            say(f"The same tree was built and tested before: {found.digest}")
+            return found
+        _refuse_if_rejected(registry, found, on_purpose=on_purpose)
+        image = builder.build(
+            folder, commit=commit, config=config, tag=f"linkspan/{config.name}:{code_tag(key)}", say=say
+        )
+        return found.model_copy(update={"image": image})
+
+
+def _read_app(folder: Path, commit: Commit) -> AppConfig:
     path = folder / CONFIG_FILE
+    where = f"{CONFIG_FILE} of {short(commit.sha)}"
     if not path.is_file():
-        raise ConfigError(f"{where} has no {CONFIG_FILE}", fix="Copy the one of the sample app and change it")
-    return read_config(path.read_text(), where=f"{where}/{CONFIG_FILE}")
+        raise ConfigError(f"there is no {where}", fix="Copy the one of the sample app and change it")
+    return read_config(path.read_text(errors="replace"), where=where)
 
 
-def reuse(registry: Registry, build: CodeBuild) -> CodeBuild:
-    """Tag the commit if an image of the same tree on the same base was tested before."""
-    digest = registry.exists(code_tag(build.key))
-    if digest is None:
-        return build
-    registry.tag(digest, commit_tag(build.commit.sha))
-    return build.model_copy(update={"digest": digest})
+def _reuse(registry: Registry, key: str, commit: Commit) -> Digest | None:
+    digest = registry.exists(code_tag(key))
+    if digest:
+        registry.tag(digest, commit_tag(commit.sha))
+    return digest
 
 
-def refuse_if_rejected(registry: Registry, build: CodeBuild, *, on_purpose: bool) -> None:
-    """Raise HeldBack for a tree whose tests failed before, unless somebody asks on purpose."""
+def _refuse_if_rejected(registry: Registry, build: CodeBuild, *, on_purpose: bool) -> None:
     known = rejection(registry, _verdict(build))
     if known is None:
         return
@@ -57,8 +85,8 @@ def refuse_if_rejected(registry: Registry, build: CodeBuild, *, on_purpose: bool
         pardon(registry, _verdict(build))
         return
     raise HeldBack(
-        f"commit {build.commit.sha[:7]} is held back: {known.reason}",
-        fix="Push a commit that mends it, or run the tests once more with `linkspan deploy --commit`",
+        f"commit {short(build.commit.sha)} is held back: {known.reason}",
+        fix="Push a commit that mends it, or try it again on purpose with `linkspan deploy`",
     )
 
 
@@ -67,7 +95,7 @@ def run_tests(builder: Builder, registry: Registry, build: CodeBuild, *, say: Sa
     try:
         builder.test(build.image, build.config.test, say=say)
     except AppTestsFailed as error:
-        reject(registry, _verdict(build), what=f"commit {build.commit.sha[:7]}", reason=str(error))
+        reject(registry, _verdict(build), what=f"commit {short(build.commit.sha)}", reason=str(error))
         raise
 
 

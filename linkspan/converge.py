@@ -10,7 +10,7 @@ from linkspan.config import AppConfig
 from linkspan.nouns import Commit, Digest, Model, Noun, Release, Revision, sha256, short
 from linkspan.verdicts import Rejection
 
-Action = Literal["wait", "nothing", "pinned", "held", "repair", "release"]
+Action = Literal["nothing", "pinned", "held", "repair", "release"]
 
 
 class CodeImage(Noun):
@@ -80,14 +80,11 @@ def release_tag(release: Release) -> str:
     return f"release-{short(release.commit.sha)}-{release.model.version}-{digest[:12]}"
 
 
-def waiting_for(code: CodeImage | None, model: PackagedModel | None) -> Decision | None:
-    """A decision to wait if one stream has produced nothing yet."""
-    missing = []
+def waiting_for(code: CodeImage | None) -> str:
+    """What a release waits for when one stream has produced nothing yet."""
     if code is None:
-        missing.append("a commit whose tests pass")
-    if model is None:
-        missing.append("a published model that is valid")
-    return Decision(action="wait", reason="Waiting for " + " and ".join(missing)) if missing else None
+        return "Waiting for a commit whose tests pass"
+    return f"Waiting for a valid version of model {code.config.model.name}"
 
 
 def decide(

@@ -12,9 +12,9 @@ from pathlib import Path
 from linkspan.converge import PackagedModel, layer_tag, model_tag, pinned_tag
 from linkspan.errors import HeldBack, ModelError
 from linkspan.layer import layer_chunks, layer_size
-from linkspan.models import ModelStore, Pinned, identify
 from linkspan.modelpack import MODEL_LAYER, modelpack, read_modelpack
-from linkspan.nouns import Layer, Model, ModelFile
+from linkspan.models import ModelStore, Pinned, identify
+from linkspan.nouns import Layer, ModelFile
 from linkspan.registry.client import Registry
 from linkspan.runtimes.base import Say
 from linkspan.stores.base import Progress
@@ -55,14 +55,14 @@ def package(
     and whatever the store and the registry raise.
     """
     try:
-        return _package(store, registry, pinned, folder, say, progress)
+        return _package(store, registry, pinned, folder, say=say, progress=progress)
     except ModelError as error:
         reject(registry, _verdict(pinned), what=f"model {pinned.name} {pinned.version}", reason=str(error))
         raise
 
 
 def _package(
-    store: ModelStore, registry: Registry, pinned: Pinned, folder: str, say: Say, progress: Progress
+    store: ModelStore, registry: Registry, pinned: Pinned, folder: str, *, say: Say, progress: Progress
 ) -> PackagedModel:
     before = registry.sent
     pinned = identify(store, pinned)
@@ -73,7 +73,7 @@ def _package(
         _, layer = read_modelpack(registry.image(known))
         say("The same bytes were validated and packaged before; nothing is read")
     else:
-        layer = _stream(store, registry, pinned, model, folder, say, progress)
+        layer = _stream(store, registry, pinned, folder, say=say, progress=progress)
     # Three names for one manifest: the version for people, the content and what was pinned for reuse. The
     # latter comes last: it is what says that all of this is done.
     manifest = registry.push_image(
@@ -88,13 +88,15 @@ def _stream(
     store: ModelStore,
     registry: Registry,
     pinned: Pinned,
-    model: Model,
     folder: str,
+    *,
     say: Say,
     progress: Progress,
 ) -> Layer:
+    assert pinned.model is not None  # noqa: S101 what identify is for
+    files = pinned.model.files
     with tempfile.TemporaryDirectory(prefix="linkspan-model-") as scratch:
-        spool = Path(scratch) if any(file.path.endswith(".onnx") for file in model.files) else None
+        spool = Path(scratch) if any(file.path.endswith(".onnx") for file in files) else None
 
         def open_file(file: ModelFile) -> Iterator[bytes]:
             chunks = store.read(pinned, file.path)
@@ -108,8 +110,8 @@ def _stream(
             say(f"Opened it and scored a sample in {result.seconds:.1f} s ({result.sandbox})")
 
         digest, size = registry.push_stream(
-            layer_chunks(model.files, folder, open_file),
-            layer_size(model.files, folder),
+            layer_chunks(files, folder, open_file),
+            layer_size(files, folder),
             progress=progress,
             before_commit=check,
         )

@@ -64,7 +64,7 @@ class Child:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def wait_until(self, ready: Callable[[], bool], *, seconds: float, every: float = 0.1) -> None:
-        """Wait for a condition. Raises ConfigError, with the output's last lines, if it dies or takes longer."""
+        """Wait for a condition. Raises ConfigError, with its last lines, if it dies or takes longer."""
         end = time.monotonic() + seconds
         while not ready():
             if not self.running:

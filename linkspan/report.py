@@ -8,7 +8,7 @@ from linkspan.nouns import Noun, Revision, short
 
 
 class Step(Noun):
-    """A step of a release: how long it took in seconds, the bytes it pushed, whether its result was reused."""
+    """A step of a release: seconds it took, bytes it pushed, whether its result was there already."""
 
     name: str
     seconds: float = Field(ge=0)

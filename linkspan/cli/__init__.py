@@ -1,7 +1,7 @@
 """The command line, for people who do not want to open a browser.
 
-Exit codes: 0 done; 2 a wrong argument, linkspan.toml or block; 3 to 10 by what failed (see linkspan/errors.py);
-130 interrupted.
+Exit codes: 0 done; 1 `doctor` found something; 2 a wrong argument, linkspan.toml or block; 3 to 10 by what
+failed (linkspan/errors.py); 130 interrupted.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""What a command needs to know first: which server, which app, which environment, and what they are linked to."""
+"""What a command needs to know first: which server, which app and environment, what they are linked to."""
 
 import os
 from functools import cached_property
@@ -56,7 +56,9 @@ class Context:
         """The blocks that the environment's deployment names. Raises ConfigError if it was never deployed."""
         names = {each.name for each in self.engine.deployments()}
         if self.release_deployment not in names:
-            known = sorted(n.removeprefix(f"{RELEASE_FLOW}/") for n in names if n.startswith(f"{RELEASE_FLOW}/"))
+            known = sorted(
+                n.removeprefix(f"{RELEASE_FLOW}/") for n in names if n.startswith(f"{RELEASE_FLOW}/")
+            )
             raise ConfigError(
                 f"Prefect has no deployment {self.release_deployment}",
                 expected=" or ".join(known) or "one made by `prefect deploy --all`",

@@ -28,7 +28,7 @@ def deploy(
     once = uuid4().hex
     common = {"hint": hint, "on_purpose": True}
     # Both streams first: what was never built or packaged cannot be released. They are quick if it was.
-    streams = (
+    streams: tuple[tuple[str, dict[str, object]], ...] = (
         (context.app_deployment, {"commit": commit or None, "converge": []}),
         (context.model_deployment, {"version": model or None, "converge": []}),
     )

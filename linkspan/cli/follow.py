@@ -26,7 +26,7 @@ def follow(context: Context, run_id: str) -> Run:
             last = item
             colour = COLOURS.get(item.state_type, "cyan")
             err.print(f"[{colour}]{escape(item.state_name)}[/] {escape(item.name)} {escape(item.message)}")
-    assert last is not None  # follow always ends with the run
+    assert last is not None  # noqa: S101 follow always ends with the run
     last.raise_for_state()
     return last
 

@@ -41,7 +41,7 @@ def status(
     if as_json:
         print_json(facts)
     else:
-        _print(context, live, facts)
+        _print(live, facts)
 
 
 def _newest(context: Context) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def _newest(context: Context) -> dict[str, Any]:
     return facts
 
 
-def _print(context: Context, live: Revision | None, facts: dict[str, Any]) -> None:
+def _print(live: Revision | None, facts: dict[str, Any]) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column(overflow="fold")

@@ -1,0 +1,231 @@
+"""What happens in the demo, in order; each act looks at the real thing, and fails if it is not so."""
+
+import base64
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from demo import world
+from demo.machine import DemoRegistry
+from demo.places import APP, CLONE, ENVIRONMENT, ROOT, TRAINED
+from demo.show import Row, done, note, title, waiting
+from linkspan.engine import Engine
+from linkspan.errors import RunFailed
+from linkspan.nouns import Revision, short
+from linkspan.prober import Prober, Report
+from linkspan.registry.client import Registry
+from linkspan.report import size
+from linkspan.runtimes.base import Runtime, Service
+
+SERVICE = Service(app=APP, environment=ENVIRONMENT)
+FLOWS = (f"app-stream/{APP}", f"model-stream/{APP}", f"build-and-deploy/{APP}-{ENVIRONMENT}")
+PATIENCE = 900.0
+
+
+@dataclass
+class Stage:
+    """What the acts share: the real parts, and what was seen until now."""
+
+    engine: Engine
+    registry: DemoRegistry
+    runtime: Runtime
+    rows: list[Row] = field(default_factory=list)
+    failed: set[str] = field(default_factory=set)
+
+    @property
+    def url(self) -> str:
+        return self.runtime.url(SERVICE)
+
+
+def first_release(stage: Stage) -> None:
+    """Acts 2 to 4: a model is trained and published, a commit is pushed, and the pair answers."""
+    title("A data scientist trains a first model and publishes it")
+    folder = world.train("basic")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    done("Trained", f"accuracy {metrics['accuracy']:.1%} on {metrics['hold_out_size']:.0f} held-out digits")
+    before = _before(stage)
+    begin = time.monotonic()
+    world.publish(folder, "Grace")
+    done("Published", "linkspan publish: its files, then its manifest")
+
+    title("A developer pushes the app")
+    world.push()
+    done("Pushed", "the repository's hook started app-stream")
+    live = _release(stage, "git push and publish", before, begin, lambda _: True)
+
+    title("The service answers")
+    answer = _score(stage.url, *_sample())
+    done("A real digit", f"is read as {answer}")
+    version = httpx.get(f"{stage.url}/version").raise_for_status().json()
+    commit, model = live.release.commit.sha, live.release.model.version
+    _must("/version names the commit and the model", commit in str(version) and model in str(version))
+    done("/version", f"commit {short(commit)}, model {model}")
+
+
+def better_model(stage: Stage) -> None:
+    """Act 5, first half: a better model goes live and not a library is installed."""
+    title("A better model is published")
+    folder = world.train("better")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    done("Trained", f"accuracy {metrics['accuracy']:.1%} on the same digits")
+    before, live = _before(stage), _live(stage)
+    begin = time.monotonic()
+    world.publish(folder, "Grace")
+    _release(stage, "publish", before, begin, lambda new: new.release.model != live.release.model)
+
+
+def next_commit(stage: Stage) -> None:
+    """Act 5, second half: a commit changes the app and not a byte of the model moves."""
+    title("A commit changes the app")
+    page = CLONE / "scoring" / "page"
+    found = next(path for path in sorted(page.rglob("*.html")))
+    text = found.read_text()
+    changed = text.replace("</title>", ", now greener</title>", 1)
+    _must("the page has a title to change", changed != text)
+    found.write_text(changed)
+    sha = world.commit("A greener page")
+    before = _before(stage)
+    begin = time.monotonic()
+    world.push()
+    done("Pushed", f"{short(sha)} A greener page")
+    _release(stage, "git push", before, begin, lambda new: new.release.commit.sha == sha)
+
+
+def prober(stage: Stage) -> Prober:
+    """A client that asks for a real digit all the time, over new connections and over one kept alive."""
+    picture, label = _sample()
+
+    def version_of(body: bytes) -> str:
+        answer = json.loads(body)
+        if answer["predictions"][0]["label"] != label:
+            raise ValueError(f"read {answer['predictions'][0]['label']}, not {label}")
+        return f"{short(answer['commit'])} + {answer['model']['version']}"
+
+    return Prober(
+        f"{stage.url}/score",
+        version_of,
+        method="POST",
+        body=_request(picture),
+        headers={"Content-Type": "application/json"},
+        per_second=25,
+    )
+
+
+def count(report: Report) -> None:
+    """What the client saw. Raises RunFailed if a single request failed."""
+    title("What a client saw that asked all the time")
+    for failure in report.failures[:10]:
+        note(str(failure))
+    _must("not one request failed", not report.failures)
+    done("0 failed", report.summary())
+
+
+@dataclass(frozen=True)
+class _Before:
+    revision: int
+    stored: int
+    tags: frozenset[str]
+
+
+def _before(stage: Stage) -> _Before:
+    live = stage.runtime.live(SERVICE)
+    with _open(stage) as registry:
+        tags = frozenset(registry.tags())
+    return _Before(live.number if live else 0, stage.registry.stored(), tags)
+
+
+def _open(stage: Stage) -> Registry:
+    return stage.registry.settings.open(APP)
+
+
+def _live(stage: Stage) -> Revision:
+    live = stage.runtime.live(SERVICE)
+    _must("something is live", live is not None)
+    assert live is not None  # for the type checker
+    return live
+
+
+def _release(
+    stage: Stage, trigger: str, before: _Before, begin: float, wanted: Callable[[Revision], bool]
+) -> Revision:
+    """Wait for the release, tell what was made for it, and add its row."""
+    with waiting("the flows are at work; watch them in the Prefect UI"):
+        live = _wait(stage, before, begin, wanted)
+    seconds = time.monotonic() - begin
+    with _open(stage) as registry:
+        new = set(registry.tags()) - before.tags
+    made = [
+        word
+        for word, prefix in (("code image", "code-"), ("model layer", "layer-"), ("release", "release-"))
+        if any(tag.startswith(prefix) for tag in new)
+    ]
+    pushed = stage.registry.stored() - before.stored
+    stage.rows.append(
+        Row(
+            release=f"{live.number}  {short(live.release.commit.sha)} + {live.release.model.version}",
+            trigger=trigger,
+            built=", ".join(made),
+            pushed=pushed,
+            seconds=seconds,
+        )
+    )
+    done("Live", f"{live.release.title} at {stage.url}: {', '.join(made)}; {size(pushed)} pushed")
+    return live
+
+
+def _wait(stage: Stage, before: _Before, begin: float, wanted: Callable[[Revision], bool]) -> Revision:
+    while time.monotonic() - begin < PATIENCE:
+        live = stage.runtime.live(SERVICE)
+        if live and live.number > before.revision and wanted(live) and _answers(stage.url, live):
+            return live
+        for deployment in FLOWS:
+            for run in stage.engine.recent_runs(deployment, limit=3, state_types=("FAILED", "CRASHED")):
+                if run.id not in stage.failed:
+                    stage.failed.add(run.id)
+                    run.raise_for_state()
+        time.sleep(0.2)
+    raise RunFailed(f"nothing went live in {PATIENCE:.0f} s", fix=f"Look at {stage.engine.ui_url}")
+
+
+def _answers(url: str, live: Revision) -> bool:
+    try:
+        answer = httpx.get(f"{url}/version", timeout=5)
+    except httpx.TransportError:
+        return False
+    return (
+        answer.status_code == 200
+        and live.release.commit.sha in answer.text
+        and live.release.model.version in answer.text
+    )
+
+
+def _sample() -> tuple[Path, str]:
+    """A picture of a digit that no model was trained on, and which digit it is."""
+    folder = TRAINED / "samples"
+    if not folder.exists():
+        world.run_python(str(ROOT / "app" / "train.py"), "--samples", str(folder), "--each", "1")
+    picture = next(path for path in sorted(folder.glob("*.png")) if path.name.startswith("7"))
+    return picture, picture.name[0]
+
+
+def _request(picture: Path) -> bytes:
+    # The reference app's form: a JSON list of base64 images, in a string.
+    images = json.dumps([base64.b64encode(picture.read_bytes()).decode()])
+    return json.dumps({"input": images}).encode()
+
+
+def _score(url: str, picture: Path, label: str) -> str:
+    headers = {"Content-Type": "application/json"}
+    answer = httpx.post(f"{url}/score", content=_request(picture), headers=headers).raise_for_status()
+    read: str = answer.json()["predictions"][0]["label"]
+    _must(f"{picture.name} is read as {label}", read == label)
+    return read
+
+
+def _must(what: str, so: bool) -> None:
+    if not so:
+        raise RunFailed(f"the demo failed: {what} is not so")
