@@ -1,0 +1,361 @@
+"""The specification of linkspan/runtimes/base.py: what every runtime does, whatever it runs on."""
+
+import http.client
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
+
+import pytest
+
+from linkspan.errors import LinkspanError, ReleaseNotFound, RolloutConflict, RolloutFailed
+from linkspan.nouns import Revision
+from linkspan.prober import Prober
+from linkspan.runtimes.base import Runtime, Service
+from tests.prober import assert_no_failure
+from tests.runtimes.harness import Harness, child_program
+from tests.runtimes.releases import rollout, version_of
+from tests.services.engine import ImageOf
+
+
+def quiet(_: str) -> None: ...
+
+
+def ask(runtime: Runtime, service: Service, path: str = "/", method: str = "GET", body: str = "") -> bytes:
+    connection = http.client.HTTPConnection(urlsplit(runtime.url(service)).netloc, timeout=30)
+    connection.request(method, path, body=body or None)
+    answer = connection.getresponse()
+    data = answer.read()
+    connection.close()
+    assert answer.status == 200, (answer.status, data)
+    return data
+
+
+def version(runtime: Runtime, service: Service) -> str:
+    return version_of(ask(runtime, service))
+
+
+def outcomes(revisions: Sequence[Revision]) -> list[tuple[int, str, str]]:
+    return [(revision.number, revision.release.model.version, revision.outcome) for revision in revisions]
+
+
+def test_nothing_is_live_before_the_first_release(runtime: Runtime, service: Service) -> None:
+    assert runtime.live(service) is None
+    assert runtime.history(service) == []
+    assert not runtime.healthy(service, 2)
+    with pytest.raises(ReleaseNotFound):
+        runtime.url(service)
+
+
+def test_three_releases_follow_each_other(
+    runtime: Runtime, harness: Harness, service: Service, image_of: ImageOf
+) -> None:
+    for number, name in enumerate(["v1", "v2", "v3"], start=1):
+        plan = rollout(service, name, image_of(name), expect=number - 1, pinned=number == 2)
+        revision = runtime.roll_out(plan, say=quiet)
+        assert (revision.number, revision.release, revision.cause) == (number, plan.release, "test")
+        assert revision.pinned == (number == 2)
+        assert runtime.live(service) == revision
+        assert runtime.healthy(service, 2)
+        assert version(runtime, service) == name
+        assert len(harness.replicas(service)) == 2, "the ones before are gone"
+    again = harness.open()  # no memory but the platform's
+    assert outcomes(again.history(service)) == [
+        (3, "v3", "live"),
+        (2, "v2", "replaced"),
+        (1, "v1", "replaced"),
+    ]
+    assert [revision.pinned for revision in again.history(service)] == [False, True, False]
+    assert again.live(service) == runtime.history(service)[0]
+    assert again.url(service) == runtime.url(service)
+
+
+def test_the_same_release_again_is_no_new_revision(
+    runtime: Runtime, harness: Harness, service: Service, image_of: ImageOf
+) -> None:
+    plan = rollout(service, "v1", image_of("v1"))
+    first = runtime.roll_out(plan, say=quiet)
+    before = harness.replicas(service)
+    assert runtime.roll_out(plan.model_copy(update={"expect": 1}), say=quiet) == first
+    assert harness.replicas(service) == before
+    pinned = runtime.roll_out(plan.model_copy(update={"expect": 1, "pinned": True}), say=quiet)
+    assert pinned == first.model_copy(update={"pinned": True})
+    assert runtime.live(service) == pinned
+    assert runtime.healthy(service, 2)
+    assert len(runtime.history(service)) == 1
+
+
+def test_other_replicas_or_environment_are_rolled_out(
+    runtime: Runtime, harness: Harness, service: Service, image_of: ImageOf
+) -> None:
+    runtime.roll_out(rollout(service, "v1", image_of("v1"), replicas=1), say=quiet)
+    assert not runtime.healthy(service, 3)
+    plan = rollout(service, "v1", image_of("v1"), replicas=3, env={"VERSION": "from env"}, expect=1)
+    assert runtime.roll_out(plan, say=quiet).number == 2
+    assert runtime.healthy(service, 3)
+    assert version(runtime, service) == "from env"
+
+
+def test_users_reach_the_app_as_themselves(runtime: Runtime, service: Service, image_of: ImageOf) -> None:
+    runtime.roll_out(rollout(service, "v1", image_of("v1"), replicas=1), say=quiet)
+    headers = json.loads(ask(runtime, service, "/headers"))
+    assert headers["Host"] == urlsplit(runtime.url(service)).netloc
+    assert headers["X-Forwarded-For"]
+    assert headers["X-Forwarded-Proto"] == "http"
+    assert json.loads(ask(runtime, service, "/", "POST", "x" * 3_000_000))["size"] == 3_000_000
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "options", "says"),
+    [
+        ("exits", {}, "exited with code 3: ImportError: no module named sklearn"),
+        ("never", {"ready_seconds": 2}, "not ready after 2 s: .* 503: the model cannot be opened: bad magic"),
+        ("deaf", {"ready_seconds": 2}, "not ready after 2 s: .* does not answer /readyz: .*refused|connect"),
+        ("crashes", {}, "exited with code 9"),
+        ("hungry", {"memory": "32m"}, r"ran out of memory and was killed \(its limit is 32 MiB\)"),
+    ],
+)
+def test_a_release_that_does_not_become_ready_changes_nothing(
+    *,
+    runtime: Runtime,
+    harness: Harness,
+    service: Service,
+    image_of: ImageOf,
+    behaviour: str,
+    options: dict[str, object],
+    says: str,
+) -> None:
+    live = runtime.roll_out(rollout(service, "v1", image_of("v1")), say=quiet)
+    before = harness.replicas(service)
+    plan = rollout(service, "v2", image_of("v2", behaviour), expect=1, **options)
+    with Prober(runtime.url(service), version_of) as prober:
+        start = time.monotonic()
+        with pytest.raises(RolloutFailed, match=says):
+            runtime.roll_out(plan, say=quiet)
+        assert time.monotonic() - start < 30, "it waited although waiting cannot help"
+    assert_no_failure(prober.report)
+    assert set(prober.report.versions) == {"v1"}
+    assert runtime.live(service) == live
+    assert runtime.healthy(service, 2)
+    assert harness.replicas(service) == before
+    history = runtime.history(service)
+    assert outcomes(history) == [(2, "v2", "failed"), (1, "v1", "live")]
+    assert history[0].reason
+    assert "\n" not in history[0].reason
+    assert runtime.roll_out(rollout(service, "v3", image_of("v3"), expect=1), say=quiet).number == 3
+
+
+def test_the_first_release_may_fail(runtime: Runtime, service: Service, image_of: ImageOf) -> None:
+    with pytest.raises(RolloutFailed):
+        runtime.roll_out(rollout(service, "v1", image_of("v1", "exits")), say=quiet)
+    assert runtime.live(service) is None
+    assert outcomes(runtime.history(service)) == [(1, "v1", "failed")]
+    assert runtime.roll_out(rollout(service, "v2", image_of("v2")), say=quiet).number == 2
+    assert version(runtime, service) == "v2"
+
+
+def test_a_pull_that_fails_says_nothing_about_the_release(
+    runtime: Runtime, service: Service, image_of: ImageOf
+) -> None:
+    live = runtime.roll_out(rollout(service, "v1", image_of("v1")), say=quiet)
+    missing = rollout(service, "v2", image_of("v1"), expect=1)
+    other = missing.model_copy(
+        update={
+            "image": f"127.0.0.1:1/digits@sha256:{'a' * 64}",
+            "release": missing.release.model_copy(update={"image": f"sha256:{'a' * 64}"}),
+        }
+    )
+    with pytest.raises(LinkspanError) as failed:
+        runtime.roll_out(other, say=quiet)
+    assert failed.value.retriable, "a registry that is away may come back"
+    assert runtime.history(service) == [live]
+
+
+def test_a_slow_start_is_waited_for(runtime: Runtime, service: Service, image_of: ImageOf) -> None:
+    runtime.roll_out(rollout(service, "v1", image_of("v1")), say=quiet)
+    with Prober(runtime.url(service), version_of) as prober:
+        runtime.roll_out(rollout(service, "v2", image_of("v2", "slow-start"), expect=1), say=quiet)
+        assert prober.wait_for("v2", seconds=5)
+    assert_no_failure(prober.report)
+
+
+def test_a_request_under_way_is_answered_by_what_it_was_sent_to(
+    runtime: Runtime, harness: Harness, service: Service, image_of: ImageOf
+) -> None:
+    runtime.roll_out(rollout(service, "v1", image_of("v1")), say=quiet)
+    started = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+
+        def slow() -> str:
+            started.set()
+            return version_of(ask(runtime, service, "/slow/4"))
+
+        answer = pool.submit(slow)
+        started.wait()
+        runtime.roll_out(rollout(service, "v2", image_of("v2"), expect=1), say=quiet)
+        assert answer.done(), "what it was sent to was removed before it had answered"
+        assert answer.result() == "v1"
+    assert version(runtime, service) == "v2"
+    assert len(harness.replicas(service)) == 2
+
+
+def test_a_release_over_another_than_expected_is_refused(
+    runtime: Runtime, harness: Harness, service: Service, image_of: ImageOf
+) -> None:
+    for expect in (0, 1):
+        runtime.roll_out(rollout(service, f"v{expect}", image_of(f"v{expect}"), expect=expect), say=quiet)
+    before = harness.resources(service)
+    for expect in (0, 1, 3):
+        with pytest.raises(RolloutConflict, match="found revision 2"):
+            runtime.roll_out(rollout(service, "v2", image_of("v2"), expect=expect), say=quiet)
+    assert harness.resources(service) == before
+
+
+def test_of_two_rollouts_at_once_one_is_refused(
+    runtime: Runtime, harness: Harness, service: Service, image_of: ImageOf
+) -> None:
+    runtime.roll_out(rollout(service, "v1", image_of("v1")), say=quiet)
+    image_of("v2"), image_of("v3")
+
+    def one(name: str) -> Revision | RolloutConflict:
+        try:
+            return harness.open().roll_out(rollout(service, name, image_of(name), expect=1), say=quiet)
+        except RolloutConflict as conflict:
+            return conflict
+
+    with Prober(runtime.url(service), version_of) as prober, ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(one, ["v2", "v3"]))
+    assert_no_failure(prober.report)
+    won = [result for result in results if isinstance(result, Revision)]
+    assert [type(result).__name__ for result in results if result not in won] == ["RolloutConflict"]
+    assert runtime.live(service) == won[0]
+    assert len(harness.replicas(service)) == 2
+
+
+def test_two_services_side_by_side(
+    runtime: Runtime, harness: Harness, new_service: Callable[[], Service], image_of: ImageOf
+) -> None:
+    one, two = new_service(), new_service()
+    runtime.roll_out(rollout(one, "v1", image_of("v1"), replicas=1), say=quiet)
+    runtime.roll_out(rollout(two, "v2", image_of("v2"), replicas=1), say=quiet)
+    assert runtime.url(one) != runtime.url(two)
+    assert (version(runtime, one), version(runtime, two)) == ("v1", "v2")
+    before = harness.resources(two)
+    runtime.destroy(one)
+    assert harness.resources(one) == []
+    assert runtime.live(one) is None
+    assert harness.resources(two) == before
+    assert version(runtime, two) == "v2"
+    runtime.destroy(one)  # again is no error
+
+
+def test_a_replica_that_was_removed_is_brought_back(
+    runtime: Runtime, harness: Harness, service: Service, image_of: ImageOf
+) -> None:
+    plan = rollout(service, "v1", image_of("v1"))
+    live = runtime.roll_out(plan, say=quiet)
+    before = harness.replicas(service)
+    with Prober(runtime.url(service), version_of) as prober:
+        harness.kill_replica(service)
+        assert not runtime.healthy(service, 2)
+        assert runtime.roll_out(plan.model_copy(update={"expect": 1}), say=quiet) == live
+    # A request that the dead replica had already taken is lost with it; none of the others is.
+    assert len(prober.report.failures) <= 1, prober.report.failures
+    assert runtime.healthy(service, 2)
+    assert harness.replicas(service) == before
+
+
+def test_a_proxy_that_was_removed_is_brought_back(
+    runtime: Runtime, harness: Harness, service: Service, image_of: ImageOf
+) -> None:
+    runtime.roll_out(rollout(service, "v1", image_of("v1")), say=quiet)
+    live = runtime.roll_out(rollout(service, "v2", image_of("v2"), expect=1), say=quiet)
+    url = runtime.url(service)
+    if not harness.remove_proxy(service):
+        pytest.skip("this runtime has nothing like it")
+    assert runtime.live(service) == live, "what is live must not be forgotten"
+    assert len(runtime.history(service)) == 2
+    assert not runtime.healthy(service, 2)
+    assert runtime.roll_out(rollout(service, "v2", image_of("v2"), expect=2), say=quiet) == live
+    assert runtime.healthy(service, 2)
+    assert runtime.url(service) == url
+    assert version(runtime, service) == "v2"
+
+
+@pytest.mark.parametrize(
+    ("step", "live_after"),
+    [
+        ("pulling", 1),
+        ("starting", 1),
+        ("waiting", 1),
+        ("switching", 1),
+        ("letting the requests", 2),
+        ("removing what it replaces", 2),
+        (": live", 2),
+    ],
+)
+def test_a_rollout_killed_at_any_step_leaves_a_release_serving_and_is_finished_by_the_next(
+    *,
+    runtime: Runtime,
+    harness: Harness,
+    service: Service,
+    image_of: ImageOf,
+    step: str,
+    live_after: int,
+) -> None:
+    runtime.roll_out(rollout(service, "v1", image_of("v1")), say=quiet)
+    plan = rollout(service, "v2", image_of("v2"), expect=1)
+    with Prober(runtime.url(service), version_of) as prober:
+        program = child_program(harness.opener(), plan.model_dump(mode="json"), step)
+        killed = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert killed.returncode == -9, killed.stderr
+        live = runtime.live(service)
+        assert live is not None
+        assert live.number == live_after
+        done = runtime.roll_out(plan.model_copy(update={"expect": live.number}), say=quiet)
+        assert prober.wait_for("v2", seconds=5)
+    assert_no_failure(prober.report)
+    assert done.number == 2
+    assert runtime.live(service) == done
+    assert runtime.healthy(service, 2)
+    assert len(harness.replicas(service)) == 2
+    assert outcomes(runtime.history(service)) == [(2, "v2", "live"), (1, "v1", "replaced")]
+
+
+def test_the_first_rollout_may_be_killed_too(
+    runtime: Runtime, harness: Harness, service: Service, image_of: ImageOf
+) -> None:
+    plan = rollout(service, "v1", image_of("v1"))
+    for step in ("pulling", "starting 2", "waiting until", "switching"):
+        program = child_program(harness.opener(), plan.model_dump(mode="json"), step)
+        killed = subprocess.run([sys.executable, "-c", program], timeout=120, check=False)
+        assert killed.returncode == -9, step
+        assert runtime.live(service) is None, step
+        assert runtime.history(service) == []
+    assert runtime.roll_out(plan, say=quiet).number == 1
+    assert version(runtime, service) == "v1"
+
+
+@pytest.mark.slow
+def test_ten_rollouts_in_a_row_fail_no_request(runtime: Runtime, service: Service, image_of: ImageOf) -> None:
+    runtime.roll_out(rollout(service, "v0", image_of("v0")), say=quiet)
+    clients = {"keep-alive": 2, "new connection": 2}
+    prober = Prober(runtime.url(service), version_of, per_second=100, clients=clients).start()  # type: ignore[arg-type]
+    seconds = []
+    for number in range(1, 11):
+        name = f"v{number % 3}"
+        start = time.monotonic()
+        runtime.roll_out(rollout(service, name, image_of(name), expect=number), say=quiet)
+        seconds.append(time.monotonic() - start)
+    report = prober.stop()
+    with capsys.disabled():
+        print(f"\n10 rollouts, {min(seconds):.1f}-{max(seconds):.1f} s each; {report.summary()}")  # noqa: T201
+    assert_no_failure(report)
+    assert set(report.versions) == {"v0", "v1", "v2"}
+    assert report.total > 1000
