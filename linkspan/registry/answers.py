@@ -67,8 +67,8 @@ def error_for(
     elif status == 507 or (status >= 400 and _FULL.search(body.decode(errors="replace"))):
         kind = RegistryFull
         fix = (
-            f"Free space in registry {registry} or enlarge it: delete old tags and collect garbage; Distribution "
-            "also keeps broken uploads, for a week (storage.maintenance.uploadpurging)"
+            f"Free space in registry {registry} or enlarge it: delete old tags and collect garbage; "
+            "Distribution also keeps broken uploads, for a week (storage.maintenance.uploadpurging)"
         )
     elif status in (401, 403) or "DENIED" in codes:
         kind = RegistryDenied

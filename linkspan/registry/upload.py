@@ -23,8 +23,8 @@ class _Hashed:
     """Chunks on their way out: hashed, counted, and held to the announced size.
 
     When the producer fails near the end, the rest is zeros, because Distribution 2.8 cannot cancel a session
-    whose body broke off (BLOB_UPLOAD_INVALID; its bytes stay for a week). `error` then says what happened, and
-    the upload is cancelled, not finished.
+    whose body broke off (BLOB_UPLOAD_INVALID; its bytes stay for a week). `error` then says what happened,
+    and the upload is cancelled, not finished.
     """
 
     def __init__(self, chunks: Iterator[bytes], size: int, progress: Callable[[int], None] | None) -> None:
