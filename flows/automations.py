@@ -9,9 +9,9 @@ from datetime import timedelta
 
 from prefect.automations import AutomationCore, EventTrigger, Posture
 from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.events import ResourceSpecification
-from prefect.states import StateType
 
 TAG = "linkspan"
 

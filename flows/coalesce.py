@@ -17,9 +17,8 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.context import FlowRunContext
-from prefect.states import State, StateType
 
 from linkspan.errors import RunFailed
 
@@ -80,7 +79,7 @@ async def guard_attempts(limit: int = 5) -> None:
         raise RunFailed(
             f"run {own.name} crashed {own.run_count - 1} times",
             expected=f"at most {limit} attempts",
-            fix="Its log says what it did last; memory is the usual cause. A new hint or the schedule starts afresh",
+            fix="Its log says what it did last; memory is the usual cause. The next hint starts afresh",
         )
 
 

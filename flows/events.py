@@ -1,8 +1,8 @@
 """The names of the events that join the flows to the outside. prefect.yaml's triggers listen to hints only.
 
-A hint comes from somebody else: another team's flow, a Prefect Cloud webhook, `prefect event emit`. Nothing of
-ours emits one, because ours start runs through REST (linkspan.engine), and a run must not start twice. All
-others are for the feed, where people and other people's automations read them; nothing of ours listens.
+A hint comes from somebody else: another team's flow, a Prefect Cloud webhook, `prefect event emit`. Nothing
+of ours emits one, because ours start runs through REST (linkspan.engine), and a run must not start twice.
+All others are for the feed, where people and other people's automations read them; nothing of ours listens.
 """
 
 # From outside. The resource is linkspan.app.<app> (commit, release) or linkspan.model.<model>; the payload

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import prefect
-import yaml
+import yaml  # type: ignore[import-untyped]
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import WorkPool
@@ -80,7 +80,7 @@ def deployments(prefect_file: Path) -> list[dict[str, str]]:
         return [
             {
                 "name": each["name"],
-                "flow": each["entrypoint"].rpartition(".")[2].replace("_", "-"),
+                "flow": each["flow_name"],
                 "entrypoint": each["entrypoint"],
                 "queue": each["work_pool"]["work_queue_name"],
             }
@@ -154,7 +154,8 @@ async def deploy(
 ) -> list[str]:
     """`prefect deploy --all`, then write into each deployment from what it was made; their names."""
     done = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(prefect_file),
+        sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all",
+        "--prefect-file", str(prefect_file),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -21,7 +21,7 @@ def end_all(mark: str) -> int:
     handles: list[int] = []
     try:
         # Children may be forked while we look; look again until there are none.
-        while found := _marked(mark):
+        while found := find(mark):
             for pid in found:
                 handle = _open(pid)
                 if handle is None:
@@ -38,7 +38,8 @@ def end_all(mark: str) -> int:
             os.close(handle)
 
 
-def _marked(mark: str) -> list[int]:
+def find(mark: str) -> list[int]:
+    """Process IDs of all that carry the mark, but for this process."""
     pids = (int(entry.name) for entry in Path("/proc").glob("[0-9]*"))
     return [pid for pid in pids if pid != os.getpid() and _carries(pid, mark)]
 

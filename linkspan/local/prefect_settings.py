@@ -46,7 +46,7 @@ WORKER = {
 
 
 def clean(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """An environment without any Prefect setting, so that a user's profile or shell changes nothing of ours."""
+    """An environment without any Prefect setting, so that a user's shell changes nothing of ours."""
     env = os.environ if environment is None else environment
     return {name: value for name, value in env.items() if not name.startswith("PREFECT_")}
 

@@ -1,4 +1,4 @@
-"""Start, watch and stop a Prefect server and a worker: `linkspan up`, the demo and the tests are its users."""
+"""Start, watch and stop a Prefect server and a worker, for `linkspan up`, the demo and the tests."""
 
 import os
 import signal
@@ -45,7 +45,7 @@ class Local:
         database_url: SecretStr | None = None,
         prefect_file: Path | None = None,
         timezone: str | None = None,
-        say: Callable[[str], None] = lambda line: None,
+        say: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self.home = home if isinstance(home, Home) else Home.default() if home is None else Home(home)
         self.port = port
@@ -136,7 +136,7 @@ class Local:
     def tend(self) -> list[str]:
         """Restart what has died, and put runs that died with it back into their queues; what was restarted.
 
-        Call it every second or so. Raises EngineUnavailable when a service dies again and again.
+        Call it every second or so. Raises EngineUnavailable when a service keeps dying.
         """
         restarted = []
         for name, start in (("server", self._start_server), ("worker", self._start_worker)):
@@ -146,9 +146,7 @@ class Local:
             now = time.monotonic()
             self._restarted = [at for at in self._restarted if now - at < RESTART_WINDOW] + [now]
             if len(self._restarted) > RESTARTS:
-                raise EngineUnavailable(
-                    f"the {name} dies again and again:\n{child.tail()}", fix=f"See {child.log}"
-                )
+                raise EngineUnavailable(f"the {name} keeps dying:\n{child.tail()}", fix=f"See {child.log}")
             self._say(f"the {name} has died; starting it again")
             child.kill()  # what is left of its session: the flow processes of a worker
             start()
@@ -161,7 +159,7 @@ class Local:
         """Tend the services until SIGTERM or SIGINT arrives."""
         stop = threading.Event()
 
-        def ask(number: int, frame: FrameType | None) -> None:
+        def ask(_number: int, _frame: FrameType | None) -> None:
             stop.set()
 
         before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -1,1 +1,125 @@
+"""A real Prefect server (SQLite in a folder of its own, password on), and workers for it."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from linkspan.engine import Engine
+from linkspan.local import prefect_settings
+from linkspan.processes import Child, free_port
+
+ROOT = Path(__file__).parents[2]
+AUTH = SecretStr("linkspan:correct horse battery staple")
+
+
+@dataclass
+class PrefectServer:
+    """A server that can be stopped, killed and started again on the same port with the same database."""
+
+    home: Path
+    port: int = field(default_factory=free_port)
+    auth: SecretStr = AUTH
+
+    @property
+    def api_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/api"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Environment for children that talk to it: `prefect …`, flows, `python -m flows.setup`."""
+        settings = prefect_settings.client(self.home, self.api_url, self.auth)
+        return {**prefect_settings.clean(), **settings, "PYTHONPATH": str(ROOT)}
+
+    def engine(self) -> Engine:
+        return Engine(self.api_url, self.auth)
+
+    def start(self) -> None:
+        env = {
+            **prefect_settings.clean(),
+            **prefect_settings.server(self.home, self.api_url, self.auth, None),
+            # Automations and schedules act sooner than a person needs, so that tests need not wait.
+            "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S",
+            "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
+            "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1",
+        }
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
+        self.child = Child(
+            "prefect", [*command, "--port", str(self.port)], log=self.home / "server.log", env=env
+        )
+        with self.engine() as engine:
+            self.child.wait_until(engine.ready, seconds=120)
+
+    def stop(self) -> None:
+        self.child.stop()
+
+    @contextmanager
+    def worker(self) -> Iterator[Child]:
+        """A worker of the pool that `flows.setup` makes; it has started once this is entered."""
+        env = {**self.env, **prefect_settings.worker(self.home, self.api_url, self.auth)}
+        name = f"test-{os.urandom(4).hex()}"
+        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", prefect_settings.POOL]
+        child = Child(name, [*command, "--name", name], log=self.home / f"{name}.log", env=env, cwd=self.home)
+        try:
+            with self.engine() as engine:
+                child.wait_until(
+                    lambda: any(each.name == name for each in engine.workers(prefect_settings.POOL)),
+                    seconds=60,
+                )
+            yield child
+        finally:
+            child.stop()
+
+    def set_up(self, prefect_file: Path, *arguments: str) -> str:
+        """Run `python -m flows.setup`; its output."""
+        command = [sys.executable, "-m", "flows.setup", "--prefect-file", str(prefect_file), *arguments]
+        done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """A server for the whole session. Use names of your own: others use it too."""
+    server = PrefectServer(tmp_path_factory.mktemp("prefect"))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def prefect_api(prefect_server: PrefectServer) -> Iterator[PrefectServer]:
+    """The session's server, and Prefect calls in this very process go to it."""
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    updates = {PREFECT_API_URL: prefect_server.api_url, PREFECT_API_AUTH_STRING: prefect_server.auth}
+    with temporary_settings(updates):
+        yield prefect_server
+
+
+@pytest.fixture
+def own_prefect_server(tmp_path: Path) -> Iterator[PrefectServer]:
+    """A server for one test, which may kill it."""
+    server = PrefectServer(tmp_path / "prefect")
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def engine_flows(prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> PrefectServer:
+    """The session's server with the flows of tests/flows/engine_flows.py deployed by flows.setup."""
+    file = tmp_path_factory.mktemp("deployments") / "prefect.yaml"
+    file.write_text((ROOT / "tests/flows/engine_flows.yaml").read_text())
+    prefect_server.set_up(file)
+    return prefect_server

@@ -1,0 +1,119 @@
+"""Requests to the Prefect server: credentials, pages, patience, and refusals turned into our errors."""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import httpx
+from pydantic import SecretStr
+
+from linkspan.errors import EngineDenied, EngineError, EngineUnavailable
+
+Json = Any
+"""A JSON document as the server gave it."""
+
+REQUEST_SECONDS = 15.0
+PAGE = 200
+
+
+class EngineHttp:
+    """Connections to one server.
+
+    Calls raise EngineUnavailable (retriable: network, 5xx, throttling), EngineDenied (credentials) and
+    EngineError with the server's own words for every other refusal.
+    """
+
+    def __init__(self, api_url: str, auth: SecretStr | None, api_key: SecretStr | None) -> None:
+        self.api_url = api_url.rstrip("/")
+        headers: dict[str, str] = {}
+        basic: httpx.BasicAuth | None = None
+        if api_key is not None:
+            headers["Authorization"] = f"Bearer {api_key.get_secret_value()}"
+        elif auth is not None:
+            user, _, password = auth.get_secret_value().partition(":")
+            basic = httpx.BasicAuth(user, password)
+        self._client = httpx.Client(base_url=self.api_url + "/", auth=basic, headers=headers)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def get(self, path: str, *, what: str = "", seconds: float = REQUEST_SECONDS) -> Json:
+        """The JSON at `path`; `what` names it for people, should it be missing."""
+        return self.request("GET", path, what=what, seconds=seconds).json()
+
+    def post(self, path: str, body: Json) -> Json:
+        """The JSON that the server answers."""
+        return self.request("POST", path, body).json()
+
+    def pages(self, path: str, body: Mapping[str, Json] | None = None) -> Iterator[Json]:
+        """All that a filter finds, over as many pages as it takes."""
+        offset = 0
+        while page := self.post(path, {**(body or {}), "offset": offset, "limit": PAGE}):
+            yield from page
+            offset += len(page)
+            if len(page) < PAGE:
+                return
+
+    def answers(self, path: str) -> bool:
+        """Whether the server answers 200 there, within five seconds."""
+        try:
+            return self._client.get(path, timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def request(
+        self, method: str, path: str, body: Json = None, *, what: str = "", seconds: float = REQUEST_SECONDS
+    ) -> httpx.Response:
+        """The answer, if it is a success."""
+        try:
+            response = self._client.request(method, path, json=body, timeout=min(seconds, REQUEST_SECONDS))
+        except httpx.TransportError as error:
+            raise EngineUnavailable(
+                f"the Prefect server at {self.api_url} cannot be reached: {error or type(error).__name__}",
+                fix="Is it running? `linkspan up` starts one",
+            ) from error
+        if response.is_success:
+            return response
+        raise refusal(response, what or f"{method} {path.partition('?')[0]}", self.api_url)
+
+
+def patiently(patience: float, call: Callable[[float], httpx.Response]) -> httpx.Response:
+    """Call until it succeeds, with jittered exponential waits; EngineUnavailable after `patience` seconds.
+
+    `call` gets the seconds that are left.
+    """
+    end = time.monotonic() + patience
+    wait = 0.1
+    while True:
+        try:
+            return call(max(0.5, end - time.monotonic()))
+        except EngineUnavailable:
+            pause = wait * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, hides nothing
+            if time.monotonic() + pause > end:
+                raise
+            time.sleep(pause)
+            wait = min(wait * 2, 5.0)
+
+
+def refusal(response: httpx.Response, what: str, api_url: str) -> EngineError:
+    """The error for an answer that is no success, with the server's reason in it."""
+    try:
+        body = response.json()
+    except ValueError:
+        body = response.text
+    detail = body.get("detail") or body.get("exception_message") or body if isinstance(body, dict) else body
+    status = response.status_code
+    if status in {401, 403}:
+        return EngineDenied(
+            f"the Prefect server at {api_url} refused the credentials (HTTP {status})",
+            fix="Set PREFECT_API_AUTH_STRING to its user:password, or PREFECT_API_KEY for Prefect Cloud",
+        )
+    if status in {408, 425, 429} or status >= 500:
+        return EngineUnavailable(f"the Prefect server at {api_url} answered HTTP {status}: {detail}"[:500])
+    if status == 404:
+        return EngineError(
+            f"{what} is not on the Prefect server at {api_url}",
+            fix="`python -m flows.setup` makes what Linkspan needs there; blocks are then saved in the UI",
+        )
+    return EngineError(f"{what}: the Prefect server refused it (HTTP {status}): {detail}"[:2000])

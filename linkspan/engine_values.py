@@ -1,0 +1,127 @@
+"""What the Prefect server says about runs, logs, deployments and workers, as values."""
+
+from datetime import datetime
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from linkspan.errors import RunFailed
+
+FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
+LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class RunRef(_Value):
+    """A run that was asked for. `created` is False if the same idempotency key had already made it."""
+
+    id: str
+    name: str
+    url: str
+    created: bool
+
+
+class Run(_Value):
+    """A run as the server knows it. `state_type` is one of Prefect's state types, such as RUNNING."""
+
+    id: str
+    name: str
+    url: str
+    state_type: str
+    state_name: str
+    message: str
+    parameters: dict[str, Any]
+    deployment_id: str | None
+    run_count: int
+    created: datetime
+    started: datetime | None
+    ended: datetime | None
+
+    @classmethod
+    def of(cls, data: dict[str, Any], url: str) -> Self:
+        """From the server's JSON."""
+        return cls(
+            id=data["id"],
+            name=data["name"],
+            url=url,
+            state_type=data.get("state_type") or "PENDING",
+            state_name=data.get("state_name") or "",
+            message=(data.get("state") or {}).get("message") or "",
+            parameters=data.get("parameters") or {},
+            deployment_id=data.get("deployment_id"),
+            run_count=data.get("run_count") or 0,
+            created=data["created"],
+            started=data.get("start_time"),
+            ended=data.get("end_time"),
+        )
+
+    @property
+    def final(self) -> bool:
+        """Whether it has ended. A crashed run may still be started again by an automation."""
+        return self.state_type in FINAL
+
+    def raise_for_state(self) -> None:
+        """Raises RunFailed, with the state's message, if the run ended in any way but Completed."""
+        if self.final and self.state_type != "COMPLETED":
+            raise RunFailed(
+                f"run {self.name} ended as {self.state_name}: {self.message}", fix=f"See {self.url}"
+            )
+
+
+class LogLine(_Value):
+    """A line of a run's log."""
+
+    at: datetime
+    level: str
+    message: str
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> Self:
+        """From the server's JSON."""
+        level = LEVELS.get(data["level"] // 10 * 10, str(data["level"]))
+        return cls(at=data["timestamp"], level=level, message=data["message"])
+
+
+class Deployment(_Value):
+    """A deployment; `name` is `flow-name/deployment-name`."""
+
+    id: str
+    name: str
+    version: str | None
+    queue: str | None
+    paused: bool
+    tags: tuple[str, ...]
+    parameters: dict[str, Any]
+
+    @classmethod
+    def of(cls, data: dict[str, Any], name: str) -> Self:
+        """From the server's JSON, which holds the flow's ID but not its name."""
+        return cls(
+            id=data["id"],
+            name=name,
+            version=data.get("version"),
+            queue=data.get("work_queue_name"),
+            paused=bool(data.get("paused")),
+            tags=tuple(data.get("tags") or ()),
+            parameters=data.get("parameters") or {},
+        )
+
+
+class Worker(_Value):
+    """A worker of a pool, online if the server has heard of it lately."""
+
+    name: str
+    online: bool
+    last_heartbeat: datetime | None
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> Self:
+        """From the server's JSON."""
+        return cls(
+            name=data["name"],
+            online=data["status"] == "ONLINE",
+            last_heartbeat=data.get("last_heartbeat_time"),
+        )

@@ -1,0 +1,164 @@
+"""Coalescing and crash recovery with a real server, a real worker and real SIGKILLs."""
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from prefect.client.schemas.objects import FlowRun
+
+from flows.coalesce import replaces
+from linkspan.engine import Engine, Run
+from tests.services.prefect_server import PrefectServer
+
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+DEPLOYMENT = uuid4()
+
+
+@pytest.fixture(scope="module")
+def server(engine_flows: PrefectServer) -> Iterator[PrefectServer]:
+    """The server, with a worker while this module runs."""
+    with engine_flows.worker():
+        yield engine_flows
+
+
+def until(done: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, f"not after {seconds:g} s"
+        time.sleep(0.05)
+
+
+def seen(folder: Path) -> list[str]:
+    file = folder / "seen"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def finished(engine: Engine, ids: list[str]) -> list[Run]:
+    until(lambda: all(engine.run(each).final for each in ids), seconds=90)
+    return [engine.run(each) for each in ids]
+
+
+def test_of_a_burst_of_hints_few_run_and_the_last_state_wins(server: PrefectServer, tmp_path: Path) -> None:
+    with server.engine() as engine:
+        ids = []
+        for number in range(20):
+            (tmp_path / "newest").write_text(f"state-{number}")
+            hint = {"folder": str(tmp_path), "hint": f"hint {number}"}
+            ids.append(engine.start("test-coalesce/test", hint, idempotency_key=uuid4().hex).id)
+        runs = finished(engine, ids)
+    states = Counter(run.state_name for run in runs)
+    assert states["Completed"] <= 3
+    assert states["Completed"] + states["Superseded"] == 20
+    assert seen(tmp_path)[-1] == "one state-19 False"
+    superseded = [run for run in runs if run.state_name == "Superseded"]
+    assert all(run.state_type == "CANCELLED" and "by run" in run.message for run in superseded)
+
+
+def test_an_order_and_another_environment_are_not_superseded(server: PrefectServer, tmp_path: Path) -> None:
+    (tmp_path / "newest").write_text("state")
+    common: dict[str, Any] = {"folder": str(tmp_path)}
+    with server.engine() as engine:
+        ids = [
+            engine.start("test-coalesce/test", {**common, **each}, idempotency_key=uuid4().hex).id
+            for each in ({}, {}, {"environment": "two"}, {"on_purpose": True}, {"hint": "again"})
+        ]
+        runs = finished(engine, ids)
+    assert {run.state_name for run in runs[2:4]} == {"Completed"}
+    assert set(seen(tmp_path)) == {"one state False", "two state False", "one state True"}
+
+
+def _run(**changes: Any) -> FlowRun:
+    values: dict[str, Any] = {
+        "id": uuid4(),
+        "flow_id": UUID(int=1),
+        "deployment_id": DEPLOYMENT,
+        "parameters": {"app": "digits"},
+        "next_scheduled_start_time": NOW,
+        "run_count": 0,
+    }
+    return FlowRun(**{**values, **changes})
+
+
+OWN = _run()
+
+
+@pytest.mark.parametrize(
+    ("other", "expected"),
+    [
+        (_run(), True),
+        (_run(parameters={"app": "digits", "hint": "x", "before": [1]}), True),
+        (_run(parameters={"app": "digits", "commit": None}), True),
+        (_run(auto_scheduled=True, next_scheduled_start_time=NOW - HOUR), True),
+        (OWN, False),
+        (_run(next_scheduled_start_time=NOW + HOUR), False),
+        (_run(next_scheduled_start_time=None), False),
+        (_run(deployment_id=uuid4()), False),
+        (_run(parameters={"app": "digits", "commit": "3fa9c1"}), False),
+        (_run(parameters={"app": "digits", "on_purpose": True}), False),
+        (_run(parameters={"app": "letters"}), False),
+        (_run(run_count=1), False),
+    ],
+)
+def test_which_run_does_the_work_of_which(other: FlowRun, expected: bool) -> None:
+    assert replaces(OWN, other, NOW) is expected
+
+
+def test_a_run_killed_under_its_worker_starts_again_and_completes(
+    server: PrefectServer, tmp_path: Path
+) -> None:
+    with server.engine() as engine:
+        crash = {"folder": str(tmp_path), "times": 1}
+        ref = engine.start("test-crash/test", crash, idempotency_key=uuid4().hex)
+        until(lambda: engine.run(ref.id).state_type == "COMPLETED")
+    assert seen(tmp_path) == ["attempt 1", "attempt 2"]
+
+
+def test_a_run_that_always_crashes_fails_in_the_end_and_says_so(
+    server: PrefectServer, tmp_path: Path
+) -> None:
+    with server.engine() as engine:
+        crash = {"folder": str(tmp_path), "times": 99}
+        ref = engine.start("test-crash/test", crash, idempotency_key=uuid4().hex)
+        until(lambda: engine.run(ref.id).state_type == "FAILED")
+        message = engine.run(ref.id).message
+    assert "crashed 3 times" in message
+    assert seen(tmp_path) == ["attempt 1", "attempt 2", "attempt 3"]
+
+
+def test_a_running_run_can_be_cancelled(server: PrefectServer, tmp_path: Path) -> None:
+    with server.engine() as engine:
+        ref = engine.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
+        until(lambda: bool(seen(tmp_path)))
+        pid = int(seen(tmp_path)[0].split()[1])
+        engine.cancel(ref.id)
+        until(lambda: engine.run(ref.id).state_type == "CANCELLED")
+    until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+@pytest.mark.slow
+def test_a_run_whose_worker_is_gone_too_is_noticed_and_finished_by_another(
+    own_prefect_server: PrefectServer, tmp_path: Path
+) -> None:
+    """The slow path, by the missing heartbeat alone: both die at once and nobody is left to report it."""
+    deployments = tmp_path / "prefect.yaml"
+    deployments.write_text((Path(__file__).parent / "engine_flows.yaml").read_text())
+    own_prefect_server.set_up(deployments)
+    with own_prefect_server.engine() as engine:
+        with own_prefect_server.worker() as worker:
+            ref = engine.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
+            until(lambda: bool(seen(tmp_path)))
+            os.kill(int(seen(tmp_path)[0].split()[1]), signal.SIGSTOP)  # it must not report its own death
+            worker.kill()
+        (tmp_path / "go").touch()
+        assert engine.run(ref.id).state_type == "RUNNING"
+        with own_prefect_server.worker():
+            until(lambda: engine.run(ref.id).state_type == "COMPLETED", seconds=150)
+        assert engine.run(ref.id).run_count == 2

@@ -1,0 +1,265 @@
+"""`linkspan up` as a process: it gets ready, stops clean, and takes over what a killed one left."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from linkspan.engine import Engine
+from linkspan.errors import ConfigError
+from linkspan.local import leftovers, prefect_settings, tether
+from linkspan.local.home import Home
+from linkspan.local.services import Local
+from linkspan.processes import Child, free_port, listens
+
+ROOT = Path(__file__).parents[1]
+DEPLOYMENTS = ROOT / "tests/flows/engine_flows.yaml"
+
+UP = """
+import sys
+from pathlib import Path
+from linkspan.local.services import Local
+say = lambda line: print(line, flush=True)
+with Local(Path(sys.argv[1]), port=int(sys.argv[2]), prefect_file=Path(sys.argv[3]), say=say) as local:
+    say("UP")
+    local.wait()
+say("DOWN")
+"""
+
+
+def until(done: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end, f"not after {seconds:g} s"
+        time.sleep(0.05)
+
+
+class Up:
+    """`linkspan up` in a home of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = Home(folder / "home")
+        self.port = free_port()
+        self.deployments = folder / "prefect.yaml"
+        self.deployments.write_text(DEPLOYMENTS.read_text())
+        self._count = 0
+
+    def start(self) -> Child:
+        self._count += 1
+        log = self.deployments.parent / f"up-{self._count}.log"
+        arguments = [str(self.home.path), str(self.port), str(self.deployments)]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        child = Child("up", [sys.executable, "-c", UP, *arguments], log=log, env=env)
+        try:
+            child.wait_until(lambda: "UP\n" in log.read_text(), seconds=120)
+        except ConfigError:
+            child.stop()
+            raise
+        return child
+
+    def engine(self) -> Engine:
+        return Engine.from_environment({"LINKSPAN_HOME": str(self.home.path)})
+
+    def processes(self) -> list[int]:
+        return leftovers.find(self.home.mark)
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    up = Up(tmp_path)
+    yield up
+    leftovers.end_all(up.home.mark)
+
+
+def test_up_is_ready_sets_up_quickly_again_and_leaves_nothing(up: Up) -> None:
+    child = up.start()
+    try:
+        state = up.home.read_state()
+        assert state is not None
+        assert set(state.pids) == {"server", "worker"}
+        with up.engine() as engine:
+            assert engine.ready()
+            assert [worker.online for worker in engine.workers(prefect_settings.POOL)] == [True]
+            versions = {each.name: each.version for each in engine.deployments()}
+            before = engine.automations()
+
+            again = Local(up.home, port=up.port, prefect_file=up.deployments)
+            begin = time.monotonic()
+            again.setup()
+            assert time.monotonic() - begin < 10
+            # Nothing was touched: what `prefect deploy` makes anew has other IDs and dates.
+            assert engine.automations() == before
+            assert {each.name: each.version for each in engine.deployments()} == versions
+            assert all(version for version in versions.values())
+
+        assert stat.S_IMODE(up.home.auth_file.stat().st_mode) == 0o600
+        assert stat.S_IMODE(up.home.path.stat().st_mode) == 0o700
+        password = up.home.auth().get_secret_value().partition(":")[2]
+        for pid in up.processes():
+            assert password not in Path(f"/proc/{pid}/cmdline").read_text()
+        assert password not in child.log.read_text()
+
+        with pytest.raises(ConfigError, match=rf"already up in .* \(process {child.pid}\)"):
+            Local(up.home, port=free_port()).start()
+    finally:
+        child.stop(grace=40)
+    assert child.log.read_text().endswith("DOWN\n")
+    assert up.processes() == []
+    assert up.home.read_state() is None
+    assert not listens(up.port)
+
+
+def test_a_killed_up_is_taken_over_and_its_run_is_finished(up: Up, tmp_path: Path) -> None:
+    first = up.start()
+    with up.engine() as engine:
+        ref = engine.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
+        until((tmp_path / "seen").exists)
+    old = up.processes()
+    for pid in old:  # no orderly end for anybody: all of them lose their lives in one moment
+        os.kill(pid, signal.SIGSTOP)
+    os.kill(first.pid, signal.SIGKILL)
+    (tmp_path / "go").touch()
+
+    second = up.start()
+    try:
+        assert "left behind" in second.log.read_text()
+        assert not set(old) & set(up.processes())
+        with up.engine() as engine:
+            until(lambda: engine.run(ref.id).state_type == "COMPLETED")
+            assert engine.run(ref.id).run_count == 2
+    finally:
+        second.stop(grace=40)
+
+
+def test_services_end_with_a_killed_up(up: Up) -> None:
+    child = up.start()
+    assert up.processes()
+    os.kill(child.pid, signal.SIGKILL)
+    until(lambda: up.processes() == [], seconds=30)
+
+
+def test_a_killed_worker_is_replaced_and_its_run_is_finished(up: Up, tmp_path: Path) -> None:
+    child = up.start()
+    try:
+        state = up.home.read_state()
+        assert state is not None
+        with up.engine() as engine:
+            ref = engine.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
+            until((tmp_path / "seen").exists)
+            os.kill(state.pids["worker"], signal.SIGKILL)
+            (tmp_path / "go").touch()
+            until(lambda: engine.run(ref.id).state_type == "COMPLETED")
+        until(
+            lambda: (
+                (found := up.home.read_state()) is not None and found.pids["worker"] != state.pids["worker"]
+            )
+        )
+    finally:
+        child.stop(grace=40)
+
+
+def test_a_run_under_way_goes_on_after_an_orderly_stop(up: Up, tmp_path: Path) -> None:
+    first = up.start()
+    with up.engine() as engine:
+        ref = engine.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
+        until((tmp_path / "seen").exists)
+    first.stop(grace=40)
+    assert up.processes() == []
+    (tmp_path / "go").touch()
+    second = up.start()
+    try:
+        with up.engine() as engine:
+            until(lambda: engine.run(ref.id).state_type == "COMPLETED")
+    finally:
+        second.stop(grace=40)
+
+
+def test_a_taken_port_is_said_before_anything_starts(tmp_path: Path) -> None:
+    port = free_port()
+    child = Child(
+        "other",
+        [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1"],
+        log=tmp_path / "log",
+        cwd=tmp_path,
+    )
+    try:
+        child.wait_until(lambda: listens(port), seconds=20)
+        local = Local(tmp_path / "home", port=port)
+        with pytest.raises(ConfigError, match=f"port {port} is taken"):
+            local.start()
+        assert local.pids == {}
+        with local.home.held():  # and the home is free again
+            pass
+    finally:
+        child.stop()
+
+
+def test_a_tethered_program_ends_with_its_parent(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    sleeper = [sys.executable, "-c", "import os,sys,time; print(os.getpid(), flush=True); time.sleep(600)"]
+    parent = f"""
+import subprocess, sys
+subprocess.Popen([sys.executable, "-ISs", {tether.__file__!r}, *{sleeper!r}], stdout=open({str(note)!r}, "w")).wait()
+"""
+    process = subprocess.Popen([sys.executable, "-c", parent], start_new_session=True)
+    until(lambda: note.exists() and note.read_text().endswith("\n"), seconds=20)
+    pid = int(note.read_text())
+    process.kill()
+    process.wait()
+    until(lambda: not Path(f"/proc/{pid}").exists(), seconds=20)
+
+
+def test_only_processes_with_the_mark_are_ended(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    mark = uuid4().hex
+    ours = subprocess.Popen(command, env={leftovers.MARK: mark})
+    other = subprocess.Popen(command, env={leftovers.MARK: mark + "0"})
+    try:
+        until(lambda: leftovers.find(mark) == [ours.pid], seconds=20)
+        assert leftovers.end_all(mark) == 1
+        assert ours.wait(10) == -signal.SIGKILL
+        assert other.poll() is None
+    finally:
+        for process in (ours, other):
+            process.kill()
+            process.wait()
+
+
+def test_the_password_stays_the_same_and_survives_a_half_written_file(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    first = home.auth()
+    assert home.auth() == first
+    home.auth_file.write_text("")
+    assert home.auth() != first
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ({"LINKSPAN_HOME": "/a", "XDG_DATA_HOME": "/b"}, "/a"),
+        ({"XDG_DATA_HOME": "/b"}, "/b/linkspan"),
+        ({}, str(Path.home() / ".local/share/linkspan")),
+    ],
+)
+def test_where_the_home_is(env: dict[str, str], expected: str) -> None:
+    assert str(Home.default(env).path) == expected
+
+
+def test_no_setting_of_the_users_shell_reaches_the_services() -> None:
+    assert prefect_settings.clean({"PREFECT_API_KEY": "x", "PREFECT_PROFILE": "y", "PATH": "z"}) == {
+        "PATH": "z"
+    }
+
+
+def test_importing_the_local_services_does_not_import_prefect() -> None:
+    code = "import linkspan.local.services, linkspan.links, sys, json; print(json.dumps(sorted(sys.modules)))"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    assert not [name for name in json.loads(output) if name.partition(".")[0] == "prefect"]
