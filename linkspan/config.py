@@ -11,7 +11,7 @@ from linkspan.config_errors import Problems
 from linkspan.errors import ConfigError
 from linkspan.nouns import Name, Noun
 
-FILE = "linkspan.toml"
+CONFIG_FILE = "linkspan.toml"
 
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/\S*$")]
 # A layer is unpacked there: never the root, never "..".
@@ -22,6 +22,8 @@ Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 class TestSection(Noun):
     """How the app's own tests are run, inside the image that was just built."""
+
+    __test__ = False  # for pytest: the name is no promise
 
     command: tuple[str, ...] = ()
     timeout_seconds: Seconds = 600
@@ -84,19 +86,19 @@ class AppConfig(Noun):
             raise ConfigError(
                 f"app {self.name} has no environment {name!r}",
                 expected="one of " + ", ".join(sorted(self.environments)),
-                fix=f"Add [environments.{name}] to {FILE}",
+                fix=f"Add [environments.{name}] to {CONFIG_FILE}",
             )
         return self.environments[name]
 
 
-def load_config(folder: Path, *, where: str = FILE) -> AppConfig:
+def load_config(folder: Path, *, where: str = CONFIG_FILE) -> AppConfig:
     """`read_config` of the linkspan.toml in an app's folder; a missing file is a ConfigError too."""
     try:
-        data = (folder / FILE).read_bytes()
+        data = (folder / CONFIG_FILE).read_bytes()
     except OSError as error:
         raise ConfigError(
             f"{where} cannot be read: {error.strerror}",
-            expected=f"a file {FILE} in the app's folder",
+            expected=f"a file {CONFIG_FILE} in the app's folder",
             fix="Copy the one in app/ and put your app's and your model's name into it",
         ) from None
     try:

@@ -3,13 +3,13 @@
 #
 #   scripts/base-image.sh [--ca FILE] [TAG]        TAG is linkspan-base:py311 unless given
 #
-# Tries python:3.11-slim first, then builds the same from the Debian packages of this machine's own apt
+# Tries python:3.11-slim first (or LINKSPAN_PYTHON_IMAGE, for a mirror of your own), then builds the same from the Debian packages of this machine's own apt
 # sources. Safe to run twice and from several processes. Prints which of the two was used.
 set -eu
 
 tag=linkspan-base:py311
 ca=${SSL_CERT_FILE:-${REQUESTS_CA_BUNDLE:-${PIP_CERT:-}}}
-upstream=python:3.11-slim
+upstream=${LINKSPAN_PYTHON_IMAGE:-python:3.11-slim}
 pull_seconds=${LINKSPAN_PULL_SECONDS:-120}
 bundle=/etc/ssl/certs/ca-certificates.crt
 
@@ -19,7 +19,7 @@ fail() { printf 'base image: %s\n' "$*" >&2; exit 1; }
 while [ $# -gt 0 ]; do
     case $1 in
     --ca) [ $# -ge 2 ] || fail "--ca needs a file"; ca=$2; shift 2 ;;
-    -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
     -*) fail "unknown option $1" ;;
     *) tag=$1; shift ;;
     esac

@@ -1,0 +1,82 @@
+"""Output of builds, tests and pushes on its way to people: whole lines, plain text, no flood."""
+
+import codecs
+import re
+import time
+from collections import deque
+from collections.abc import Callable
+
+Say = Callable[[str], None]
+
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])")
+_HELD = 65_536  # characters without an end of line that are kept
+_LONGEST = 2000  # characters of a line; a minified file in a traceback is no use to anybody
+
+
+class Lines:
+    """Cuts pieces of output into lines, says each, and remembers the last ones for an error."""
+
+    def __init__(self, say: Say, *, remember: int = 20) -> None:
+        self._say = say
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._held = ""
+        self.last: deque[str] = deque(maxlen=remember)
+
+    def feed(self, piece: bytes | str) -> None:
+        """Take a piece, which may end anywhere, also inside a character."""
+        self._held += piece if isinstance(piece, str) else self._decode(piece)
+        *whole, self._held = re.split(r"\r\n|\n|\r(?=.)", self._held, flags=re.DOTALL)
+        for line in whole:
+            self._emit(line)
+        if len(self._held) > _HELD:
+            self.close()
+
+    def close(self) -> None:
+        """Say what is left without an end of line."""
+        held, self._held = self._held, ""
+        if held:
+            self._emit(held)
+
+    def _emit(self, line: str) -> None:
+        plain = "".join(char for char in _ANSI.sub("", line) if char.isprintable() or char == "\t").rstrip()
+        if plain:
+            plain = plain if len(plain) <= _LONGEST else plain[:_LONGEST] + " …"
+            self.last.append(plain)
+            self._say(plain)
+
+    @property
+    def tail(self) -> str:
+        """The last lines, for an error."""
+        return "\n".join(self.last)
+
+
+class Transfer:
+    """Progress of layers that are pulled or pushed at once, said every few seconds, not for every block."""
+
+    def __init__(self, verb: str, say: Say, *, every: float = 3.0) -> None:
+        self._verb = verb
+        self._say = say
+        self._every = every
+        self._next = time.monotonic() + every
+        self._layers: dict[str, tuple[int, int]] = {}
+
+    def update(self, layer: str, current: int, total: int) -> None:
+        """`layer` has come to `current` of `total` bytes; a total of 0 is unknown."""
+        self._layers[layer] = (current, max(total, current))
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + self._every
+            self._say(f"{self._verb} {megabytes(self.bytes)} of {megabytes(self._total)}")
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all layers so far."""
+        return sum(current for current, _ in self._layers.values())
+
+    @property
+    def _total(self) -> int:
+        return sum(total for _, total in self._layers.values())
+
+
+def megabytes(count: int) -> str:
+    """`12.3 MB`, in decimal megabytes."""
+    return f"{count / 1e6:.1f} MB"
