@@ -150,12 +150,11 @@ class AzureObjects:
         return self.head(key)
 
     def delete(self, key: str) -> None:
-        with contextlib.suppress(ObjectNotFound):
-            try:
-                with self._translated(key):
-                    self._blob(key).delete_blob()
-            except ObjectNotFound:
-                self._require_container()
+        try:
+            with self._translated(key):
+                self._blob(key).delete_blob()
+        except ObjectNotFound:
+            self._require_container()
 
     @cached_property
     def _client(self) -> "ContainerClient":
@@ -236,9 +235,7 @@ class AzureObjects:
             blob.stage_block(block, part, length=len(part))
             blocks.append(BlobBlock(block_id=block))
             meter.add(len(part))
-        blob.commit_block_list(
-            blocks, metadata={_TOKEN: token}, match_condition=MatchConditions.IfMissing, etag=None
-        )
+        blob.commit_block_list(blocks, metadata={_TOKEN: token}, match_condition=MatchConditions.IfMissing)
 
     def _refuse_existing(self, key: str) -> None:
         try:

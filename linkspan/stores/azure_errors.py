@@ -55,6 +55,12 @@ def translate(error: "AzureError", container: str, key: str) -> LinkspanError:  
     detail = f"{where}: {code or _line(error)}"
     if code in {"ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled"}:
         return no_container(container)
+    if code in {"InvalidResourceName", "OutOfRangeInput", "InvalidUri"}:
+        return StoreError(
+            f"{where}: {code}",
+            expected="a container name of 3 to 63 lower-case letters, digits and '-'",
+            fix="Correct the container's name in the block",
+        )
     if code in _DENIED or status in {401, 403} or isinstance(error, ClientAuthenticationError):
         fix = _DENIED.get(code, "Check the connection string, the SAS token or the identity's roles")
         return StoreDenied(f"{detail}: access refused", fix=fix)

@@ -67,8 +67,8 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
         pytest.skip("npm is not installed, so Azurite cannot be")
     folder = tmp_path_factory.mktemp("azurite")
     port = free_port()
-    command = [str(azurite_program()), "--blobHost", "127.0.0.1", "--blobPort", str(port), "--location"]
-    command += [str(folder), "--inMemoryPersistence", "--loose", "--skipApiVersionCheck", "--silent"]
+    command = [str(azurite_program()), "--blobHost", "127.0.0.1", "--blobPort", str(port)]
+    command += ["--inMemoryPersistence", "--loose", "--skipApiVersionCheck", "--silent"]
     command += ["--disableTelemetry"]
     server = Child("Azurite", command, log=folder / "azurite.log", cwd=folder)
     try:
