@@ -3,8 +3,8 @@
 #
 #   scripts/base-image.sh [--ca FILE] [TAG]        TAG is linkspan-base:py311 unless given
 #
-# Tries python:3.11-slim first (or LINKSPAN_PYTHON_IMAGE, for a mirror of your own), then builds the same from the Debian packages of this machine's own apt
-# sources. Safe to run twice and from several processes. Prints which of the two was used.
+# Tries python:3.11-slim first (or LINKSPAN_PYTHON_IMAGE, for a mirror of your own), then builds the same from
+# the Debian packages of this machine's own apt sources. Safe to run twice and from several processes. Prints which of the two was used.
 set -eu
 
 tag=linkspan-base:py311
