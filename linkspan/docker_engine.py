@@ -125,7 +125,7 @@ def pull(client: docker.DockerClient, image: str, auth: Mapping[str, str] | None
         raise pull_error(image, str(error.explanation or error)) from None
 
 
-# The words of moby and containerd, 20.10 to 28, in the order in which they are looked for: the first match wins.
+# The words of moby and containerd, 20.10 to 28; the first match wins.
 _PULL_ERRORS: tuple[tuple[str, type[RegistryError], str, str], ...] = (
     (
         r"no space left",

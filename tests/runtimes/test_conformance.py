@@ -343,7 +343,9 @@ def test_the_first_rollout_may_be_killed_too(
 
 
 @pytest.mark.slow
-def test_ten_rollouts_in_a_row_fail_no_request(runtime: Runtime, service: Service, image_of: ImageOf) -> None:
+def test_ten_rollouts_in_a_row_fail_no_request(
+    runtime: Runtime, service: Service, image_of: ImageOf, capsys: pytest.CaptureFixture[str]
+) -> None:
     runtime.roll_out(rollout(service, "v0", image_of("v0")), say=quiet)
     clients = {"keep-alive": 2, "new connection": 2}
     prober = Prober(runtime.url(service), version_of, per_second=100, clients=clients).start()  # type: ignore[arg-type]
