@@ -12,6 +12,9 @@ from scoring.metrics import Metrics
 from scoring.page import Page
 from scoring.settings import Settings
 
+DISCARDED = 64 * 1024 * 1024
+"""Bytes of a too large body that are read, and thrown away, so that its sender gets to see the 413."""
+
 
 def blueprint(settings: Settings, loader: Loader, metrics: Metrics, page: Page) -> Blueprint:
     """All routes, over the parts they need."""
@@ -54,10 +57,16 @@ def blueprint(settings: Settings, loader: Loader, metrics: Metrics, page: Page) 
 
 
 def _json_body(largest: int) -> object:
-    # Read first: a body that is too large is answered with 413, whatever is in it.
-    raw = request.get_data()
-    if request.content_length is None and len(raw) >= largest:
-        raise RequestEntityTooLarge  # werkzeug cuts a chunked body off at the limit and says nothing
+    try:
+        raw = request.get_data()
+        if request.content_length is None and len(raw) >= largest:
+            raise RequestEntityTooLarge  # werkzeug cuts a chunked body off at the limit and says nothing
+    except RequestEntityTooLarge:
+        # A connection closed while the client still sends is reset, and the client never reads the answer.
+        stream, left = request.environ["wsgi.input"], DISCARDED
+        while left > 0 and (passed := stream.read(65536)):
+            left -= len(passed)
+        raise
     try:
         # force, because clients of the reference app send no content type.
         return request.get_json(force=True) if raw else None

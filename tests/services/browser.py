@@ -40,3 +40,15 @@ def page(browser: Browser) -> Iterator[Page]:
     fresh.set_default_timeout(15_000)
     yield fresh
     context.close()
+
+
+@pytest.fixture
+def browser_touch(browser: Browser) -> Iterator[Page]:
+    """The same with the screen and the fingers of a phone."""
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, device_scale_factor=3, has_touch=True, is_mobile=True
+    )
+    fresh = context.new_page()
+    fresh.set_default_timeout(15_000)
+    yield fresh
+    context.close()

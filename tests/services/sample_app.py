@@ -88,3 +88,13 @@ def run_app(tmp_path: Path) -> Iterator[RunApp]:
     yield run
     for app in started:
         app.child.stop()
+
+
+@pytest.fixture(scope="session")
+def digits_service(digits_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    """One service with the real model, for tests that only ask."""
+    app = RunningApp(digits_model, tmp_path_factory.mktemp("service") / "app.log", {})
+    try:
+        yield app.ready()
+    finally:
+        app.child.stop()

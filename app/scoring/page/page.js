@@ -4,7 +4,7 @@
 (() => {
   const PEN = 0.075; // of the sheet's side
   const SENT = 256; // pixels along a side of the picture that is sent
-  const AGAIN = 5000; // milliseconds between two looks at which release is live
+  const AGAIN = 3000; // milliseconds between two looks at which release is live
   const $ = (id) => document.getElementById(id);
   const sheet = $("sheet");
   const strokes = [];
