@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _EXISTS = {"BlobAlreadyExists", "UnauthorizedBlobOverwrite"}
 _DENIED = {
     "AuthenticationFailed": "Check the key or the SAS token (has it expired?) and this machine's clock",
-    "AuthorizationFailure": "Check the storage account's firewall and network rules",
+    "AuthorizationFailure": "Check the account's firewall and network rules, and whether the SAS has expired",
     "AuthorizationPermissionMismatch": "Give the identity Storage Blob Data Contributor, or the SAS rights",
     "AuthorizationServiceMismatch": "Make a SAS for the Blob service",
     "AuthorizationResourceTypeMismatch": "Make a SAS for containers and objects",

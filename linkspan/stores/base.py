@@ -1,7 +1,7 @@
 """What Linkspan asks of a place that holds objects: five calls, the same for a folder, Azure Blob and S3.
 
 Everything above (published versions, plain objects, pinning, publishing) is written once, in
-linkspan/models.py, over this protocol. tests/stores/test_conformance.py is its specification.
+linkspan/models, over this protocol. tests/stores/test_conformance.py is its specification.
 """
 
 from collections.abc import Callable, Iterator
