@@ -34,7 +34,7 @@ def main() -> int:
             play(stay=command == "up")
         finally:
             if command == "once":
-                down()
+                down() if not __import__("os").environ.get("KEEP") else None
     except LinkspanError as error:
         fail(error)
         if LOGS.exists() or HOME.exists():
@@ -52,7 +52,7 @@ def play(*, stay: bool) -> None:
     client = machine.engine()
     show.done("Base image", machine.run_script("base-image.sh", machine.BASE))
     with ExitStack() as stack:
-        registry = machine.DemoRegistry(client, Home(HOME).mark)
+        registry = machine.DemoRegistry(client, Home(WORLD).mark)
         registry.start()
         stack.callback(registry.stop)
         show.title("Prefect")
@@ -80,7 +80,8 @@ def play(*, stay: bool) -> None:
 
 def down() -> None:
     """Remove everything the demo started, and nothing else."""
-    leftovers.end_all(Home(HOME).mark)
+    for place in (HOME, WORLD):
+        leftovers.end_all(Home(place).mark)
     try:
         client = engine()
     except LinkspanError:

@@ -14,6 +14,7 @@ Json = Any
 """A JSON document as the server gave it."""
 
 REQUEST_SECONDS = 15.0
+BUSY_SECONDS = 10.0
 PAGE = 200
 
 
@@ -65,17 +66,28 @@ class EngineHttp:
     def request(
         self, method: str, path: str, body: Json = None, *, what: str = "", seconds: float = REQUEST_SECONDS
     ) -> httpx.Response:
-        """The answer, if it is a success."""
+        """The answer, if it is a success.
+
+        503 is what the server says when its database was locked and it did nothing (SQLite, under load), so
+        any request may be repeated then, for a while.
+        """
+        end = time.monotonic() + min(seconds, BUSY_SECONDS)
+        while True:
+            response = self._ask(method, path, body, seconds)
+            if response.is_success:
+                return response
+            if response.status_code != 503 or time.monotonic() > end:
+                raise refusal(response, what or f"{method} {path.partition('?')[0]}", self.api_url)
+            time.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - spreads load, hides nothing
+
+    def _ask(self, method: str, path: str, body: Json, seconds: float) -> httpx.Response:
         try:
-            response = self._client.request(method, path, json=body, timeout=min(seconds, REQUEST_SECONDS))
+            return self._client.request(method, path, json=body, timeout=min(seconds, REQUEST_SECONDS))
         except httpx.TransportError as error:
             raise EngineUnavailable(
                 f"the Prefect server at {self.api_url} cannot be reached: {error or type(error).__name__}",
                 fix="Is it running? `linkspan up` starts one",
             ) from error
-        if response.is_success:
-            return response
-        raise refusal(response, what or f"{method} {path.partition('?')[0]}", self.api_url)
 
 
 def patiently(patience: float, call: Callable[[float], httpx.Response]) -> httpx.Response:
