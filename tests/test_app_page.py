@@ -207,7 +207,7 @@ def test_it_can_be_read_in_any_light_and_on_a_phone(
     bars = opened.locator("#bars").bounding_box()
     assert bars is not None
     assert bars["y"] + bars["height"] <= size[1]
-    opened.screenshot(path=tmp_path / f"page-{size[0]}-{scheme}.png", full_page=True)
+    opened.screenshot(path=tmp_path / f"page-{size[0]}-{scheme}.png", full_page=True, animations="disabled")
 
 
 def test_fingers_draw_too(browser_touch: Page, digits_service: RunningApp) -> None:

@@ -192,7 +192,8 @@
 
   // Showing the answer
 
-  const percent = (value) => (value * 100).toFixed(1) + " %";
+  // Rounded down: no model is 100.0 % sure because its last digit was dropped.
+  const percent = (value) => (Math.floor(value * 1000) / 10).toFixed(1) + " %";
 
   function bars(probabilities) {
     let entries = Object.entries(probabilities);
@@ -211,7 +212,7 @@
       }
       row.className = value > 0 && value === best ? "best" : "";
       row.children[0].textContent = name;
-      row.children[2].textContent = value > 0 ? percent(value) : "";
+      row.children[2].textContent = value >= 0.001 ? percent(value) : "";
       row.querySelector(".fill").style.transform = `scaleX(${value})`;
     });
   }
