@@ -7,6 +7,7 @@ pinned while it is read.
 import contextlib
 import os
 import stat
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from linkspan.stores.upload import size_of
 
 # Names that begin like this are uploads on their way; a reader must never see them.
 _PARTIAL = ".~linkspan-"
+_TICK_NS = 20_000_000
 
 
 class FileStoreSettings(StoreSettings):
@@ -72,7 +74,7 @@ class FileObjects:
         path = self._path(key)
         self._check_root()
         with _translated(key):
-            status = path.stat()
+            status = _settled(path)
         if not stat.S_ISREG(status.st_mode):
             raise ObjectNotFound(f"{key} is not a file in {self.url}")
         return StoredObject(key=key, size=status.st_size, pin=_pin(status))
@@ -163,6 +165,21 @@ def _walk(root: Path, folder: str) -> Iterator[str]:
                 yield from _walk(root, key)
         elif entry.is_file() and not name.startswith(_PARTIAL):
             yield key
+
+
+def _settled(path: Path) -> os.stat_result:
+    """The file's status, once a further write would show in it.
+
+    Before Linux 6.13 times move in ticks of up to 10 ms, so a file that was written a moment ago could be
+    written again without a trace. A server's clock may differ, hence the few rounds.
+    """
+    for _ in range(5):
+        status = path.stat()
+        age = time.time_ns() - status.st_ctime_ns
+        if not 0 <= age < _TICK_NS:
+            break
+        time.sleep((_TICK_NS - age) / 1e9)
+    return status
 
 
 def _pin(status: os.stat_result) -> str:
