@@ -10,7 +10,7 @@ from gunicorn.glogging import Logger
 
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
-# onnxruntime for Linux reports to its makers unless it is told not to; a service talks to its clients only.
+# onnxruntime (seen with 1.32) keeps telemetry in a database below the home folder unless it is told not to.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 SHARED = "/dev/shm"  # noqa: S108 - a folder that gunicorn makes its own files in
