@@ -5,12 +5,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import bcrypt
 import docker
 from docker.errors import APIError, DockerException
 from pydantic import SecretStr
 
 from demo.places import APP, LOGS, REGISTRY, ROOT
-from demo.show import done
+from demo.show import done, note
 from linkspan.errors import ConfigError
 from linkspan.local import leftovers
 from linkspan.processes import Child, free_port, listens
@@ -85,16 +86,9 @@ class DemoRegistry:
         return sum(path.stat().st_size for path in blobs.rglob("data")) if blobs.exists() else 0
 
     def _write_password(self) -> None:
-        # From standard input, so that it is in no list of processes.
-        made = subprocess.run(
-            ["htpasswd", "-Bin", "-C", "5", USER],
-            input=self._password,
-            text=True,
-            capture_output=True,
-            check=True,
-        )
+        hashed = bcrypt.hashpw(self._password.encode(), bcrypt.gensalt(5, prefix=b"2a"))
         path = REGISTRY / "htpasswd"
-        path.write_text(made.stdout)
+        path.write_text(f"{USER}:{hashed.decode()}\n")
         path.chmod(0o644)  # a hash, and the registry's container is another user
 
     def _write_config(self, storage: Path | str, htpasswd: Path | str, address: str) -> Path:
@@ -125,16 +119,12 @@ class DemoRegistry:
         return f"the image {UPSTREAM}"
 
     def _start_process(self) -> str:
-        program = shutil.which("docker-registry")
-        if program is None:
-            raise ConfigError(
-                f"no registry: {UPSTREAM} cannot be pulled and docker-registry is not installed",
-                fix="apt-get install docker-registry",
-            )
+        if shutil.which("docker-registry") is None:
+            note(run_script("packages.sh", "docker-registry"))
         config = self._write_config(self.storage, REGISTRY / "htpasswd", f"127.0.0.1:{self.port}")
         env = {"PATH": "/usr/bin:/bin", leftovers.MARK: self._mark}
         self._child = Child(
-            "docker-registry", [program, "serve", str(config)], log=LOGS / "registry.log", env=env
+            "docker-registry", ["docker-registry", "serve", str(config)], log=LOGS / "registry.log", env=env
         )
         self._child.wait_until(lambda: listens(self.port), seconds=30)
         return "Debian's docker-registry"

@@ -68,7 +68,8 @@ from_docker_hub() {
 
 from_debian() {
     command -v apt-get >/dev/null || fail "$upstream cannot be pulled and this is no Debian. Make a Python 3.11 image yourself and tag it $tag"
-    command -v mmdebstrap >/dev/null || fail "$upstream cannot be pulled; to build it from Debian packages: apt-get install mmdebstrap"
+    command -v mmdebstrap >/dev/null || "$(dirname "$0")/packages.sh" mmdebstrap ||
+        fail "$upstream cannot be pulled; to build it from Debian packages: apt-get install mmdebstrap"
     [ "$(id -u)" = 0 ] || fail "$upstream cannot be pulled and building it from Debian packages needs root: sudo $0 $tag"
 
     # The suite, mirror and components that this machine itself installs from.

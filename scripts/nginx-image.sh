@@ -32,7 +32,8 @@ if docker image inspect "$tag" >/dev/null 2>&1; then
 fi
 
 command -v apt-get >/dev/null || fail "this is no Debian: pull nginx:1-alpine on a machine that can reach Docker Hub and bring it here with docker save and docker load"
-command -v mmdebstrap >/dev/null || fail "building nginx from Debian packages needs mmdebstrap: apt-get install mmdebstrap"
+command -v mmdebstrap >/dev/null || "$(dirname "$0")/packages.sh" mmdebstrap ||
+    fail "building nginx from Debian packages needs mmdebstrap: apt-get install mmdebstrap"
 [ "$(id -u)" = 0 ] || fail "building nginx from Debian packages needs root: sudo $0 $tag"
 
 work=$(mktemp -d)

@@ -1,0 +1,28 @@
+.PHONY: demo down test check lock setup
+
+# Set up what is needed, tell the whole story, and stay until Ctrl-C. ONCE=1 cleans up and exits instead.
+demo: setup
+	@.venv/bin/python -m demo $(if $(ONCE),once,up)
+
+# Remove everything the demo started, and nothing else.
+down:
+	@if [ -x .venv/bin/python ]; then .venv/bin/python -m demo down; fi
+
+# All tests, against real services. ARGS="tests/stores -x" runs some.
+test:
+	@scripts/test.sh -n 2 $(ARGS)
+
+check: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+# Resolve the dependencies anew, to the newest versions that pyproject.toml admits.
+lock: setup
+	.venv/bin/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-annotate pyproject.toml -o requirements.lock
+	.venv/bin/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url --no-annotate pyproject.toml --group dev -o requirements-dev.lock
+
+setup:
+	@scripts/setup.sh
