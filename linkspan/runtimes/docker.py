@@ -217,7 +217,7 @@ class DockerRuntime:
         except RolloutFailed as error:
             raise _failure(rollout, error) from None
         replicas.keep()
-        if proxy.serving() != wanted.marker:
+        if wanted != live or proxy.serving() != wanted.marker:
             say(f"revision {revision.number}: telling nginx")
             proxy.switch(wanted)
         self._tidy(rollout, proxy, wanted, say)

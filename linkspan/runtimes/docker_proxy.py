@@ -41,14 +41,24 @@ class Proxy:
         self.name = plan.name_of(service)
 
     def container(self) -> Container | None:
+        """The container, in whatever state. Raises ConfigError if it is another service's."""
         try:
-            return self._client.containers.get(self.name)
+            container = self._client.containers.get(self.name)
         except NotFound:
             return None
+        self._refuse_others("container", container.labels)
+        return container
 
-    def running(self) -> bool:
-        container = self.container()
-        return container is not None and container.status == "running"
+    def _refuse_others(self, kind: str, labels: dict[str, str]) -> None:
+        # `a-b` in `c` and `a` in `b-c` have the same names.
+        app, environment = labels.get(plan.APP), labels.get(plan.ENVIRONMENT)
+        if (app, environment) != (self._service.app, self._service.environment):
+            raise ConfigError(
+                f"the docker {kind} {self.name} belongs to something else",
+                expected=f"app {self._service.app} in {self._service.environment}",
+                found=f"app {app} in {environment}",
+                fix="Give the app or the environment another name",
+            )
 
     def published(self) -> tuple[str, int] | None:
         """The host address and port that were chosen once for this service; None if it was never there."""
@@ -56,16 +66,7 @@ class Proxy:
             labels = self._client.volumes.get(self.name).attrs.get("Labels") or {}
         except NotFound:
             return None
-        if (labels.get(plan.APP), labels.get(plan.ENVIRONMENT)) != (
-            self._service.app,
-            self._service.environment,
-        ):
-            raise ConfigError(
-                f"the docker volume {self.name} belongs to something else",
-                expected=f"app {self._service.app} in {self._service.environment}",
-                found=f"app {labels.get(plan.APP)} in {labels.get(plan.ENVIRONMENT)}",
-                fix="Give the app or the environment another name",
-            )
+        self._refuse_others("volume", labels)
         bind, _, port = str(labels[plan.PORT]).rpartition(":")
         return bind, int(port)
 

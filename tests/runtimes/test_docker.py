@@ -1,0 +1,225 @@
+"""What is special about the docker runtime: its containers, port and proxy, and a machine that restarts."""
+
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+import docker
+import pytest
+
+from linkspan.errors import ConfigError, RolloutFailed, RuntimeUnavailable
+from linkspan.nouns import Revision
+from linkspan.prober import Prober
+from linkspan.processes import free_port
+from linkspan.runtimes.base import Service
+from linkspan.runtimes.docker import DockerRuntime, DockerRuntimeSettings
+from linkspan.runtimes.docker_files import KEEP
+from linkspan.runtimes.docker_proxy import Proxy
+from linkspan.runtimes.nginx import STATE, switch_conf
+from linkspan.runtimes.nginx_image import nginx_image
+from tests.prober import assert_no_failure
+from tests.runtimes.releases import rollout, version_of
+from tests.runtimes.test_conformance import outcomes, quiet, version
+from tests.services.engine import ImageOf
+from tests.services.registry import RunningRegistry
+from tests.test_docker_engine import push
+
+
+@pytest.fixture
+def runtime(docker_client: docker.DockerClient) -> DockerRuntime:
+    return DockerRuntime(docker_client, DockerRuntimeSettings())
+
+
+@pytest.fixture
+def proxy(docker_client: docker.DockerClient, service: Service) -> Proxy:
+    return Proxy(docker_client, service, lambda: nginx_image(docker_client, "", "", say=quiet))
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.1)
+
+
+def test_containers_can_do_nothing_but_serve(
+    runtime: DockerRuntime, docker_client: docker.DockerClient, service: Service, image_of: ImageOf
+) -> None:
+    plan = rollout(service, "v1", image_of("v1"), env={"GREETING": "hello"})
+    runtime.roll_out(plan, say=quiet)
+    replica = docker_client.containers.get(f"linkspan-{service}-r1-0")
+    for container in (replica, docker_client.containers.get(f"linkspan-{service}")):
+        host = container.attrs["HostConfig"]
+        assert host["ReadonlyRootfs"]
+        assert host["CapDrop"] == ["ALL"]
+        assert host["SecurityOpt"] == ["no-new-privileges:true"]
+        assert host["RestartPolicy"]["Name"] == "unless-stopped"
+        assert host["LogConfig"]["Config"]["max-size"] == "10m"
+        assert container.attrs["Config"]["User"] in {"1000", "65534:65534"}
+    assert replica.attrs["HostConfig"]["Memory"] == 64 << 20
+    assert "GREETING=hello" in replica.attrs["Config"]["Env"]
+    assert replica.ports == {}, "only the proxy is reached from outside"
+    assert replica.labels["dev.linkspan.release"] == plan.release.image
+    assert replica.labels["dev.linkspan.revision"] == "1"
+
+
+def test_the_machine_restarts(
+    runtime: DockerRuntime, docker_client: docker.DockerClient, service: Service, image_of: ImageOf
+) -> None:
+    runtime.roll_out(rollout(service, "v1", image_of("v1")), say=quiet)
+    url = runtime.url(service)
+    names = [f"linkspan-{service}", f"linkspan-{service}-r1-0", f"linkspan-{service}-r1-1"]
+    for name in names:
+        docker_client.containers.get(name).kill()
+    assert not runtime.healthy(service, 2)
+    for name in (names[0], names[2], names[1]):  # the engine keeps no order either
+        docker_client.containers.get(name).start()
+    eventually(lambda: runtime.healthy(service, 2))
+    assert runtime.url(service) == url
+    assert version(runtime, service) == "v1"
+
+
+def test_an_app_that_crashes_later_is_restarted(
+    runtime: DockerRuntime, docker_client: docker.DockerClient, service: Service, image_of: ImageOf
+) -> None:
+    runtime.roll_out(rollout(service, "v1", image_of("v1")), say=quiet)
+    victim = docker_client.containers.get(f"linkspan-{service}-r1-1")
+    with Prober(f"{runtime.url(service)}/", version_of) as prober:
+        # Its own process dies; nobody tells the engine to stop it.
+        subprocess.run(["kill", "-9", str(victim.attrs["State"]["Pid"])], check=True)
+        eventually(lambda: runtime.healthy(service, 2))
+    assert len(prober.report.failures) <= 1, "only a request that it had already taken is lost with it"
+    assert prober.report.total > 10
+
+
+def test_nginx_that_was_told_but_did_not_reload_is_told_again(
+    runtime: DockerRuntime, proxy: Proxy, service: Service, image_of: ImageOf
+) -> None:
+    plan = rollout(service, "v1", image_of("v1"))
+    runtime.roll_out(plan, say=quiet)
+    live = proxy.live()
+    assert live is not None
+    # As a kill between the rename and the reload leaves it.
+    told = live.model_copy(update={"request_seconds": 6.0})
+    proxy._put({"next/live.conf": switch_conf(told).encode()})
+    proxy._must(f"mv /linkspan/next/live.conf {STATE}/live.conf")
+    assert proxy.live() == told
+    assert not runtime.healthy(service, 2)
+    with Prober(f"{runtime.url(service)}/", version_of) as prober:
+        runtime.roll_out(plan.model_copy(update={"expect": 1}), say=quiet)
+    assert_no_failure(prober.report)
+    assert runtime.healthy(service, 2)
+
+
+def test_a_configuration_that_nginx_refuses_changes_nothing(
+    runtime: DockerRuntime, proxy: Proxy, service: Service, image_of: ImageOf
+) -> None:
+    runtime.roll_out(rollout(service, "v1", image_of("v1")), say=quiet)
+    live = proxy.live()
+    assert live is not None
+    with pytest.raises(RolloutFailed, match=r"nginx refuses its new configuration .*invalid parameter"):
+        proxy.switch(live.model_copy(update={"addresses": ("not an address",)}))
+    assert proxy.live() == live
+    assert runtime.healthy(service, 2)
+
+
+def test_only_the_newest_revisions_are_kept(
+    runtime: DockerRuntime, proxy: Proxy, service: Service, image_of: ImageOf
+) -> None:
+    first = runtime.roll_out(rollout(service, "v1", image_of("v1"), replicas=1), say=quiet)
+    made: list[Revision] = [
+        first.model_copy(update={"number": number}).with_outcome("failed", "no") for number in range(2, 60)
+    ]
+    proxy._put({f"state/revisions/{each.number:06}.json": each.model_dump_json().encode() for each in made})
+    assert len(runtime.history(service)) == KEEP
+    proxy.forget()
+    assert len(proxy._read(f"{STATE}/revisions")) == KEEP
+    assert runtime.history(service)[0].number == 59
+    assert runtime.live(service) == first
+    plan = rollout(service, "v2", image_of("v2"), replicas=1, expect=1)
+    assert runtime.roll_out(plan, say=quiet).number == 60
+    assert outcomes(runtime.history(service))[0] == (60, "v2", "live")
+
+
+def test_a_port_that_was_asked_for(
+    docker_client: docker.DockerClient, service: Service, image_of: ImageOf
+) -> None:
+    port = free_port()
+    runtime = DockerRuntime(docker_client, DockerRuntimeSettings(port=port))
+    plan = rollout(service, "v1", image_of("v1"), replicas=1)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        with pytest.raises(RolloutFailed, match=f"port {port} on 127.0.0.1.*is taken.*Stop what listens"):
+            runtime.roll_out(plan, say=quiet)
+    runtime.roll_out(plan, say=quiet)
+    assert runtime.url(service) == f"http://127.0.0.1:{port}"
+    assert version(runtime, service) == "v1"
+    other = DockerRuntime(docker_client, DockerRuntimeSettings(port=free_port()))
+    said: list[str] = []
+    other.roll_out(plan.model_copy(update={"expect": 1}), say=said.append)
+    assert any("replacing the proxy" in line for line in said)
+    assert other.url(service) != runtime.url(service)
+    assert version(other, service) == "v1"
+
+
+def test_names_that_would_mix_are_refused(
+    runtime: DockerRuntime, service: Service, image_of: ImageOf
+) -> None:
+    one = Service(app=f"{service.app}-a", environment="b")
+    other = Service(app=service.app, environment="a-b")
+    assert str(one) == str(other)
+    try:
+        runtime.roll_out(rollout(one, "v1", image_of("v1"), replicas=1), say=quiet)
+        with pytest.raises(ConfigError, match="Give the app or the environment another name"):
+            runtime.roll_out(rollout(other, "v2", image_of("v2"), replicas=1), say=quiet)
+        with pytest.raises(ConfigError):
+            runtime.destroy(other)
+        assert version(runtime, one) == "v1"
+    finally:
+        runtime.destroy(one)
+
+
+def test_pulled_by_digest_with_the_password_of_the_registry(
+    docker_client: docker.DockerClient, service: Service, image_of: ImageOf, registry: RunningRegistry
+) -> None:
+    auth = {"username": registry.username, "password": registry.password}
+    reference = push(docker_client, image_of("v1", "good"), f"{registry.host}/{service.app}", auth)
+    plan = rollout(service, "v1", "sha256:" + reference.rsplit(":", 1)[1], replicas=1)
+    plan = plan.model_copy(update={"image": reference})
+    refused = DockerRuntime(docker_client, DockerRuntimeSettings(), auth | {"password": "wrong-s3cret"})
+    with pytest.raises(RolloutFailed, match="Check the registry block's user name and password") as failed:
+        refused.roll_out(plan, say=quiet)
+    assert "s3cret" not in str(failed.value)
+    assert refused.history(service) == []
+    runtime = DockerRuntime(docker_client, DockerRuntimeSettings(), auth)
+    said: list[str] = []
+    try:
+        runtime.roll_out(plan, say=said.append)
+        assert version(runtime, service) == "v1"
+    finally:
+        runtime.destroy(service)
+        docker_client.images.remove(reference)
+    assert not any("s3cret" in line for line in said)
+
+
+@pytest.fixture
+def lost() -> Iterator[DockerRuntime]:
+    client = docker.DockerClient(base_url=f"tcp://127.0.0.1:{free_port()}", version="1.41")
+    yield DockerRuntime(client, DockerRuntimeSettings())
+    client.close()
+
+
+def test_an_engine_that_is_gone(lost: DockerRuntime, image_of: ImageOf) -> None:
+    service = Service(app="nobody", environment="nowhere")
+    for call in (
+        lambda: lost.live(service),
+        lambda: lost.history(service),
+        lambda: lost.healthy(service, 1),
+        lambda: lost.url(service),
+        lambda: lost.roll_out(rollout(service, "v1", image_of("v1")), say=quiet),
+        lambda: lost.destroy(service),
+    ):
+        with pytest.raises(RuntimeUnavailable):
+            call()

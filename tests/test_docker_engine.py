@@ -1,0 +1,94 @@
+"""The engine is opened with clear errors, and says why it cannot pull."""
+
+from pathlib import Path
+
+import docker
+import pytest
+
+from linkspan.docker_engine import engine, pull, pull_error, reaching
+from linkspan.errors import (
+    BuildUnavailable,
+    ConfigError,
+    RegistryDenied,
+    RegistryError,
+    RegistryNotFound,
+    RegistryUnavailable,
+    RuntimeUnavailable,
+)
+from linkspan.processes import free_port
+from tests.services.engine import ImageOf
+from tests.services.registry import RunningRegistry
+
+GONE = f"registry.example:5000/digits@sha256:{'a' * 64}"
+
+
+def test_no_engine_there(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeUnavailable, match=r"no such file or directory.*systemctl start docker"):
+        engine(f"unix://{tmp_path}/docker.sock")
+    with pytest.raises(BuildUnavailable, match="connection refused"):
+        engine(f"tcp://127.0.0.1:{free_port()}", unavailable=BuildUnavailable)
+
+
+def test_an_address_that_is_none() -> None:
+    with pytest.raises(ConfigError, match="is no address of a Docker Engine"):
+        engine("gopher://127.0.0.1")
+
+
+def test_an_engine_that_goes_away() -> None:
+    client = docker.DockerClient(base_url=f"tcp://127.0.0.1:{free_port()}", version="1.41")
+    with pytest.raises(BuildUnavailable, match="stopped answering"), reaching(BuildUnavailable):
+        client.ping()
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("pull access denied for x, repository does not exist or may require 'docker login'", RegistryDenied),
+        ("unauthorized: authentication required", RegistryDenied),
+        ("Head https://registry.example/v2/x: no basic auth credentials", RegistryDenied),
+        ("manifest for registry.example/x@sha256:aa not found: manifest unknown", RegistryNotFound),
+        ("dial tcp 127.0.0.1:1: connect: connection refused", RegistryUnavailable),
+        ("lookup registry.example: no such host", RegistryUnavailable),
+        ("net/http: TLS handshake timeout", RegistryUnavailable),
+        ("unexpected EOF", RegistryUnavailable),
+        ("received unexpected HTTP status: 503 Service Unavailable", RegistryUnavailable),
+        ("toomanyrequests: You have reached your pull rate limit", RegistryUnavailable),
+        ("write /var/lib/docker/tmp/x: no space left on device", RegistryError),
+        ("http: server gave HTTP response to HTTPS client", RegistryError),
+        ("x509: certificate signed by unknown authority", RegistryError),
+        ("something that nobody has seen before", RegistryError),
+    ],
+)
+def test_what_the_engine_says_of_a_pull(text: str, kind: type[RegistryError]) -> None:
+    error = pull_error(GONE, text)
+    assert type(error) is kind
+    assert error.found == text
+    assert "registry.example:5000" in error.what
+
+
+def test_pull_by_digest_with_a_password(
+    docker_client: docker.DockerClient, image_of: ImageOf, registry: RunningRegistry, unique_app: str
+) -> None:
+    auth = {"username": registry.username, "password": registry.password}
+    reference = push(docker_client, image_of("pulled"), f"{registry.host}/{unique_app}", auth)
+    with pytest.raises(RegistryDenied) as denied:
+        pull(docker_client, reference, auth | {"password": "wrong-s3cret"})
+    assert "s3cret" not in f"{denied.value!r} {denied.value}"
+    with pytest.raises(RegistryNotFound):
+        pull(docker_client, f"{registry.host}/{unique_app}@sha256:{'a' * 64}", auth)
+    image = pull(docker_client, reference, auth)
+    try:
+        assert image.id == image_of("pulled")
+        again = pull(docker_client, reference, auth | {"password": "wrong-s3cret"})
+        assert again == image, "what is there is not pulled"
+    finally:
+        docker_client.images.remove(reference)
+
+
+def push(client: docker.DockerClient, image: str, repository: str, auth: dict[str, str]) -> str:
+    """Push an image and forget that it is there under this name; returns its reference by digest."""
+    client.images.get(image).tag(repository, "pushed")
+    lines = list(client.api.push(repository, "pushed", stream=True, decode=True, auth_config=auth))
+    digest = next(line["aux"]["Digest"] for line in lines if "aux" in line)
+    client.images.remove(f"{repository}:pushed")
+    return f"{repository}@{digest}"
