@@ -45,11 +45,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
     def do_GET(self):
+        if BEHAVIOUR == "slow-start" and time.monotonic() - START < 2:
+            return self.answer(503, b"loading")
         if self.path == "/readyz":
             if BEHAVIOUR == "never":
                 return self.answer(503, b"the model cannot be opened: bad magic\\nsecond line")
-            if BEHAVIOUR == "slow-start" and time.monotonic() - START < 2:
-                return self.answer(503, b"loading")
             if BEHAVIOUR == "crashes":
                 threading.Timer(0.15, lambda: os._exit(9)).start()
             return self.answer(200, b"ready")
