@@ -635,11 +635,11 @@ def test_push(
     said: list[str] = []
     digest = builder.push(image, f"{registry.host}/{unique_app}", "code-1", auth, say=said.append)
     assert registry.settings().open(unique_app).exists("code-1") == digest
-    assert builder.sent > 0
+    assert builder.pushed
     assert registry.host in said[-1]
-    sent = builder.sent
+    pushed = builder.pushed
     assert builder.push(image, f"{registry.host}/{unique_app}", "code-1", auth, say=quiet) == digest
-    assert builder.sent == sent, "what is there already does not move"
+    assert builder.pushed == pushed, "what is there already does not move"
 
 
 def test_push_with_a_wrong_password(

@@ -67,7 +67,7 @@ def _arguments(lines: list[str]) -> dict[str, str]:
 
 
 class Builder:
-    """A Docker Engine that builds. `sent` counts the bytes of layers it has pushed, before compression."""
+    """A Docker Engine that builds. `pushed` are the layers that it has pushed, for `push.moved`."""
 
     def __init__(
         self, client: docker.DockerClient, settings: BuilderSettings, args: Mapping[str, str], bundle: bytes
@@ -76,7 +76,7 @@ class Builder:
         self._settings = settings
         self._args = dict(args)
         self._bundle = bundle
-        self.sent = 0
+        self.pushed: frozenset[str] = frozenset()
 
     def key(self, folder: Path, commit: Commit, *, refresh: bool = False, say: Say) -> str:
         """The build key of a checked-out commit: the same key, the same image.
@@ -122,8 +122,8 @@ class Builder:
 
         Raises RegistryDenied, RegistryFull, RegistryUnavailable (retriable), RegistryError.
         """
-        digest, sent = pushing.push(self._client, image, repository, tag, auth, say=say)
-        self.sent += sent
+        digest, layers = pushing.push(self._client, image, repository, tag, auth, say=say)
+        self.pushed |= layers
         return digest
 
     def check(self) -> str:

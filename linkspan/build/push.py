@@ -8,7 +8,7 @@ import docker
 from docker.errors import APIError, ImageNotFound
 from pydantic import SecretStr
 
-from linkspan.build.output import Say, Transfer, megabytes
+from linkspan.build.output import Say, Transfer
 from linkspan.build.reach import reaching_engine
 from linkspan.errors import (
     BuildFailed,
@@ -21,6 +21,7 @@ from linkspan.errors import (
 from linkspan.nouns import Digest
 from linkspan.registry.auth import Password
 from linkspan.registry.client import Registry
+from linkspan.registry.media import Image, parse
 from linkspan.registry.ref import split_registry
 
 
@@ -32,8 +33,8 @@ def push(
     auth: Mapping[str, str] | None,
     *,
     say: Say,
-) -> tuple[Digest, int]:
-    """Push `image` as `repository:tag`; returns its manifest's digest and the bytes of the layers that moved.
+) -> tuple[Digest, frozenset[str]]:
+    """Push `image` as `repository:tag`; returns its manifest's digest and which layers moved (see `moved`).
 
     `auth` is {"username": …, "password": …}; None uses what `docker login` stored. Raises RegistryDenied,
     RegistryFull, RegistryUnavailable (retriable), RegistryError, BuildUnavailable (retriable).
@@ -55,9 +56,10 @@ def push(
 
 def _follow(
     lines: Iterator[dict[str, Any]], repository: str, tag: str, auth: Mapping[str, str] | None, say: Say
-) -> tuple[Digest, int]:
+) -> tuple[Digest, frozenset[str]]:
     digest: Digest = ""
     transfer = Transfer("pushed", say)
+    layers: set[str] = set()
     asked = False
     for line in lines:
         status, detail = str(line.get("status", "")), line.get("progressDetail") or {}
@@ -71,11 +73,24 @@ def _follow(
             _ask_registry(repository, auth)
         if status == "Pushing" and "current" in detail:
             transfer.update(str(line["id"]), detail["current"], detail.get("total") or 0)
+        if status == "Pushed":
+            layers.add(str(line["id"]))
         digest = (line.get("aux") or {}).get("Digest", digest)
     if not digest:
         raise RegistryError(f"the engine pushed {repository}:{tag} and did not say which digest it has")
-    say(f"pushed {repository}:{tag} ({megabytes(transfer.bytes)} of layers)")
-    return digest, transfer.bytes
+    say(f"pushed {repository}:{tag}: {len(layers)} layers that were not there")
+    return digest, frozenset(layers)
+
+
+def moved(image: Image, layers: frozenset[str]) -> int:
+    """Bytes of `layers` as they lie in the registry: what went over the wire, not what it unpacks to.
+
+    The engine names a layer by the first 12 hex digits of its diff ID, and manifest and config list layers in
+    the same order (OCI image-spec config.md, "rootfs").
+    """
+    diff_ids = parse(image.config, "config of the code image")["rootfs"]["diff_ids"]
+    pairs = zip(diff_ids, image.manifest.document["layers"], strict=True)
+    return sum(layer["size"] for diff_id, layer in pairs if diff_id.removeprefix("sha256:")[:12] in layers)
 
 
 def _ask_registry(repository: str, auth: Mapping[str, str] | None) -> None:

@@ -62,6 +62,11 @@ class RegistrySettings(BaseModel):
         """The full name of an app's repository, as Docker and Kubernetes take it."""
         return self._ref(app).name
 
+    def manifest_url(self, app: str, digest: str) -> str:
+        """Where a browser finds the manifest of an image (OCI distribution-spec, "Pulling manifests")."""
+        ref = self._ref(app)
+        return f"{self.scheme}://{ref.registry}/v2/{ref.repository}/manifests/{digest}"
+
     def docker_auth(self) -> dict[str, str] | None:
         """Credentials in the form that docker-py's `auth_config` takes; None for anonymous access."""
         credentials = self.rule().credentials()
