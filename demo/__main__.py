@@ -3,8 +3,7 @@
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from types import FrameType
 
 from docker.errors import DockerException
@@ -26,22 +25,19 @@ def main() -> int:
     command = sys.argv[1] if len(sys.argv) > 1 else "up"
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        if command == "down":
-            down()
-            return 0
         down()  # a run that was killed half-way may have left something
-        try:
+        if command != "down":
             play(stay=command == "up")
-        finally:
-            if command == "once":
-                down() if not __import__("os").environ.get("KEEP") else None
+            down()
     except LinkspanError as error:
         fail(error)
-        if LOGS.exists() or HOME.exists():
-            show.note(f"Logs: {HOME / 'logs'} and {LOGS}")
+        _keep_logs()
+        if command == "once":
+            down()
         return error.exit_code
     except KeyboardInterrupt:
-        show.note("Stopped. `make down` removes what is left.")
+        show.note("Stopping; this takes some seconds")
+        down()
         return 130
     return 0
 
@@ -74,12 +70,13 @@ def play(*, stay: bool) -> None:
         show.addresses(stage.url, local.ui_url, local.home.auth_file)
         if stay:
             show.try_it(ROOT)
-            with _ctrl_c():
-                local.wait()
+            local.wait()
+            show.note("Stopping; this takes some seconds")
 
 
 def down() -> None:
     """Remove everything the demo started, and nothing else."""
+    # Also the engine, if the demo has started it, and so nobody else uses it.
     for place in (HOME, WORLD):
         leftovers.end_all(Home(place).mark)
     try:
@@ -90,18 +87,21 @@ def down() -> None:
         try:
             machine.remove_container(client)
             DockerRuntimeSettings().open().destroy(story.SERVICE)
+            machine.remove_networks(client)
             machine.remove_images(client)
         except DockerException as error:
             show.note(f"the Docker Engine could not be asked to tidy up: {error}")
     shutil.rmtree(WORLD, ignore_errors=True)
 
 
-@contextmanager
-def _ctrl_c() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        return
+def _keep_logs() -> None:
+    kept = WORLD.parent / "logs-of-the-last-failure"
+    shutil.rmtree(kept, ignore_errors=True)
+    for folder in (HOME / "logs", LOGS):
+        if folder.exists():
+            shutil.copytree(folder, kept, dirs_exist_ok=True)
+    if kept.exists():
+        show.note(f"Logs: {kept}")
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

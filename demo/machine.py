@@ -16,6 +16,7 @@ from linkspan.errors import ConfigError
 from linkspan.local import leftovers
 from linkspan.processes import Child, free_port, listens
 from linkspan.registry.settings import RegistrySettings
+from linkspan.smoke import LABEL as SMOKE_LABEL
 
 BASE = "linkspan-base:py311"
 UPSTREAM = "registry:2"
@@ -134,6 +135,14 @@ def remove_container(client: docker.DockerClient) -> None:
     """Remove the registry's container, if it ran as one."""
     for container in client.containers.list(all=True, filters={"name": f"^/{CONTAINER}$"}):
         container.remove(force=True, v=True)
+
+
+def remove_networks(client: docker.DockerClient) -> None:
+    """Remove the network of smoke tests, unless somebody else is testing in it."""
+    for network in client.networks.list(filters={"label": SMOKE_LABEL}):
+        network.reload()
+        if not network.containers:
+            network.remove()
 
 
 def remove_images(client: docker.DockerClient) -> None:

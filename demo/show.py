@@ -83,4 +83,4 @@ Now you, in another terminal, in this folder:
   [bold].venv/bin/linkspan rollback[/]               back to the release before, and pinned
   [bold].venv/bin/linkspan deploy[/]                 to the newest again
   edit {clone}, commit and push     and watch it go live
-[bold]Ctrl-C[/] stops it; [bold]make down[/] removes it.""")
+[bold]Ctrl-C[/] stops all of it and removes it.""")
