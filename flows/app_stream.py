@@ -8,7 +8,8 @@ from prefect.states import Completed
 
 from flows import code_steps as steps
 from flows.coalesce import guard_attempts, supersede_siblings
-from flows.support import Stopwatch, key_of, name_run, scheduled, start
+from flows.events import CODE_TESTED, app_resource
+from flows.support import Stopwatch, announce, name_run, own_key, scheduled, start
 from linkspan.nouns import short
 
 
@@ -45,20 +46,23 @@ async def app_stream(
     await name_run(f"{app}: {short(found.sha)} {found.subject[:60]}")
     if not refresh and await steps.look_up(app, registry, found):
         if not scheduled():
-            await start(converge, hint=hint, key=key_of("commit", found.sha, hint), parameters={})
+            await start(converge, hint=hint, key=own_key(), parameters={})
         return Completed(message=f"{short(found.sha)} was built and tested before")
     watch = Stopwatch()
     built = await steps.build(app, repository, registry, builder, found, refresh, on_purpose)
+    if built.held:
+        return Completed(name="HeldBack", message=built.held)
     watch.lap("build the code image", reused=built.digest is not None)
     if built.digest is None:
         await steps.run_tests(app, registry, builder, built)
         watch.lap("run the app's tests")
         built = await steps.push(app, registry, builder, built)
         watch.lap("push the code image", pushed=built.pushed)
+    announce(CODE_TESTED, app_resource(app), {"commit": found.model_dump(mode="json"), "image": built.digest})
     await start(
         converge,
         hint=hint or f"commit {short(found.sha)} by {found.author}",
-        key=key_of("commit", found.sha, built.digest, hint),
+        key=own_key(),
         parameters={"before": watch.steps},
     )
     return Completed(message=f"{short(found.sha)} is built and tested")

@@ -8,7 +8,8 @@ from prefect.states import Completed
 
 from flows import release_steps as steps
 from flows.coalesce import guard_attempts, supersede_siblings
-from flows.support import Stopwatch, key_of, name_run, start
+from flows.events import RELEASE_HELD, app_resource, told
+from flows.support import Stopwatch, announce, name_run, scheduled, start
 from linkspan.converge import waiting_for
 from linkspan.nouns import short
 from linkspan.report import Step
@@ -53,15 +54,17 @@ async def build_and_deploy(
     await supersede_siblings()
     watch = Stopwatch(before)
     code = await steps.find_code(app, repository, registry, commit)
-    packaged = await steps.find_model(app, store, registry, code, model) if code else None
+    packaged = await steps.find_model(environment, store, registry, runtime, code, model) if code else None
     if code is None or packaged is None:
         if code:  # published before the first commit, or the code wants its model elsewhere now
-            await start([model_stream], hint=hint, key=key_of("wanted", code.digest, hint), parameters={})
+            await start([model_stream], hint=hint, key=f"wanted:{code.digest}:{hint}", parameters={})
         return Completed(name="Waiting", message=waiting_for(code))
 
     plan = await steps.compare(code, packaged, environment, registry, runtime, on_purpose)
     release = plan.candidate.release
     await name_run(f"{app}: {short(release.commit.sha)} + {release.model.version} → {environment}")
+    if plan.decision.action == "held" and not scheduled():
+        announce(RELEASE_HELD, app_resource(app), told(release, environment, reason=plan.decision.reason))
     if plan.decision.action in QUIET:
         return Completed(name=QUIET[plan.decision.action], message=plan.decision.reason)
     if plan.decision.action == "repair":
@@ -76,5 +79,5 @@ async def build_and_deploy(
     await steps.confirm(plan, registry)
     revision = await steps.roll_out(plan, environment, registry, runtime, hint or "build-and-deploy")
     watch.lap("roll out")
-    await steps.write_report(revision, plan, environment, runtime, watch.steps)
+    await steps.write_report(revision, plan, environment, registry, runtime, watch.steps)
     return Completed(message=f"{release.title} is live in {environment} as revision {revision.number}")

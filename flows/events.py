@@ -5,6 +5,10 @@ of ours emits one, because ours start runs through REST (linkspan.engine), and a
 All others are for the feed, where people and other people's automations read them; nothing of ours listens.
 """
 
+from typing import Any
+
+from linkspan.nouns import Release
+
 # From outside. The resource is linkspan.app.<app> (commit, release) or linkspan.model.<model>; the payload
 # may hold a text for people, {"hint": "push by Ada"}. The run looks for itself what is newest.
 HINT_COMMIT = "linkspan.hint.commit"
@@ -30,3 +34,16 @@ def app_resource(app: str) -> str:
 def model_resource(model: str) -> str:
     """The resource ID that events about a model carry."""
     return f"linkspan.model.{model}"
+
+
+def told(release: Release, environment: str, **more: str | int) -> dict[str, Any]:
+    """The payload of an event about a release."""
+    return {
+        "title": release.title,
+        "environment": environment,
+        "commit": release.commit.sha,
+        "author": release.commit.author,
+        "model": f"{release.model.name} {release.model.version}",
+        "image": release.image,
+        **more,
+    }

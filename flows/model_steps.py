@@ -11,16 +11,16 @@ from linkspan.config import AppConfig
 from linkspan.converge import PackagedModel
 from linkspan.errors import ModelNotFound
 from linkspan.models import ModelStore, Pinned
-from linkspan.newest import newest_config
+from linkspan.newest import usable_config
 from linkspan.progress import Percent
 from linkspan.stores.settings import StoreSettings
 
 
 @step("read linkspan.toml")
 async def read_config(repository: str) -> AppConfig | None:
-    """What the newest commit says about the model that it takes; None if nothing was committed yet."""
+    """What the newest commit that can be read says about its model; None if nothing was committed yet."""
     source = (await load(GitRepository, repository)).open()
-    return await asyncio.to_thread(newest_config, source)
+    return await asyncio.to_thread(usable_config, source, say())
 
 
 @step("pin the version")
@@ -33,13 +33,13 @@ async def pin(store: str, name: str, version: str | None) -> Pinned | None:
 @step("look for the layer")
 async def look_up(
     app: str, registry: str, pinned: Pinned, folder: str, on_purpose: bool
-) -> PackagedModel | None:
-    """The layer of this model, if the registry has it. Reads no byte of the model."""
+) -> tuple[PackagedModel | None, str]:
+    """The layer of this model if the registry has it, else why it is held back. Reads no byte of it."""
     client = (await load(ContainerRegistry, registry)).open(app)
     found = await asyncio.to_thread(model_layer.packaged_already, client, pinned, folder)
-    if found is None:
-        await asyncio.to_thread(model_layer.refuse_if_rejected, client, pinned, on_purpose=on_purpose)
-    return found
+    if found:
+        return found, ""
+    return None, await asyncio.to_thread(model_layer.held, client, pinned, on_purpose=on_purpose)
 
 
 @step("validate and package the model", timeout_seconds=6 * 3600)

@@ -8,7 +8,8 @@ from prefect.states import Completed
 
 from flows import model_steps as steps
 from flows.coalesce import guard_attempts, supersede_siblings
-from flows.support import Stopwatch, key_of, name_run, scheduled, start
+from flows.events import MODEL_VALIDATED, model_resource
+from flows.support import Stopwatch, announce, name_run, own_key, scheduled, start
 
 
 @flow(name="model-stream", flow_run_name="{app}: newest model", timeout_seconds=8 * 3600)
@@ -43,20 +44,25 @@ async def model_stream(
     if pinned is None:
         return Completed(name="Waiting", message=f"Waiting for the first version of {config.model.name}")
     folder = config.model.path
-    packaged = await steps.look_up(app, registry, pinned, folder, on_purpose)
+    packaged, held = await steps.look_up(app, registry, pinned, folder, on_purpose)
+    if held:
+        await name_run(f"{app}: {pinned.name} {pinned.version}".strip())
+        return Completed(name="HeldBack", message=held)
     if packaged:
         await name_run(f"{app}: {packaged.model.name} {packaged.model.version}")
         if not scheduled():
-            await start(converge, hint=hint, key=key_of("model", packaged.manifest, hint), parameters={})
+            await start(converge, hint=hint, key=own_key(), parameters={})
         return Completed(message=f"{packaged.model.version} was packaged before")
     await name_run(f"{app}: {pinned.name} {pinned.version}")
     watch = Stopwatch()
     packaged = await steps.package(app, store, registry, config.model.name, version, folder)
     watch.lap("validate and package the model", pushed=packaged.pushed)
+    await name_run(f"{app}: {packaged.model.name} {packaged.model.version}")
+    announce(MODEL_VALIDATED, model_resource(packaged.model.name), packaged.model_dump(mode="json"))
     await start(
         converge,
         hint=hint or f"model {packaged.model.version} by {packaged.model.published_by}",
-        key=key_of("model", packaged.manifest, hint),
+        key=own_key(),
         parameters={"before": watch.steps},
     )
     return Completed(message=f"{packaged.model.version} is valid and packaged")

@@ -5,12 +5,13 @@ import asyncio
 from prefect.artifacts import acreate_link_artifact, acreate_markdown_artifact
 
 from blocks import ContainerRegistry, DockerRuntime, GitRepository, ImageBuilder
-from flows.support import load, say, step
+from flows.events import RELEASE_FAILED, RELEASE_LIVE, app_resource, told
+from flows.support import announce, load, say, step
 from linkspan import docker_engine, release, report
 from linkspan.converge import CodeImage, Decision, PackagedModel, decide
 from linkspan.errors import RolloutFailed, SmokeFailed
 from linkspan.newest import newest_code, newest_model
-from linkspan.nouns import Noun, Revision
+from linkspan.nouns import Model, Noun, Release, Revision
 from linkspan.release import Candidate, rejection_key, rollout_of
 from linkspan.runtimes.base import Service
 from linkspan.smoke import SmokeResult, smoke
@@ -37,12 +38,23 @@ async def find_code(app: str, repository: str, registry: str, commit: str | None
 
 @step("find the newest model")
 async def find_model(
-    app: str, store: str, registry: str, code: CodeImage, version: str | None
+    environment: str, store: str, registry: str, runtime: str, code: CodeImage, version: str | None
 ) -> PackagedModel | None:
     """The newest model that was validated, or the one that was asked for, packed where this code wants it."""
     models = (await load(StoreSettings, store)).models(code.config.model.name)
-    client = (await load(ContainerRegistry, registry)).open(app)
-    return await asyncio.to_thread(newest_model, models, client, code.config.model.path, version)
+    settings = await load(ContainerRegistry, registry)
+    target = await load(DockerRuntime, runtime)
+    service = Service(app=code.config.name, environment=environment)
+
+    def live() -> Model | None:
+        revision = target.open(settings.docker_auth()).live(service)
+        return revision.release.model if revision else None
+
+    def look() -> PackagedModel | None:
+        client = settings.open(code.config.name)
+        return newest_model(models, client, code.config.model.path, version, live=live)
+
+    return await asyncio.to_thread(look)
 
 
 @step("compare with what is live")
@@ -58,16 +70,12 @@ async def compare(
     def look() -> Plan:
         candidate, _ = release.propose(client, code, model)
         live = platform.live(service)
-        replicas = code.config.environment(environment).replicas
-        image = candidate.release.image
-        known = rejection(client, rejection_key(image)) or rejection(
-            client, rejection_key(image, environment)
-        )
         decision = decide(
             candidate.release,
             live,
-            healthy=live is not None and platform.healthy(service, replicas),
-            rejection=known,
+            healthy=live is not None
+            and platform.healthy(service, release.replicas_of(client, live, environment)),
+            rejection=rejection(client, rejection_key(candidate.release.image, environment)),
             on_purpose=on_purpose,
         )
         return Plan(decision=decision, candidate=candidate, live=live)
@@ -95,22 +103,20 @@ async def smoke_test(plan: Plan, environment: str, registry: str, builder: str) 
     candidate, write = plan.candidate, say()
 
     def run() -> SmokeResult:
-        key = rejection_key(candidate.release.image)
-        client = settings.open(candidate.release.app)
+        where = candidate.config.environment(environment)
         try:
-            result = smoke(
+            return smoke(
                 docker_engine.engine(engine_settings.base_url),
                 candidate.reference,
                 candidate.config,
                 auth=settings.docker_auth(),
-                env=candidate.config.environment(environment).env,
+                env=where.env,
+                memory=where.memory,
                 say=write,
             )
         except SmokeFailed as error:
-            reject(client, key, what=candidate.release.title, reason=str(error))
+            _refuse(settings, candidate.release, environment, str(error))
             raise
-        pardon(client, key)
-        return result
 
     return await asyncio.to_thread(run)
 
@@ -138,17 +144,30 @@ async def roll_out(plan: Plan, environment: str, registry: str, runtime: str, ca
     )
 
     def run() -> Revision:
-        client = settings.open(candidate.release.app)
-        key = rejection_key(candidate.release.image, environment)
+        live = platform.live(wanted.service)
+        # A try before this one may have got as far as the switch: then it is finished, not a conflict.
+        again = live is not None and live.release.image == candidate.release.image
+        rollout = wanted.model_copy(update={"expect": live.number}) if live and again else wanted
         try:
-            revision = platform.roll_out(wanted, say=write)
+            revision = platform.roll_out(rollout, say=write)
         except RolloutFailed as error:
-            reject(client, key, what=candidate.release.title, reason=str(error))
+            # Only what was tried and did not become ready is at fault, not what could not even be started.
+            newest = next(iter(platform.history(wanted.service)), None)
+            if newest and newest.outcome == "failed" and newest.release.image == candidate.release.image:
+                _refuse(settings, candidate.release, environment, str(error))
             raise
-        pardon(client, key)
+        with settings.open(candidate.release.app) as client:
+            pardon(client, rejection_key(candidate.release.image, environment))
         return revision
 
     return await asyncio.to_thread(run)
+
+
+def _refuse(settings: ContainerRegistry, release: Release, environment: str, reason: str) -> None:
+    """Remember that a release is bad in this environment, and say so in the feed."""
+    with settings.open(release.app) as client:
+        reject(client, rejection_key(release.image, environment), what=release.title, reason=reason)
+    announce(RELEASE_FAILED, app_resource(release.app), told(release, environment, reason=reason))
 
 
 @step("repair what is live", timeout_seconds=3600)
@@ -168,10 +187,11 @@ async def repair(plan: Plan, environment: str, registry: str, runtime: str) -> R
 
 @step("write the report")
 async def write_report(
-    revision: Revision, plan: Plan, environment: str, runtime: str, steps: list[report.Step]
+    revision: Revision, plan: Plan, environment: str, registry: str, runtime: str, steps: list[report.Step]
 ) -> None:
     """The release report and two links, for people who look at the run in the UI."""
-    platform = (await load(DockerRuntime, runtime)).open(None)
+    settings = await load(ContainerRegistry, registry)
+    platform = (await load(DockerRuntime, runtime)).open(settings.docker_auth())
     service = Service(app=revision.release.app, environment=environment)
     url = await asyncio.to_thread(platform.url, service)
     text = report.release_report(
@@ -182,8 +202,15 @@ async def write_report(
         steps=steps,
         replaced=plan.live,
     )
+    announce(
+        RELEASE_LIVE,
+        app_resource(revision.release.app),
+        told(revision.release, environment, url=url, revision=revision.number, cause=revision.cause),
+    )
     await acreate_markdown_artifact(text, key=f"{service}-release", description=revision.release.title)
     await acreate_link_artifact(url, link_text=f"{service}", key=f"{service}-service")
     await acreate_link_artifact(
-        f"https://{plan.candidate.reference}", link_text=plan.candidate.reference, key=f"{service}-image"
+        settings.manifest_url(revision.release.app, revision.release.image),
+        link_text=plan.candidate.reference,
+        key=f"{service}-image",
     )

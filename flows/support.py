@@ -3,12 +3,14 @@
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar, cast
+from uuid import uuid4
 
 from prefect import Task, get_client, get_run_logger
 from prefect.blocks.core import Block
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext
 from prefect.deployments import arun_deployment
+from prefect.events import emit_event
 from prefect.tasks import exponential_backoff
 
 import blocks  # noqa: F401 registers the types that `load` finds
@@ -59,9 +61,10 @@ async def name_run(name: str) -> None:
 
 
 def scheduled() -> bool:
-    """Whether the current run was started by its schedule, not by a hint."""
+    """Whether the schedule started this run, not a hint; one that crashed may have done something."""
     context = FlowRunContext.get()
-    return bool(context and context.flow_run and context.flow_run.auto_scheduled)
+    run = context.flow_run if context else None
+    return bool(run and run.auto_scheduled and run.run_count <= 1)
 
 
 async def start(deployments: list[str], *, hint: str, key: str, parameters: dict[str, Any]) -> None:
@@ -85,9 +88,15 @@ async def load(kind: type[B], reference: str) -> B:
     return block
 
 
-def key_of(*parts: str | None) -> str:
-    """An idempotency key of what would be released; a hint in it lets the same thing be asked for again."""
-    return ":".join(part or "" for part in parts)
+def own_key() -> str:
+    """The idempotency key of what the current run starts: once, also if it crashes and runs again."""
+    context = FlowRunContext.get()
+    return f"run:{context.flow_run.id}" if context and context.flow_run else f"call:{uuid4().hex}"
+
+
+def announce(event: str, resource: str, payload: dict[str, Any]) -> None:
+    """Add an event to the feed (flows/events.py). Nothing of ours depends on it."""
+    emit_event(event, resource={"prefect.resource.id": resource}, payload=payload)
 
 
 class Stopwatch:

@@ -4,21 +4,29 @@ The registry remembers: `code-<key>` is the image of a tree on a base, `commit-<
 was tested. A commit that does not touch the app gets a tag, not a build.
 """
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from linkspan.build import Builder
 from linkspan.config import CONFIG_FILE, AppConfig, read_config
 from linkspan.converge import code_tag, commit_tag
-from linkspan.errors import AppTestsFailed, ConfigError, HeldBack
+from linkspan.errors import AppTestsFailed, BuildFailed, ConfigError
 from linkspan.nouns import Commit, Digest, Noun, short
 from linkspan.registry.client import Registry
 from linkspan.runtimes.base import Say
 from linkspan.source import GitSource
 from linkspan.verdicts import pardon, reject, rejection
 
+# A build also fails because a package index was away for a moment: unlike a verdict of the app's own tests
+# this one is not for good.
+BUILD_HELD = timedelta(hours=1)
+
 
 class CodeBuild(Noun):
-    """A commit on its way: `image` is set once it is built, `digest` once the tested image is pushed."""
+    """A commit on its way: `image` is set once it is built, `digest` once the tested image is pushed.
+
+    `held` says why nothing was built, for a tree that was refused before.
+    """
 
     commit: Commit
     key: str
@@ -26,6 +34,7 @@ class CodeBuild(Noun):
     digest: Digest | None = None
     image: str = ""
     pushed: int = 0
+    held: str = ""
 
 
 def tested_image(registry: Registry, commit: Commit) -> Digest | None:
@@ -45,8 +54,9 @@ def build(
 ) -> CodeBuild:
     """Check the commit out and build its image, unless the same tree on the same base was tested before.
 
-    `refresh` looks for newer base images first. Raises ConfigError, BuildFailed, HeldBack for a tree whose
-    tests failed before (unless `on_purpose`), and whatever git and the registry raise.
+    `refresh` looks for newer base images first. A tree whose tests failed before, or whose build failed less
+    than an hour ago, is held back unless `on_purpose`. Raises ConfigError, BuildFailed, which is remembered,
+    and whatever git and the registry raise.
     """
     with source.checkout(commit) as folder:
         config = _read_app(folder, commit)
@@ -55,10 +65,15 @@ def build(
         if found.digest:
             say(f"The same tree was built and tested before: {found.digest}")
             return found
-        _refuse_if_rejected(registry, found, on_purpose=on_purpose)
-        image = builder.build(
-            folder, commit=commit, config=config, tag=f"linkspan/{config.name}:{code_tag(key)}", say=say
-        )
+        if held := _held(registry, found, on_purpose=on_purpose):
+            return found.model_copy(update={"held": held})
+        try:
+            image = builder.build(
+                folder, commit=commit, config=config, tag=f"linkspan/{config.name}:{code_tag(key)}", say=say
+            )
+        except BuildFailed as error:
+            reject(registry, _build_verdict(found), what=_called(found), reason=str(error))
+            raise
         return found.model_copy(update={"image": image})
 
 
@@ -77,17 +92,16 @@ def _reuse(registry: Registry, key: str, commit: Commit) -> Digest | None:
     return digest
 
 
-def _refuse_if_rejected(registry: Registry, build: CodeBuild, *, on_purpose: bool) -> None:
-    known = rejection(registry, _verdict(build))
-    if known is None:
-        return
-    if on_purpose:
-        pardon(registry, _verdict(build))
-        return
-    raise HeldBack(
-        f"commit {short(build.commit.sha)} is held back: {known.reason}",
-        fix="Push a commit that mends it, or try it again on purpose with `linkspan deploy`",
-    )
+def _held(registry: Registry, build: CodeBuild, *, on_purpose: bool) -> str:
+    """Why this tree must not be built again; empty if it may."""
+    for key, hold in ((_verdict(build), timedelta.max), (_build_verdict(build), BUILD_HELD)):
+        known = rejection(registry, key)
+        if known and on_purpose:
+            pardon(registry, key)
+        elif known and datetime.now(UTC) - known.at < hold:
+            again = "Push a commit that mends it, or try it again on purpose with `linkspan deploy`"
+            return f"{_called(build)} is held back: {known.reason}. {again}"
+    return ""
 
 
 def run_tests(builder: Builder, registry: Registry, build: CodeBuild, *, say: Say) -> None:
@@ -95,9 +109,17 @@ def run_tests(builder: Builder, registry: Registry, build: CodeBuild, *, say: Sa
     try:
         builder.test(build.image, build.config.test, say=say)
     except AppTestsFailed as error:
-        reject(registry, _verdict(build), what=f"commit {short(build.commit.sha)}", reason=str(error))
+        reject(registry, _verdict(build), what=_called(build), reason=str(error))
         raise
+
+
+def _called(build: CodeBuild) -> str:
+    return f"commit {short(build.commit.sha)}"
 
 
 def _verdict(build: CodeBuild) -> str:
     return f"code {build.key}"
+
+
+def _build_verdict(build: CodeBuild) -> str:
+    return f"build {build.key}"

@@ -107,7 +107,12 @@ def decide(
             return Decision(action="nothing", reason=f"{wanted.title} is live already")
         return Decision(action="repair", reason=f"{wanted.title} is live, but not as it was rolled out")
     if rejection and not on_purpose:
-        return Decision(action="held", reason=f"{wanted.title} is held back: {rejection.reason}")
+        held = f"{wanted.title} is held back: {rejection.reason}"
+        if live and not healthy:
+            return Decision(
+                action="repair", reason=f"{live.release.title} is not as it was rolled out; {held}"
+            )
+        return Decision(action="held", reason=held)
     was = f", replacing {live.release.title}" if live else ""
     return Decision(action="release", reason=f"{wanted.title} is newest{was}")
 
@@ -118,7 +123,7 @@ def _left_pinned(wanted: Release, live: Revision, *, healthy: bool) -> Decision:
             action="repair", reason=f"{live.release.title} is pinned, but not as it was rolled out"
         )
     newer = "" if live.release.image == wanted.image else f"; {wanted.title} waits"
+    on_purpose = "`linkspan deploy` releases on purpose"
     return Decision(
-        action="pinned",
-        reason=f"Pinned to {live.release.title} by {live.cause}{newer}. `linkspan deploy` releases on purpose",
+        action="pinned", reason=f"Pinned to {live.release.title} by {live.cause}{newer}. {on_purpose}"
     )

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from linkspan.converge import PackagedModel, layer_tag, model_tag, pinned_tag
-from linkspan.errors import HeldBack, ModelError
+from linkspan.errors import ModelError
 from linkspan.layer import layer_chunks, layer_size
 from linkspan.modelpack import MODEL_LAYER, modelpack, read_modelpack
 from linkspan.models import ModelStore, Pinned, identify
-from linkspan.nouns import Layer, ModelFile
+from linkspan.nouns import Layer, Model, ModelFile
 from linkspan.registry.client import Registry
 from linkspan.runtimes.base import Say
 from linkspan.stores.base import Progress
@@ -31,19 +31,35 @@ def packaged_already(registry: Registry, pinned: Pinned, folder: str) -> Package
     return PackagedModel(model=model, manifest=digest)
 
 
-def refuse_if_rejected(registry: Registry, pinned: Pinned, *, on_purpose: bool) -> None:
-    """Raise HeldBack for a model that was refused before, unless somebody asks on purpose."""
+def packaged_content(registry: Registry, model: Model, folder: str) -> PackagedModel | None:
+    """The layer with the content of `model` below `folder`, if it is in the registry."""
+    digest = registry.exists(layer_tag(model.digest, folder))
+    return PackagedModel(model=model, manifest=digest) if digest else None
+
+
+def packaged_version(registry: Registry, name: str, version: str, folder: str) -> PackagedModel | None:
+    """The layer of a version that the store can no longer give, as it was packaged when it could."""
+    digest = registry.exists(model_tag(name, version))
+    if digest is None:
+        return None
+    model, _ = read_modelpack(registry.image(digest))
+    return packaged_content(registry, model, folder)
+
+
+def held(registry: Registry, pinned: Pinned, *, on_purpose: bool) -> str:
+    """Why a model that was refused before is not tried again; empty if it may be.
+
+    On purpose it may: the verdict is then forgotten.
+    """
     key = _verdict(pinned)
     known = rejection(registry, key)
     if known is None:
-        return
+        return ""
     if on_purpose:
         pardon(registry, key)
-        return
-    raise HeldBack(
-        f"model {pinned.name} {pinned.version} is held back: {known.reason}",
-        fix="Publish a version that mends it, or try this one again with `linkspan deploy --model`",
-    )
+        return ""
+    again = "Publish a version that mends it, or try this one again on purpose with `linkspan deploy`"
+    return f"{_called(pinned)} is held back: {known.reason}. {again}"
 
 
 def package(
@@ -57,7 +73,7 @@ def package(
     try:
         return _package(store, registry, pinned, folder, say=say, progress=progress)
     except ModelError as error:
-        reject(registry, _verdict(pinned), what=f"model {pinned.name} {pinned.version}", reason=str(error))
+        reject(registry, _verdict(pinned), what=_called(pinned), reason=str(error))
         raise
 
 
@@ -124,6 +140,11 @@ def _tee(chunks: Iterator[bytes], path: Path) -> Iterator[bytes]:
         for chunk in chunks:
             copy.write(chunk)
             yield chunk
+
+
+def _called(pinned: Pinned) -> str:
+    # Plain objects have no version before they were read.
+    return f"model {pinned.name} {pinned.version}".strip()
 
 
 def _verdict(pinned: Pinned) -> str:

@@ -4,16 +4,17 @@ The registry's tags say what was tested and validated; the git history and the s
 order. No clock decides anything.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from linkspan.config import CONFIG_FILE, AppConfig, read_config
 from linkspan.converge import CodeImage, PackagedModel, commit_tag, newest_tested
 from linkspan.errors import CommitNotFound, ConfigError, ModelError, ModelNotFound
 from linkspan.link import read_code_image
-from linkspan.model_layer import packaged_already
-from linkspan.models import ModelStore, Pinned
-from linkspan.nouns import short
+from linkspan.model_layer import packaged_already, packaged_content, packaged_version
+from linkspan.models import ModelStore
+from linkspan.nouns import Commit, Model, short
 from linkspan.registry.client import Registry
+from linkspan.runtimes.base import Say
 from linkspan.source import GitSource
 
 
@@ -40,15 +41,24 @@ def newest_code(source: GitSource, registry: Registry, commit: str | None = None
 
 
 def newest_model(
-    store: ModelStore, registry: Registry, folder: str, version: str | None = None
+    store: ModelStore,
+    registry: Registry,
+    folder: str,
+    version: str | None = None,
+    *,
+    live: Callable[[], Model | None] = lambda: None,
 ) -> PackagedModel | None:
     """The newest model that is valid and packed below `folder`, or `version`; None if there is none yet.
 
-    Raises ModelNotFound for a named version that is not there or was never validated.
+    `live` gives the model that is live: it stays when the store holds no valid one any more, as after a bad
+    upload over plain objects. Raises ModelNotFound for a named version that is not there or was never
+    validated.
     """
     if version is None:
-        packed = (packaged_already(registry, pinned, folder) for pinned in _newest_first(store))
-        return next((model for model in packed if model), None)
+        found = next(_packed(store, registry, folder), None)
+        if found is None and (kept := live()) and kept.name == store.name:
+            return packaged_content(registry, kept, folder)
+        return found
     packaged = packaged_already(registry, store.get(version), folder)
     if packaged is None:
         raise ModelNotFound(
@@ -58,11 +68,31 @@ def newest_model(
     return packaged
 
 
+def usable_config(source: GitSource, say: Say) -> AppConfig | None:
+    """linkspan.toml of the newest commit where it can be read, so that a slip in it stops no model.
+
+    None if nothing was committed yet. Raises the newest commit's ConfigError if no commit has a good one.
+    """
+    try:
+        return newest_config(source)
+    except ConfigError as error:
+        for commit in source.recent():
+            try:
+                config = _config_of(source, commit)
+            except ConfigError:
+                continue
+            say(f"{error}. Until then that of {short(commit.sha)} is used")
+            return config
+        raise
+
+
 def newest_config(source: GitSource) -> AppConfig | None:
     """linkspan.toml as it is in the newest commit; None if nothing was committed yet. Raises ConfigError."""
     commit = source.newest()
-    if commit is None:
-        return None
+    return _config_of(source, commit) if commit else None
+
+
+def _config_of(source: GitSource, commit: Commit) -> AppConfig:
     text = source.read(commit, CONFIG_FILE)
     where = f"{CONFIG_FILE} of {short(commit.sha)}"
     if text is None:
@@ -70,14 +100,22 @@ def newest_config(source: GitSource) -> AppConfig | None:
     return read_config(text.decode(errors="replace"), where=where)
 
 
-def _newest_first(store: ModelStore) -> Iterator[Pinned]:
+def _packed(store: ModelStore, registry: Registry, folder: str) -> Iterator[PackagedModel]:
+    """The store's versions that are packed, newest first; model-stream says what is wrong with the others."""
     versions = store.versions()
     for version in versions:
         try:
-            pinned = store.get(version)
+            found = packaged_already(registry, store.get(version), folder)
         except ModelError:
-            continue  # model-stream fails on it by name; what came before it is still good
-        yield pinned
-    # Plain objects have no versions, only what is there now.
-    if not versions and (current := store.newest()):
-        yield current
+            # A file of it is gone. A layer that was made of it before is still good.
+            found = packaged_version(registry, store.name, version, folder)
+        if found:
+            yield found
+    if not versions:  # plain objects have none, only what is there now
+        try:
+            current = store.newest()
+        except ModelError:
+            return
+        found = packaged_already(registry, current, folder) if current else None
+        if found:
+            yield found

@@ -96,6 +96,12 @@ def again(registry: Registry, revision: Revision, environment: str) -> Rollout:
     )
 
 
-def rejection_key(digest: Digest, environment: str = "") -> str:
-    """What a verdict on a release is filed under: the image, or the image in one environment."""
-    return f"release {digest} {environment}".strip()
+def replicas_of(registry: Registry, revision: Revision, environment: str) -> int:
+    """How many replicas a revision was rolled out with, by its own linkspan.toml."""
+    _, config = read_code_image(registry.image(revision.release.image))
+    return config.environment(environment).replicas
+
+
+def rejection_key(digest: Digest, environment: str) -> str:
+    """What a verdict on a release is filed under: another environment has other variables and memory."""
+    return f"release {digest} {environment}"

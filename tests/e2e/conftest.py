@@ -1,0 +1,80 @@
+"""Worlds for the end-to-end tests, before one registry per session whose disk is in memory."""
+
+import subprocess
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.logging.handlers import APILogHandler
+
+from flows.app_stream import app_stream
+from flows.build_and_deploy import build_and_deploy
+from flows.model_stream import model_stream
+from tests.e2e.front import FaultyProxy
+from tests.e2e.world import World
+from tests.services.prefect_server import PrefectServer
+from tests.services.registry import RunningRegistry, start_registry
+
+
+@dataclass
+class Disk:
+    """Where the registry keeps its blobs. `small` if it is a disk of its own that a test may fill."""
+
+    path: Path
+    small: bool
+
+
+@pytest.fixture(scope="session")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
+    path = tmp_path_factory.mktemp("disk")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", str(path)]
+    small = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    yield Disk(path, small)
+    if small:
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+@pytest.fixture(scope="session")
+def e2e_registry(
+    disk: Disk, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[RunningRegistry, FaultyProxy]]:
+    child, running = start_registry(tmp_path_factory.mktemp("e2e-registry"), disk.path / "storage")
+    try:
+        with FaultyProxy(running.host) as front:
+            yield running, front
+    finally:
+        child.stop()
+
+
+@pytest.fixture
+async def world(
+    tmp_path: Path,
+    prefect_api: PrefectServer,
+    e2e_registry: tuple[RunningRegistry, FaultyProxy],
+    docker_client: docker.DockerClient,
+    base_image: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[World]:
+    """A world with blocks and deployments (nobody works on them) for an app that no other test has."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    running, front = e2e_registry
+    app = f"e2e-{uuid.uuid4().hex[:8]}"
+    made = World(app, tmp_path / "world", prefect_api, running, front, docker_client, base_image)
+    try:
+        await made.save_blocks()
+        async with get_client() as client:
+            for flow, name in (
+                (app_stream, app),
+                (model_stream, app),
+                (build_and_deploy, str(made.service)),
+            ):
+                await client.create_deployment(flow_id=await client.create_flow(flow), name=name)
+        yield made
+    finally:
+        front.fail(None)
+        await APILogHandler.aflush()  # else the last lines look for the server when the session is over
+        made.destroy()

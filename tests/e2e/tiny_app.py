@@ -1,0 +1,76 @@
+"""The app of the end-to-end tests: one file of the standard library, so that its image takes a second."""
+
+SERVICE = """\
+import http.server, json, os, pathlib, signal, threading
+WORD, BEHAVIOUR = {word!r}, {behaviour!r}
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+model = pathlib.Path("/model")
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    def do_GET(self):
+        if self.path == "/readyz":
+            there = (model / "model.onnx").exists()
+            if there and BEHAVIOUR == "dies soon":
+                threading.Timer(0.4, lambda: (print("lost its licence", flush=True), os._exit(7))).start()
+            return self.answer(200 if there else 503, {{"model": there}})
+        if self.path == "/score":
+            return self.answer(200, {{"label": (model / "labels.txt").read_text().split()[7]}})
+        self.answer(200, {{
+            "word": WORD,
+            "commit": os.environ["LINKSPAN_COMMIT"],
+            "model": os.environ["LINKSPAN_MODEL_VERSION"],
+        }})
+    def answer(self, status, value):
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_):
+        pass
+
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 128
+Server(("", 8080), Handler).serve_forever()
+"""
+
+CONFIG = """\
+name = "{app}"
+
+[model]
+name = "digits"
+path = "{path}"
+
+[test]
+command = ["python3", "/app/test.py"]
+timeout_seconds = 60
+
+[serve]
+ready_seconds = 30
+request_seconds = 2
+
+[smoke]
+path = "/score"
+expect_json = {{ label = "seven" }}
+
+[environments.production]
+replicas = 1
+memory = "64m"
+"""
+
+DOCKERFILE = 'FROM {base}\nCOPY . /app/\nUSER 1000\nCMD ["python3", "/app/service.py"]\n'
+PASSES = "print('ok')\n"
+FAILS = "raise SystemExit('AssertionError: 3 is not 7')\n"
+LABELS = "zero one two three four five six seven eight nine"
+
+
+def files(app: str, base: str, word: str = "one", behaviour: str = "good") -> dict[str, str]:
+    """The app's folder."""
+    return {
+        "Dockerfile": DOCKERFILE.format(base=base),
+        "linkspan.toml": CONFIG.format(app=app, path="/model"),
+        "service.py": SERVICE.format(word=word, behaviour=behaviour),
+        "test.py": PASSES,
+    }
