@@ -16,6 +16,7 @@ check: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	cd app && ../.venv/bin/mypy --strict -p scoring
 
 # Resolve the dependencies anew, to the newest versions that pyproject.toml admits.
 lock: setup
