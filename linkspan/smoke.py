@@ -21,6 +21,7 @@ from linkspan.docker_engine import pull, reaching
 from linkspan.errors import RuntimeUnavailable, SmokeFailed
 from linkspan.nouns import Noun
 from linkspan.runtimes.base import Say
+from linkspan.runtimes.docker_images import remove_refused
 from linkspan.runtimes.docker_plan import CONFINED, TMP
 from linkspan.runtimes.docker_replicas import observed
 from linkspan.runtimes.lock import locked
@@ -54,25 +55,35 @@ def smoke(
     """Run `image` (a reference by digest), wait until it is ready, send config.smoke, compare, remove it.
 
     Raises SmokeFailed with the cause, the errors of docker_engine.pull, or RuntimeUnavailable. The container
-    has no network but the way in from this machine's loopback.
+    has no network but the way in from this machine's loopback. What fails does not stay on the engine.
     """
     with reaching():
         say(f"pulling {image}")
         image_id = str(pull(client, image, auth).id)
         sweep(client)
-        with _running(client, image_id, config, dict(env or {}), memory) as container:
-            started = time.monotonic()
-            say(f"smoke test: waiting until {config.serve.ready_path} answers 200")
-            with _http(container, config) as http:
-                _wait_ready(container, http, config)
-                ready = time.monotonic()
-                say(f"smoke test: ready after {ready - started:.1f} s; {_request_line(config.smoke)}")
-                status = _ask(container, http, config.smoke)
-            return SmokeResult(
-                status=status,
-                seconds_to_ready=round(ready - started, 3),
-                seconds_to_answer=round(time.monotonic() - ready, 3),
-            )
+        try:
+            return _try(client, image_id, config, dict(env or {}), memory, say)
+        except SmokeFailed:
+            remove_refused(client, image, say=say)
+            raise
+
+
+def _try(
+    client: docker.DockerClient, image: str, config: AppConfig, env: dict[str, str], memory: str, say: Say
+) -> SmokeResult:
+    with _running(client, image, config, env, memory) as container:
+        started = time.monotonic()
+        say(f"smoke test: waiting until {config.serve.ready_path} answers 200")
+        with _http(container, config) as http:
+            _wait_ready(container, http, config)
+            ready = time.monotonic()
+            say(f"smoke test: ready after {ready - started:.1f} s; {_request_line(config.smoke)}")
+            status = _ask(container, http, config.smoke)
+        return SmokeResult(
+            status=status,
+            seconds_to_ready=round(ready - started, 3),
+            seconds_to_answer=round(time.monotonic() - ready, 3),
+        )
 
 
 def sweep(client: docker.DockerClient, *, label: str = LABEL, older_seconds: float = 3600) -> None:

@@ -17,12 +17,13 @@ import pytest
 from docker.errors import ImageNotFound
 
 from linkspan.build import Builder, BuilderSettings, build_key
-from linkspan.build import builder as builder_module
+from linkspan.build import tidy as tidy_module
 from linkspan.build.dockerfile import base_images, takes_base
 from linkspan.build.output import Lines, Transfer
 from linkspan.build.push import push_error
 from linkspan.config import AppConfig, read_config
 from linkspan.config import TestSection as Tests
+from linkspan.docker_engine import pull
 from linkspan.errors import (
     AppTestsFailed,
     BuildFailed,
@@ -441,7 +442,7 @@ def test_our_nameless_images_are_removed_and_no_others(
     (folder / "more").write_text("x")
     second = builder.build(folder, commit=COMMIT, config=config, tag=tag, say=quiet)
     assert client.images.get(first)  # young: it could be a neighbour's
-    monkeypatch.setattr(builder_module, "_STALE", -1.0)
+    monkeypatch.setattr(tidy_module, "STALE", -1.0)
     other, _ = client.images.build(
         path=str(folder), labels={"dev.linkspan.app": f"{config.name}-other"}, rm=True
     )
@@ -450,6 +451,64 @@ def test_our_nameless_images_are_removed_and_no_others(
         client.images.get(first)
     assert client.images.get(second)
     client.images.remove(str(other.id))
+
+
+def test_only_the_newest_code_images_are_kept(
+    client: docker.DockerClient,
+    builder: Builder,
+    folder: Path,
+    config: AppConfig,
+    registry: RunningRegistry,
+    tag: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tidy_module, "KEEP", 2)
+    write(folder, "FROM scratch\nCOPY . /\n")
+    auth = {"username": registry.username, "password": registry.password}
+    images = []
+    for number in range(3):
+        (folder / "number").write_text(str(number))
+        key = f"code-{number:032x}"
+        ours = f"linkspan/{config.name}:{key}"
+        images.append(builder.build(folder, commit=COMMIT, config=config, tag=ours, say=quiet))
+        builder.push(images[-1], f"{registry.host}/{config.name}", key, auth, say=quiet)
+        time.sleep(1.1)  # the engine's lists know whole seconds only
+
+    def tags() -> list[str]:
+        found = client.images.list(filters={"label": f"dev.linkspan.app={config.name}"})
+        return sorted(name for image in found for name in image.tags)
+
+    newest = [f"{where}/{config.name}:code-{n:032x}" for where in (registry.host, "linkspan") for n in (1, 2)]
+    assert tags() == sorted(newest)
+    with pytest.raises(ImageNotFound):
+        client.images.get(images[0])
+    said: list[str] = []
+    builder.build(folder, commit=COMMIT, config=config, tag=tag, say=said.append)
+    assert sum("Using cache" in line for line in said) >= 3
+
+
+def test_what_was_pulled_to_run_is_not_tidied_away(
+    client: docker.DockerClient,
+    builder: Builder,
+    folder: Path,
+    config: AppConfig,
+    registry: RunningRegistry,
+    tag: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    auth = {"username": registry.username, "password": registry.password}
+    write(folder, "FROM scratch\nCOPY . /\n")
+    first = builder.build(folder, commit=COMMIT, config=config, tag=tag, say=quiet)
+    repository = f"{registry.host}/{config.name}"
+    digest = builder.push(first, repository, "code-1", auth, say=quiet)
+    for name in (tag, f"{repository}:code-1"):
+        client.images.remove(name)
+    release = pull(client, f"{repository}@{digest}", auth)
+    assert release.tags == []
+    monkeypatch.setattr(tidy_module, "STALE", -1.0)
+    (folder / "more").write_text("x")
+    builder.build(folder, commit=COMMIT, config=config, tag=tag, say=quiet)
+    assert client.images.get(f"{repository}@{digest}").id == release.id
 
 
 # --- an engine that is not there ---

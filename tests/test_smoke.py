@@ -5,11 +5,14 @@ from typing import Any
 
 import docker
 import pytest
+from docker.errors import ImageNotFound
 
 from linkspan.config import AppConfig
 from linkspan.errors import RegistryUnavailable, SmokeFailed
 from linkspan.smoke import LABEL, missing, smoke, sweep
-from tests.services.engine import ImageOf
+from tests.services.engine import ImageOf, build_image
+from tests.services.registry import RunningRegistry
+from tests.test_docker_engine import push
 
 
 @pytest.fixture
@@ -96,6 +99,22 @@ def test_an_image_that_cannot_be_pulled_is_no_smoke_failure(
 ) -> None:
     with pytest.raises(RegistryUnavailable):
         smoke(docker_client, f"127.0.0.1:1/digits@sha256:{'a' * 64}", config(app), say=quiet)
+
+
+def test_only_what_passes_stays_on_the_engine(
+    docker_client: docker.DockerClient, image_of: ImageOf, app: str, registry: RunningRegistry
+) -> None:
+    auth = {"username": registry.username, "password": registry.password}
+    dockerfile = f"FROM {image_of('v1')}\nLABEL of={app}"
+    image = build_image(docker_client, {"Dockerfile": dockerfile}, tag=app)
+    reference = push(docker_client, image, f"{registry.host}/{app}", auth)
+    docker_client.images.remove(app)
+    smoke(docker_client, reference, config(app), auth=auth, say=quiet)
+    assert docker_client.images.get(reference)
+    with pytest.raises(SmokeFailed):
+        smoke(docker_client, reference, config(app, expect_status=201), auth=auth, say=quiet)
+    with pytest.raises(ImageNotFound):
+        docker_client.images.get(reference)
 
 
 def test_containers_of_killed_smoke_tests_are_swept(

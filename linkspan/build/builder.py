@@ -17,13 +17,13 @@ from linkspan.build.dockerfile import base_images, takes_base
 from linkspan.build.key import build_key
 from linkspan.build.output import Lines, Say, Transfer
 from linkspan.build.reach import reaching_engine
+from linkspan.build.tidy import tidy
 from linkspan.config import AppConfig, TestSection
 from linkspan.docker_engine import engine
 from linkspan.errors import BuildError, BuildFailed, BuildUnavailable, ConfigError
-from linkspan.link import APP, code_labels
+from linkspan.link import code_labels
 from linkspan.nouns import Commit, Digest, sha256
 
-_STALE = 3600.0  # seconds
 _NOISE = re.compile(r" ---> (Running in )?[0-9a-f]+\n|Removing intermediate container .*\n")
 
 
@@ -108,7 +108,7 @@ class Builder:
             try:
                 image_id = self._run(folder, args, labels, tag, say)
             finally:
-                self._tidy(config.name)
+                tidy(self._client, config.name, tag)
         return image_id
 
     def test(self, image: str, test: TestSection, *, say: Say) -> None:
@@ -201,23 +201,6 @@ class Builder:
             f"the build took longer than {self._settings.timeout_seconds:g} s, at {step}\n{lines.tail}\n",
             fix="Make it quicker, or raise the builder's timeout_seconds",
         )
-
-    def _tidy(self, app: str) -> None:
-        """Remove what builds of this app left without a name. Finished steps stay: they are the cache."""
-        filters = {"dangling": True, "label": f"{APP}={app}"}
-        try:
-            for image in self._client.api.images(filters=filters):
-                # A young one may be of a build next door that has not got its name yet.
-                if time.time() - image["Created"] > _STALE:
-                    self._remove(image["Id"])
-        except (APIError, requests.RequestException):
-            return  # tidying must not hide how the build itself ended
-
-    def _remove(self, image: str) -> None:
-        try:
-            self._client.api.remove_image(image)
-        except APIError:
-            return  # in use by a container, or removed by another build: nothing is lost
 
 
 def _dockerfile(folder: Path) -> str:

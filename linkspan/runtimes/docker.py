@@ -27,6 +27,7 @@ from linkspan.errors import (
 from linkspan.nouns import Revision
 from linkspan.runtimes import docker_plan as plan
 from linkspan.runtimes.base import Rollout, Say, Service
+from linkspan.runtimes.docker_images import remove_old
 from linkspan.runtimes.docker_proxy import Proxy
 from linkspan.runtimes.docker_replicas import Replicas
 from linkspan.runtimes.lock import is_locked, locked
@@ -62,6 +63,12 @@ class DockerRuntimeSettings(BaseModel):
     nginx_image: str = Field(
         default="",
         description="Image with nginx and curl. Empty: nginx:1-alpine, else one made from Debian packages.",
+    )
+    keep: int = Field(
+        default=5,
+        ge=1,
+        le=20,
+        description="Releases whose images stay on the engine, for a quick rollback; the registry has all.",
     )
 
     def open(self, registry_auth: Mapping[str, str] | None = None) -> "DockerRuntime":
@@ -135,9 +142,19 @@ class DockerRuntime:
                     found=f"revision {number}",
                 )
             if live is not None and live.spec == plan.spec_of(rollout):
-                return self._repair(rollout, proxy, live, say)
-            newest = max((revision.number for revision in history), default=0)
-            return self._replace(rollout, proxy, live, newest + 1, say)
+                revision = self._repair(rollout, proxy, live, say)
+            else:
+                newest = max((revision.number for revision in history), default=0)
+                revision = self._replace(rollout, proxy, live, newest + 1, say)
+            remove_old(
+                self._client,
+                service,
+                keep=self._settings.keep,
+                history=self.history,
+                busy=lambda other: is_locked(self._lock(other)),
+                say=say,
+            )
+            return revision
 
     def destroy(self, service: Service) -> None:
         with reaching(), locked(self._lock(service), seconds=600, say=_silent), _asking(service):

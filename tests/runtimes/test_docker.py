@@ -1,18 +1,21 @@
 """What is special about the docker runtime: its containers, port and proxy, and a machine that restarts."""
 
+import contextlib
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import docker
 import pytest
+from docker.errors import ImageNotFound
 
 from linkspan.errors import ConfigError, RolloutFailed, RuntimeUnavailable
 from linkspan.nouns import Revision
 from linkspan.prober import Prober
 from linkspan.processes import free_port
-from linkspan.runtimes.base import Service
+from linkspan.runtimes.base import Rollout, Service
 from linkspan.runtimes.docker import DockerRuntime, DockerRuntimeSettings
 from linkspan.runtimes.docker_files import KEEP
 from linkspan.runtimes.docker_proxy import Proxy
@@ -21,7 +24,7 @@ from linkspan.runtimes.nginx_image import nginx_image
 from tests.prober import assert_no_failure
 from tests.runtimes.releases import rollout, version_of
 from tests.runtimes.test_conformance import outcomes, quiet, version
-from tests.services.engine import ImageOf
+from tests.services.engine import ImageOf, build_image
 from tests.services.registry import RunningRegistry
 from tests.test_docker_engine import push
 
@@ -202,6 +205,96 @@ def test_pulled_by_digest_with_the_password_of_the_registry(
         runtime.destroy(service)
         docker_client.images.remove(reference)
     assert not any("s3cret" in line for line in said)
+
+
+@pytest.fixture
+def released(
+    docker_client: docker.DockerClient, service: Service, image_of: ImageOf, registry: RunningRegistry
+) -> Iterator[Callable[..., Rollout]]:
+    """Make the rollout of a version from the registry: its image is called by digest, as a release's is."""
+    auth = {"username": registry.username, "password": registry.password}
+    made: dict[tuple[str, str], str] = {}
+
+    def push_once(version: str, behaviour: str) -> str:
+        lines = [f"FROM {image_of('v1', behaviour)}", f"ENV VERSION={version}", f"LABEL of={service.app}"]
+        tag = f"{service.app}:{version}-{behaviour}"
+        image = build_image(docker_client, {"Dockerfile": "\n".join(lines)}, tag=tag)
+        reference = push(docker_client, image, f"{registry.host}/{service.app}", auth)
+        docker_client.images.remove(tag)
+        return reference
+
+    def plan(of: Service, version: str, behaviour: str = "good", **options: Any) -> Rollout:
+        if (version, behaviour) not in made:
+            made[version, behaviour] = push_once(version, behaviour)
+        reference = made[version, behaviour]
+        wanted = rollout(of, version, "sha256:" + reference.rsplit(":", 1)[1], replicas=1, **options)
+        return wanted.model_copy(update={"image": reference})
+
+    yield plan
+    for reference in made.values():
+        with contextlib.suppress(ImageNotFound):
+            docker_client.images.remove(reference, force=True)
+
+
+def here(client: docker.DockerClient, *plans: Rollout) -> list[bool]:
+    names = {name for image in client.api.images() for name in image["RepoDigests"] or ()}
+    return [plan.image in names for plan in plans]
+
+
+def test_images_of_older_releases_are_removed(
+    docker_client: docker.DockerClient,
+    service: Service,
+    registry: RunningRegistry,
+    released: Callable[..., Rollout],
+) -> None:
+    auth = {"username": registry.username, "password": registry.password}
+    runtime = DockerRuntime(docker_client, DockerRuntimeSettings(keep=2), auth)
+    staging = Service(app=service.app, environment="staging")
+    one, bad = released(service, "v1"), released(service, "v2", "exits", expect=1)
+    two, three = released(service, "v2", expect=1), released(service, "v3", expect=3)
+    said: list[str] = []
+    try:
+        runtime.roll_out(released(staging, "v1"), say=quiet)
+        runtime.roll_out(one, say=said.append)
+        with pytest.raises(RolloutFailed):
+            runtime.roll_out(bad, say=said.append)
+        assert here(docker_client, one, bad) == [True, True], "a failed rollout removes nothing"
+        runtime.roll_out(two, say=said.append)
+        assert here(docker_client, one, bad, two) == [True, False, True]
+        runtime.roll_out(three, say=said.append)
+        assert here(docker_client, one, two, three) == [True, True, True], "staging has the first"
+    finally:
+        runtime.destroy(staging)
+    again = three.model_copy(update={"expect": 4})
+    runtime.roll_out(again, say=said.append)  # what is live is repaired; what staging had can go now
+    assert here(docker_client, one, two, three) == [False, True, True]
+    back = runtime.roll_out(one.model_copy(update={"expect": 4}), say=said.append)
+    assert back.number == 5
+    assert version(runtime, service) == "v1"
+    assert here(docker_client, one, two, three) == [True, False, True]
+    assert sum("removing images of older releases" in line for line in said) == 3
+
+
+def test_an_image_that_cannot_be_removed_fails_nothing(
+    docker_client: docker.DockerClient,
+    service: Service,
+    registry: RunningRegistry,
+    released: Callable[..., Rollout],
+) -> None:
+    auth = {"username": registry.username, "password": registry.password}
+    runtime = DockerRuntime(docker_client, DockerRuntimeSettings(keep=1), auth)
+    one, two, three = (released(service, f"v{n}", expect=n - 1) for n in (1, 2, 3))
+    runtime.roll_out(one, say=quiet)
+    other = docker_client.containers.create(one.image, "true")
+    said: list[str] = []
+    try:
+        runtime.roll_out(two, say=said.append)
+        assert any(one.image in line and "stays on the engine: " in line for line in said)
+        assert here(docker_client, one, two) == [True, True]
+    finally:
+        other.remove(force=True)
+    runtime.roll_out(three, say=said.append)
+    assert here(docker_client, one, two, three) == [False, False, True]
 
 
 @pytest.fixture
