@@ -48,6 +48,7 @@ def release_report(
         "Published by": _cell(model.published_by) or "unknown",
         "Release image": f"`{image}`",
         "Model content": f"`{model.digest}`",
+        "Reused": _reused(revision, replaced),
         "Replaced": replaced.release.title if replaced else "nothing: the first release",
     }
     lines = [f"# {release.title} → {environment} (revision {revision.number})", "", "| | |", "|---|---|"]
@@ -62,6 +63,22 @@ def release_report(
     pushed = sum(step.pushed for step in steps)
     lines.append(f"| **Total** | **{total:.2f}** | **{size(pushed)}** | |")
     return "\n".join(lines)
+
+
+def _reused(revision: Revision, replaced: Revision | None) -> str:
+    """Which half of the release was live before: it was neither built nor pushed again."""
+    if replaced is None:
+        return "nothing"
+    new, old = revision.release, replaced.release
+    kept = [
+        name
+        for name, same in (
+            ("the code image", new.commit == old.commit),
+            ("the model layer", new.model.digest == old.model.digest),
+        )
+        if same
+    ]
+    return " and ".join(kept) or "nothing"
 
 
 def metrics(values: Mapping[str, float]) -> str:
