@@ -14,30 +14,32 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.events import ResourceSpecification
 
 TAG = "linkspan"
+PREFIX = "linkspan: "
 
-# Runs that start again are Running under other names.
-STARTED = {"prefect.flow-run.Running", "prefect.flow-run.Retrying", "prefect.flow-run.Rerunning"}
 HEARTBEAT = "prefect.flow-run.heartbeat"
 ENDED = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled", "Crashed", "TimedOut")}
-RUN_ID = {"prefect.resource.id"}
 
-HEARTBEAT_LOST = timedelta(seconds=75)  # two beats of 30 s, and some
-NEVER_STARTED = timedelta(minutes=3)
-LONGEST_RUN = timedelta(hours=24)
+# A beat comes every 30 s. SQLite drops one now and then, and a healthy run must not be restarted for that.
+HEARTBEAT_LOST = timedelta(seconds=105)
+# A run that never started (0) is not started again: a flow that cannot be imported would crash for ever.
+RESTARTS = ["1", "2", "3", "4"]
 
 
 def wanted() -> list[AutomationCore]:
     """The automations as they should be."""
     return [
         AutomationCore(
-            name="linkspan: a crashed run starts again",
-            description="Counting is the flow's: it fails on purpose after a few attempts.",
-            trigger=_trigger(
-                # Only a run that had started: a flow that cannot even be imported would crash for ever.
-                after=STARTED,
+            name=f"{PREFIX}a crashed run starts again",
+            description="Up to its fifth attempt. Flows fail by themselves at fewer (guard_attempts).",
+            trigger=EventTrigger(
+                # No `after`: such a trigger reads before it writes, and SQLite then drops events under load.
                 expect={"prefect.flow-run.Crashed"},
+                match=_our_runs({"prefect.run-count": RESTARTS}),
+                match_related=_OUR_TAG,
+                for_each={"prefect.resource.id"},
                 posture=Posture.Reactive,
-                within=LONGEST_RUN,
+                threshold=1,
+                within=timedelta(0),
             ),
             actions=[
                 ChangeFlowRunState(
@@ -48,51 +50,36 @@ def wanted() -> list[AutomationCore]:
             ],
         ),
         AutomationCore(
-            name="linkspan: a run without heartbeat has crashed",
+            name=f"{PREFIX}a run without heartbeat has crashed",
             description="Its worker died too, or its machine; the slot in its queue is freed.",
-            trigger=_trigger(
-                after=STARTED | {HEARTBEAT},
-                expect={HEARTBEAT, *ENDED, "prefect.flow-run.AwaitingRetry", "prefect.flow-run.Suspended"},
+            trigger=EventTrigger(
+                after={HEARTBEAT},
+                expect={HEARTBEAT, *ENDED, "prefect.flow-run.AwaitingRetry"},
+                match=_our_runs({}),
+                match_related=_OUR_TAG,
+                for_each={"prefect.resource.id"},
                 posture=Posture.Proactive,
+                threshold=1,
                 within=HEARTBEAT_LOST,
             ),
             actions=[
                 ChangeFlowRunState(
-                    state=StateType.CRASHED, name="Crashed", message="No sign of life for 75 s"
-                )
-            ],
-        ),
-        AutomationCore(
-            name="linkspan: a run that never starts has crashed",
-            description="Its worker died between taking it and starting it; the slot in its queue is freed.",
-            trigger=_trigger(
-                after={"prefect.flow-run.Pending"},
-                expect={*STARTED, *ENDED, "prefect.flow-run.AwaitingRetry"},
-                posture=Posture.Proactive,
-                within=NEVER_STARTED,
-            ),
-            actions=[
-                ChangeFlowRunState(
-                    state=StateType.CRASHED, name="Crashed", message="Taken, but never started"
+                    state=StateType.CRASHED,
+                    name="Crashed",
+                    message=f"No sign of life for {HEARTBEAT_LOST.seconds} s",
                 )
             ],
         ),
     ]
 
 
-def _trigger(*, after: set[str], expect: set[str], posture: Posture, within: timedelta) -> EventTrigger:
-    return EventTrigger(
-        after=after,
-        expect=expect,
-        match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-        match_related=ResourceSpecification(
-            {"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"}
-        ),
-        for_each=RUN_ID,
-        posture=posture,
-        threshold=1,
-        within=within,
-    )
+_OUR_TAG = ResourceSpecification(
+    {"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"}
+)
+
+
+def _our_runs(labels: dict[str, str | list[str]]) -> ResourceSpecification:
+    return ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*", **labels})
 
 
 async def ensure(client: PrefectClient | None = None) -> list[str]:
@@ -104,6 +91,11 @@ async def ensure(client: PrefectClient | None = None) -> list[str]:
         async with get_client() as own:
             return await ensure(own)
     changed = []
+    ours = {automation.name for automation in wanted()}
+    for automation in await client.read_automations():
+        if automation.name.startswith(PREFIX) and automation.name not in ours:
+            await client.delete_automation(automation.id)  # of an earlier version
+            changed.append(automation.name)
     for automation in wanted():
         found = await client.read_automations_by_name(automation.name)
         for double in found[1:]:

@@ -72,7 +72,7 @@ def replaces(own: FlowRun, other: FlowRun, now: datetime) -> bool:
 async def guard_attempts(limit: int = 5) -> None:
     """Raises RunFailed when this run was started more than `limit` times.
 
-    Crashed runs are put back into the queue by an automation, which cannot count (flows/automations.py).
+    Crashed runs are put back into the queue by flows/automations.py, and after a restart by linkspan/local.
     """
     own = _own_run()
     if own is not None and own.run_count > limit:

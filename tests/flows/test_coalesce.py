@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from prefect.client.schemas.objects import FlowRun
 
 from flows.coalesce import replaces
 from linkspan.engine import Engine, Run
-from tests.services.prefect_server import PrefectServer
+from tests.services.prefect_server import AUTH, PrefectServer
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -143,6 +144,26 @@ def test_a_running_run_can_be_cancelled(server: PrefectServer, tmp_path: Path) -
     until(lambda: not Path(f"/proc/{pid}").exists())
 
 
+def lose_patience(engine: Engine, seconds: float) -> None:
+    """Let the heartbeat automation wait just longer than one beat, so that the test need not."""
+    for automation in engine.automations():
+        if automation["name"].endswith("without heartbeat has crashed"):
+            body = {name: automation[name] for name in ("name", "description", "enabled", "actions")}
+            body["trigger"] = {**automation["trigger"], "within": seconds}
+            url = f"{engine.api_url}/automations/{automation['id']}"
+            auth = ("linkspan", AUTH.get_secret_value().partition(":")[2])
+            httpx.put(url, json=body, auth=auth).raise_for_status()
+
+
+def test_a_run_that_cannot_even_start_is_not_started_again_and_again(server: PrefectServer) -> None:
+    with server.engine() as engine:
+        ref = engine.start("test-broken/test", {}, idempotency_key=uuid4().hex)
+        until(lambda: engine.run(ref.id).state_type == "CRASHED")
+        time.sleep(6)  # a restart takes two
+        run = engine.run(ref.id)
+    assert (run.state_type, run.run_count) == ("CRASHED", 0)
+
+
 @pytest.mark.slow
 def test_a_run_whose_worker_is_gone_too_is_noticed_and_finished_by_another(
     own_prefect_server: PrefectServer, tmp_path: Path
@@ -152,6 +173,7 @@ def test_a_run_whose_worker_is_gone_too_is_noticed_and_finished_by_another(
     deployments.write_text((Path(__file__).parent / "engine_flows.yaml").read_text())
     own_prefect_server.set_up(deployments)
     with own_prefect_server.engine() as engine:
+        lose_patience(engine, seconds=35)
         with own_prefect_server.worker() as worker:
             ref = engine.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
             until(lambda: bool(seen(tmp_path)))

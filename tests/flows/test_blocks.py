@@ -1,0 +1,166 @@
+"""Blocks against a real server: forms, secrets, and the same thing opened with and without Prefect."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from prefect.blocks.core import Block
+from pydantic import BaseModel, SecretStr
+
+import blocks
+from linkspan import links
+from linkspan.engine import Engine
+from linkspan.errors import ConfigError, EngineError
+from tests.services.prefect_server import AUTH, PrefectServer
+
+SECRET = "s3cr3t-hunter2"
+
+# One saved document of each kind, with everything that is secret in it filled in.
+SAMPLES: dict[str, dict[str, Any]] = {
+    "git-repository": {"url": "https://git.example/app.git", "token": SECRET, "private_key": SECRET},
+    "file-model-store": {"folder": "/srv/models"},
+    "azure-model-store": {"container": "models", "connection_string": SECRET, "sas_token": SECRET},
+    "s3-model-store": {"bucket": "models", "access_key_id": "AKIA", "secret_access_key": SECRET},
+    "container-registry": {"host": "registry.example", "username": "me", "password": SECRET},
+    "image-builder": {"build_args": ["A=1"]},
+    "docker-runtime": {"port": 8081},
+}
+
+KINDS: dict[str, type[Block]] = {kind.get_block_type_slug(): kind for kind in blocks.ALL}
+every_kind = pytest.mark.parametrize("slug", sorted(KINDS))
+
+
+def settings_class(slug: str) -> type[BaseModel]:
+    return next(
+        base for base in KINDS[slug].__mro__ if not issubclass(base, Block) and issubclass(base, BaseModel)
+    )
+
+
+def secret_fields(slug: str) -> list[str]:
+    return [
+        name
+        for name, field in settings_class(slug).model_fields.items()
+        if "SecretStr" in str(field.annotation)
+    ]
+
+
+def test_flows_and_command_line_know_the_same_kinds() -> None:
+    assert KINDS.keys() == links.SETTINGS.keys() == SAMPLES.keys()
+    for slug, kind in KINDS.items():
+        module, _, name = links.SETTINGS[slug].partition(":")
+        owner = settings_class(slug)
+        assert name == owner.__name__
+        assert owner.__module__.startswith(module)
+        assert kind.__module__ == f"blocks.{slug.replace('-', '_')}"
+    assert {kind.get_block_type_slug() for kind in blocks.STORES} == links.STORES
+    assert {kind.get_block_type_slug() for kind in blocks.RUNTIMES} == links.RUNTIMES
+
+
+@every_kind
+def test_a_block_is_fields_and_factories_of_its_settings_and_no_logic(slug: str) -> None:
+    own = {name for name in vars(KINDS[slug]) if not name.startswith("_")} - {"model_config", "model_fields"}
+    assert not {
+        name for name in own if callable(getattr(KINDS[slug], name)) and name in vars(KINDS[slug])
+    } - set(vars(BaseModel))
+    assert set(KINDS[slug].model_fields) == set(settings_class(slug).model_fields)
+
+
+@every_kind
+def test_the_form_explains_every_field_and_hides_every_secret(slug: str) -> None:
+    schema = KINDS[slug].model_json_schema()
+    for name, field in settings_class(slug).model_fields.items():
+        assert field.description or field.title, f"{slug}.{name} has neither description nor title"
+    assert set(schema["secret_fields"]) == set(secret_fields(slug))
+    for name in SAMPLES[slug]:
+        assert name in schema["properties"]
+
+
+@pytest.fixture
+def engine(engine_flows: PrefectServer, prefect_api: PrefectServer) -> Engine:
+    assert engine_flows is prefect_api
+    return prefect_api.engine()
+
+
+@every_kind
+async def test_saved_by_prefect_it_opens_as_the_same_thing_without_prefect(engine: Engine, slug: str) -> None:
+    name = f"a-{uuid4().hex}"
+    sample = KINDS[slug](**SAMPLES[slug])
+    await sample.asave(name)
+    loaded = await Block.aload(f"{slug}/{name}")
+    assert type(loaded) is KINDS[slug]
+
+    fields = settings_class(slug).model_fields
+    opened = links.settings_of(f"{slug}/{name}", engine.block(f"{slug}/{name}"))
+    assert type(opened) is settings_class(slug)
+    for field in fields:
+        assert getattr(opened, field) == getattr(loaded, field) == getattr(sample, field)
+    for field in set(secret_fields(slug)) & set(SAMPLES[slug]):
+        assert getattr(opened, field) == SecretStr(SECRET)
+
+
+@every_kind
+async def test_saved_without_prefect_it_loads_with_it(engine: Engine, slug: str) -> None:
+    name = f"b-{uuid4().hex}"
+    engine.save_block(f"{slug}/{name}", {**SAMPLES[slug]})
+    engine.save_block(f"{slug}/{name}", SAMPLES[slug])  # again: it is replaced
+    loaded = await KINDS[slug].aload(name)
+    expected = settings_class(slug)(**SAMPLES[slug])
+    assert {field: getattr(loaded, field) for field in type(expected).model_fields} == dict(expected)
+
+
+@every_kind
+async def test_nobody_sees_a_secret_who_does_not_ask_for_it(engine: Engine, slug: str) -> None:
+    name = f"c-{uuid4().hex}"
+    engine.save_block(f"{slug}/{name}", SAMPLES[slug])
+    url = f"{engine.api_url}/block_types/slug/{slug}/block_documents/name/{name}"
+    auth = ("linkspan", AUTH.get_secret_value().partition(":")[2])
+    assert SECRET not in httpx.get(url, auth=auth).raise_for_status().text
+    loaded = await KINDS[slug].aload(name)
+    opened = links.settings_of(f"{slug}/{name}", engine.block(f"{slug}/{name}"))
+    for text in (repr(loaded), str(loaded), repr(opened), opened.model_dump_json(), loaded.model_dump_json()):
+        assert SECRET not in text
+
+
+def test_replacing_drops_what_is_no_longer_said(engine: Engine) -> None:
+    ref = f"container-registry/d-{uuid4().hex}"
+    engine.save_block(ref, SAMPLES["container-registry"])
+    engine.save_block(ref, {"host": "other.example"})
+    opened = links.open_registry(engine, ref)
+    assert (opened.host, opened.username, opened.password) == ("other.example", "", None)
+
+
+def test_a_block_that_was_never_saved_is_named(engine: Engine) -> None:
+    with pytest.raises(EngineError, match="block git-repository/nowhere is not on"):
+        links.open_repository(engine, "git-repository/nowhere")
+
+
+@pytest.mark.parametrize("ref", ["git-repository", "git-repository/", "a/b/c", ""])
+def test_a_reference_that_names_nothing_is_refused(engine: Engine, ref: str) -> None:
+    with pytest.raises(ConfigError, match="names no block"):
+        engine.block(ref)
+
+
+def test_a_block_of_the_wrong_kind_is_refused(engine: Engine) -> None:
+    with pytest.raises(ConfigError, match="azure-model-store or file-model-store or s3-model-store"):
+        links.open_store(engine, "git-repository/digits")
+    with pytest.raises(ConfigError, match="no block of ours"):
+        links.settings_of("slack-webhook/x", {})
+
+
+def test_an_incomplete_block_names_the_field_and_shows_no_value() -> None:
+    with pytest.raises(ConfigError, match="host: Field required") as caught:
+        links.settings_of("container-registry/x", {"password": SECRET, "insecure": SECRET})
+    assert SECRET not in str(caught.value)
+
+
+def test_opening_without_prefect_imports_no_prefect() -> None:
+    code = "import linkspan.links as l, json, sys; "
+    for slug, sample in SAMPLES.items():
+        code += f"l.settings_of({slug + '/x'!r}, {sample!r}); "
+    code += "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert "prefect" not in json.loads(done.stdout)

@@ -1,0 +1,228 @@
+"""prefect.yaml against the flows it names, and against a real server: no drift, schedules and hints work."""
+
+import inspect
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import httpx
+import pytest
+import yaml  # type: ignore[import-untyped]
+from prefect import Flow
+from prefect.flows import load_flow_from_entrypoint
+
+from flows import automations, events, setup
+from linkspan.engine import Engine
+from linkspan.links import SETTINGS, Links
+from linkspan.local.prefect_settings import POOL
+from tests.services.prefect_server import AUTH, ROOT, PrefectServer
+
+DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+NAMES = [f"{each['flow_name']}/{each['name']}" for each in DEPLOYMENTS]
+every_deployment = pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=NAMES)
+
+
+def flow_of(deployment: dict[str, Any]) -> Flow[..., Any]:
+    flow: Flow[..., Any] = load_flow_from_entrypoint(deployment["entrypoint"])
+    return flow
+
+
+def given_parameters(deployment: dict[str, Any]) -> set[str]:
+    """All parameters that the deployment, its schedules and its triggers give to the flow."""
+    names = set(deployment["parameters"])
+    for source in (*deployment.get("schedules", ()), *deployment.get("triggers", ())):
+        names |= set(source.get("parameters", ()))
+    return names
+
+
+@every_deployment
+def test_the_entrypoint_loads_and_is_an_async_flow_of_that_name(deployment: dict[str, Any]) -> None:
+    flow = flow_of(deployment)
+    assert flow.name == deployment["flow_name"]
+    assert flow.isasync
+
+
+@every_deployment
+def test_every_parameter_is_one_of_the_flow(deployment: dict[str, Any]) -> None:
+    assert given_parameters(deployment) <= set(inspect.signature(flow_of(deployment).fn).parameters)
+
+
+@every_deployment
+def test_every_block_that_a_parameter_names_is_of_a_kind_we_have(deployment: dict[str, Any]) -> None:
+    texts = [value for value in deployment["parameters"].values() if isinstance(value, str) and "/" in value]
+    assert {text.partition("/")[0] for text in texts if text not in NAMES} <= set(SETTINGS)
+    for name in deployment["parameters"].get("converge", ()):
+        assert name in NAMES
+
+
+@every_deployment
+def test_every_deployment_has_a_queue_the_tag_and_no_limit_of_prefects_own(
+    deployment: dict[str, Any],
+) -> None:
+    assert deployment["work_pool"]["name"] == POOL
+    assert deployment["work_pool"]["work_queue_name"]
+    assert automations.TAG in deployment["tags"]
+    assert "concurrency_limit" not in deployment  # PREFECT.md: it cancels, or forgets the order
+
+
+def test_no_two_deployments_share_a_queue() -> None:
+    queues = [each["work_pool"]["work_queue_name"] for each in DEPLOYMENTS]
+    assert len(set(queues)) == len(queues)
+
+
+def test_triggers_listen_to_hints_from_outside_and_all_hints_are_heard() -> None:
+    heard = [name for each in DEPLOYMENTS for trigger in each["triggers"] for name in trigger["expect"]]
+    assert sorted(heard) == sorted(events.HINTS)
+
+
+def test_nothing_of_ours_emits_a_hint() -> None:
+    """A hint from us would start a run that we also start through REST."""
+    constants = [
+        name for name, value in vars(events).items() if isinstance(value, str) and value in events.HINTS
+    ]
+    pattern = re.compile("|".join([*constants, *map(re.escape, events.HINTS)]))
+    sources = [path for package in ("blocks", "flows", "linkspan") for path in (ROOT / package).rglob("*.py")]
+    emitters = [path.name for path in sources if pattern.search(path.read_text())]
+    assert emitters == ["events.py"]
+
+
+def test_reconciles_are_staggered() -> None:
+    crons = [s["cron"] for each in DEPLOYMENTS for s in each["schedules"] if s["slug"] == "reconcile"]
+    assert len(crons) == len(DEPLOYMENTS) == len(set(crons))
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """A server of its own with the real prefect.yaml; nothing runs there."""
+    server = PrefectServer(tmp_path_factory.mktemp("deployments"))
+    server.start()
+    try:
+        server.set_up(ROOT / "prefect.yaml", "--timezone", "Europe/Oslo")
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def engine(server: PrefectServer) -> Iterator[Engine]:
+    with server.engine() as engine:
+        yield engine
+
+
+def ask(engine: Engine, path: str, body: dict[str, Any]) -> Any:
+    auth = ("linkspan", AUTH.get_secret_value().partition(":")[2])
+    return httpx.post(f"{engine.api_url}/{path}", json=body, auth=auth).raise_for_status().json()
+
+
+def wait_for(found: Callable[[], Any], seconds: float = 40) -> Any:
+    end = time.monotonic() + seconds
+    while not (result := found()):
+        assert time.monotonic() < end, f"not after {seconds:g} s"
+        time.sleep(0.2)
+    return result
+
+
+def test_all_are_deployed_with_version_tags_queue_and_parameters(engine: Engine) -> None:
+    found = {each.name: each for each in engine.deployments()}
+    assert set(found) == set(NAMES)
+    for each in DEPLOYMENTS:
+        deployed = found[f"{each['flow_name']}/{each['name']}"]
+        assert deployed.version
+        assert set(deployed.tags) == set(each["tags"])
+        assert deployed.queue == each["work_pool"]["work_queue_name"]
+        assert deployed.parameters == each["parameters"]
+
+
+def test_every_queue_runs_one_at_a_time(engine: Engine) -> None:
+    queues = {queue["name"]: queue["concurrency_limit"] for queue in ask(engine, "work_queues/filter", {})}
+    for each in DEPLOYMENTS:
+        assert queues[each["work_pool"]["work_queue_name"]] == 1
+
+
+def test_the_blocks_of_an_environment_are_read_from_its_deployment(engine: Engine) -> None:
+    links = Links.of_deployment(engine, "build-and-deploy/digits-production")
+    assert links.runtime == "docker-runtime/digits-production"
+    assert links.repository == "git-repository/digits"
+
+
+def test_cron_runs_are_really_created_in_the_chosen_time_zone(engine: Engine) -> None:
+    """With sqlalchemy 2.1 they never are (PREFECT.md, "Dependencies")."""
+
+    def scheduled() -> dict[str, list[dict[str, Any]]]:
+        wanted = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}, "limit": 200}
+        runs = [run for run in ask(engine, "flow_runs/filter", wanted) if run["auto_scheduled"]]
+        names = {each.id: each.name for each in engine.deployments()}
+        by_name: dict[str, list[dict[str, Any]]] = {}
+        for run in runs:
+            by_name.setdefault(names[run["deployment_id"]], []).append(run)
+        return by_name
+
+    found = wait_for(lambda: (runs := scheduled()).keys() >= set(NAMES) and runs)
+    hints = {run["parameters"]["hint"] for run in found["build-and-deploy/digits-production"]}
+    assert hints == {"the clock", "the nightly release"}
+    from datetime import datetime
+
+    nightly = [
+        datetime.fromisoformat(run["expected_start_time"]).astimezone(ZoneInfo("Europe/Oslo"))
+        for run in found["build-and-deploy/digits-production"]
+        if run["parameters"]["hint"] == "the nightly release"
+    ]
+    assert {(at.hour, at.minute) for at in nightly} == {(2, 0)}
+
+
+@pytest.mark.parametrize(
+    ("event", "resource", "deployment"),
+    [
+        (events.HINT_COMMIT, events.app_resource("digits"), "app-stream/digits"),
+        (events.HINT_MODEL, events.model_resource("digits"), "model-stream/digits"),
+        (events.HINT_RELEASE, events.app_resource("digits"), "build-and-deploy/digits-production"),
+    ],
+)
+def test_a_hint_from_outside_starts_its_run(
+    engine: Engine, event: str, resource: str, deployment: str
+) -> None:
+    def hints() -> set[str]:
+        return {run.parameters["hint"] for run in engine.recent_runs(deployment, limit=50)}
+
+    engine.emit(event, resource, {"hint": 'push by "Ada"'})
+    engine.emit(event, resource, {})
+    engine.emit(event, f"{resource}-other", {"hint": "of another app"})
+    found = wait_for(
+        lambda: 'push by "Ada"' in (h := hints()) and any(x.startswith("event ") for x in h) and h
+    )
+    assert "of another app" not in found
+
+
+def test_a_second_set_up_touches_nothing_and_a_change_is_deployed(
+    server: PrefectServer, tmp_path: Path
+) -> None:
+    with server.engine() as engine:
+        before = engine.automations()
+        output = server.set_up(ROOT / "prefect.yaml")  # and the time zone stays
+        assert "deployments and blocks: as they should be" in output
+        assert engine.automations() == before
+
+        changed = tmp_path / "prefect.yaml"
+        changed.write_text((ROOT / "prefect.yaml").read_text().replace("the nightly release", "the night"))
+        assert "app-stream/digits" in server.set_up(changed)
+        for name in NAMES:
+            assert engine.deployment(name).tags  # writing the version drops nothing
+        after = {each["name"]: each["id"] for each in engine.automations()}
+        for each in before:
+            if each["name"].startswith(automations.PREFIX):
+                assert after[each["name"]] == each["id"]  # what watches runs is not forgotten
+
+
+def test_a_flow_that_does_not_load_is_said_with_its_reason(server: PrefectServer, tmp_path: Path) -> None:
+    broken = tmp_path / "prefect.yaml"
+    broken.write_text((ROOT / "prefect.yaml").read_text().replace("flows.app_stream", "flows.no_such_stream"))
+    with pytest.raises(AssertionError, match="no_such_stream"):
+        server.set_up(broken)
+
+
+def test_a_prefect_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(setup.ConfigError, match="nowhere.yaml is not there"):
+        setup.deployments(tmp_path / "nowhere.yaml")
