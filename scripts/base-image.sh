@@ -4,8 +4,12 @@
 #   scripts/base-image.sh [--ca FILE] [TAG]        TAG is linkspan-base:py311 unless given
 #
 # Tries python:3.11-slim first (or LINKSPAN_PYTHON_IMAGE, for a mirror of your own), then builds the same from
-# the Debian packages of this machine's own apt sources. Safe to run twice and from several processes. Prints which of the two was used.
+# the Debian packages of this machine's own apt sources. Safe to run twice and from several processes. Prints
+# which of the two was used.
 set -eu
+
+# shellcheck source=scripts/debian-root.sh
+. "$(dirname "$0")/debian-root.sh"
 
 tag=linkspan-base:py311
 ca=${SSL_CERT_FILE:-${REQUESTS_CA_BUNDLE:-${PIP_CERT:-}}}
@@ -68,42 +72,13 @@ from_docker_hub() {
 
 from_debian() {
     command -v apt-get >/dev/null || fail "$upstream cannot be pulled and this is no Debian. Make a Python 3.11 image yourself and tag it $tag"
-    command -v mmdebstrap >/dev/null || "$(dirname "$0")/packages.sh" mmdebstrap ||
-        fail "$upstream cannot be pulled; to build it from Debian packages: apt-get install mmdebstrap"
-    [ "$(id -u)" = 0 ] || fail "$upstream cannot be pulled and building it from Debian packages needs root: sudo $0 $tag"
-
-    # The suite, mirror and components that this machine itself installs from.
-    . /etc/os-release
-    apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
-        awk -v suite="$VERSION_CODENAME" '$3 == suite || index($3, suite "-") == 1' | sort -u >"$work/sources.list"
-    [ -s "$work/sources.list" ] || fail "apt on this machine has no source for $VERSION_CODENAME"
-    # A proxy may carry a password: into a file, never into the list of processes.
-    (umask 077 && apt-config dump | grep -E '^Acquire::(https?(::[^ ]*)?::[Pp]roxy|Check-Valid-Until|Check-Date)' >"$work/apt.conf") || true
-
-    root=$work/root
-    mkdir "$root"
-    mmdebstrap --quiet --mode=root --variant=minbase --format=directory \
-        --include=python3,python3-venv,ca-certificates \
-        --aptopt="$work/apt.conf" \
-        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-        --dpkgopt='path-exclude=/usr/share/info/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-        --dpkgopt='path-exclude=/usr/share/lintian/*' \
-        "$VERSION_CODENAME" "$root" "$work/sources.list" >"$work/log" 2>&1 || {
-        tail -n 20 "$work/log" >&2
-        fail "mmdebstrap failed; its last lines are above"
-    }
+    debian_root "$upstream cannot be pulled and building it" python3,python3-venv,ca-certificates
     ln -sf python3 "$root/usr/bin/python"
-    rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/* "$root"/var/cache/debconf/* "$root"/var/log/* \
-        "$root/etc/apt/apt.conf.d/99mmdebstrap" "$root"/usr/share/i18n "$root"/usr/share/locale/*
-    # Whoever gets the image must not get a password for the mirror with it.
-    find "$root/etc/apt" -name '*.list' -exec sed -i 's#//[^/@ ]*@#//#' {} +
     [ -z "$ca" ] || install -m 644 "$ca" "$root$bundle"
 
     set -- -c "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8"
     [ -z "$ca" ] || set -- "$@" -c "ENV PIP_CERT=$bundle SSL_CERT_FILE=$bundle"
-    tar -C "$root" --numeric-owner --sort=name --exclude='./dev/*' --exclude='./proc/*' --exclude='./sys/*' -c . |
-        docker import "$@" -c "LABEL dev.linkspan.base.ca=$ca_id" -c 'CMD ["python3"]' - "$tag" >/dev/null
-    docker image inspect "$tag" >/dev/null || fail "docker import made no image"
+    debian_import "$@" -c "LABEL dev.linkspan.base.ca=$ca_id" -c 'CMD ["python3"]'
     say "$tag made from Debian packages ($PRETTY_NAME, $(chroot "$root" python3 -V)); $upstream was not reachable: $(tail -n 1 "$work/pull")"
 }
 

@@ -7,6 +7,9 @@
 # twice and from several processes. (The runtime tries nginx:1-alpine from Docker Hub first.)
 set -eu
 
+# shellcheck source=scripts/debian-root.sh
+. "$(dirname "$0")/debian-root.sh"
+
 tag=linkspan-nginx:1
 
 say() { printf 'nginx image: %s\n' "$*"; }
@@ -32,40 +35,12 @@ if docker image inspect "$tag" >/dev/null 2>&1; then
 fi
 
 command -v apt-get >/dev/null || fail "this is no Debian: pull nginx:1-alpine on a machine that can reach Docker Hub and bring it here with docker save and docker load"
-command -v mmdebstrap >/dev/null || "$(dirname "$0")/packages.sh" mmdebstrap ||
-    fail "building nginx from Debian packages needs mmdebstrap: apt-get install mmdebstrap"
-[ "$(id -u)" = 0 ] || fail "building nginx from Debian packages needs root: sudo $0 $tag"
 
 work=$(mktemp -d)
 trap 'rm -rf --one-file-system "$work"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# The suite, mirror and components that this machine itself installs from.
-. /etc/os-release
-apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
-    awk -v suite="$VERSION_CODENAME" '$3 == suite || index($3, suite "-") == 1' | sort -u >"$work/sources.list"
-[ -s "$work/sources.list" ] || fail "apt on this machine has no source for $VERSION_CODENAME"
-# A proxy may carry a password: into a file, never into the list of processes.
-(umask 077 && apt-config dump | grep -E '^Acquire::(https?(::[^ ]*)?::[Pp]roxy|Check-Valid-Until|Check-Date)' >"$work/apt.conf") || true
-
-root=$work/root
-mkdir "$root"
-mmdebstrap --quiet --mode=root --variant=minbase --format=directory \
-    --include=nginx-light,curl \
-    --aptopt="$work/apt.conf" \
-    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-    --dpkgopt='path-exclude=/usr/share/info/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
-    --dpkgopt='path-exclude=/usr/share/lintian/*' \
-    "$VERSION_CODENAME" "$root" "$work/sources.list" >"$work/log" 2>&1 || {
-    tail -n 20 "$work/log" >&2
-    fail "mmdebstrap failed; its last lines are above"
-}
-rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/* "$root"/var/cache/debconf/* "$root"/var/log/* \
-    "$root/etc/apt/apt.conf.d/99mmdebstrap" "$root"/usr/share/i18n
-# Whoever gets the image must not get a password for the mirror with it.
-find "$root/etc/apt" -name '*.list' -exec sed -i 's#//[^/@ ]*@#//#' {} +
-tar -C "$root" --numeric-owner --sort=name --exclude='./dev/*' --exclude='./proc/*' --exclude='./sys/*' -c . |
-    docker import -c 'CMD ["nginx", "-g", "daemon off;"]' - "$tag" >/dev/null
-docker image inspect "$tag" >/dev/null || fail "docker import made no image"
+debian_root "building nginx" nginx-light,curl
+debian_import -c 'CMD ["nginx", "-g", "daemon off;"]'
 say "$tag made from Debian packages ($PRETTY_NAME, $(chroot "$root" nginx -v 2>&1))"

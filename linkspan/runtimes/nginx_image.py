@@ -13,7 +13,9 @@ from linkspan.runtimes.base import Say
 
 HUB = "nginx:1-alpine"
 LOCAL = "linkspan-nginx:1"
-_SCRIPT = Path(__file__).parents[2] / "scripts" / "nginx-image.sh"
+# In an installed package, else in a checkout.
+_PLACES = [Path(__file__).parents[up] / "scripts" / "nginx-image.sh" for up in (1, 2)]
+_SCRIPT = next((place for place in _PLACES if place.is_file()), None)
 _PULL_SECONDS = 20.0
 _BUILD_SECONDS = 300.0
 
@@ -50,7 +52,7 @@ def _build(no_hub: Exception, say: Say) -> str:
     why = no_hub.found or no_hub.what if isinstance(no_hub, LinkspanError) else "it does not answer"
     say(f"{HUB} cannot be pulled ({why}); making {LOCAL} from Debian packages")
     fix = f"Bring an nginx image here (`docker load`) and tag it {HUB}, or name one in the runtime block"
-    if not _SCRIPT.is_file() or shutil.which("docker") is None:
+    if _SCRIPT is None or shutil.which("docker") is None:
         raise RolloutFailed(f"there is no nginx image: {HUB} cannot be pulled", found=why, fix=fix)
     try:
         made = subprocess.run(
