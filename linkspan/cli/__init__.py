@@ -2,32 +2,68 @@
 
 Exit codes: 0 done; 1 `doctor` found something; 2 a wrong argument, linkspan.toml or block; 3 to 10 by what
 failed (linkspan/errors.py); 130 interrupted.
+
+Starting it must cost nothing: git hooks and completions call it. So the modules of the commands import typer
+and little else at their top, and what a command needs where it is called.
 """
 
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from linkspan import __version__
-from linkspan.cli import deploy, doctor, inspect, publish, rollback, services, trigger
+from linkspan.cli import deploy, doctor, history, publish, rollback, services, status, trigger
 from linkspan.cli.output import fail
 from linkspan.errors import LinkspanError
 
+SECTIONS = {
+    "Releasing": ("publish", "deploy", "rollback", "trigger"),
+    "Looking": ("status", "history", "doctor"),
+    "Running it": ("up",),
+}
+
+EXIT_CODES = """\b
+Exit codes:
+  0    done                       6    the model
+  1    doctor found something     7    the container registry
+  2    an argument, linkspan.toml 8    linking or rolling out
+       or a block                 9    the Prefect server, or a run
+  3    the git repository         10   held back: known to be bad
+  4    building or testing        130  interrupted
+  5    the model store
+"""
+
+
+class Commands(TyperGroup):
+    """The commands, listed by what they are for."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 typer's, whose types are private
+        """One section per purpose."""
+        for section, names in SECTIONS.items():
+            with formatter.section(section):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(70)) for name in names])
+
+
 app = typer.Typer(
     name="linkspan",
+    cls=Commands,
     help="CI/CD for AI applications: the newest code and the newest model, linked into one running release.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.command("publish")(publish.publish)
-app.command("deploy")(deploy.deploy)
-app.command("status")(inspect.status)
-app.command("history")(inspect.history)
-app.command("rollback")(rollback.rollback)
+app.command("publish", epilog=publish.EXAMPLES)(publish.publish)
+app.command("deploy", epilog=deploy.EXAMPLES)(deploy.deploy)
+app.command("rollback", epilog=rollback.EXAMPLES)(rollback.rollback)
+app.command("trigger", epilog=trigger.EXAMPLES)(trigger.trigger)
+app.command("status")(status.status)
+app.command("history")(history.history)
 app.command("doctor")(doctor.doctor)
-app.command("up")(services.up)
-app.command("trigger")(trigger.trigger)
+app.command("up", epilog=services.EXAMPLES)(services.up)
 
 
 def _version(wanted: bool) -> None:
@@ -44,10 +80,10 @@ def _options(
 ) -> None: ...
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Run the command line; an error of ours becomes one message and its exit code."""
     try:
-        app()
+        app(args=arguments, prog_name="linkspan")
     except LinkspanError as error:
         fail(error)
         sys.exit(error.exit_code)

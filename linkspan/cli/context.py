@@ -3,41 +3,47 @@
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-import typer
+from pydantic import ValidationError
 
-from linkspan import links
-from linkspan.build import BuilderSettings
-from linkspan.config import read_config
+from linkspan.config import CONFIG_FILE, AppConfig, load_config
 from linkspan.engine import Engine
 from linkspan.errors import ConfigError
-from linkspan.links import Links
-from linkspan.models import ModelStore
-from linkspan.registry.client import Registry
-from linkspan.registry.settings import RegistrySettings
-from linkspan.runtimes.base import Runtime, Service
-from linkspan.source import GitSource
-from linkspan.stores.settings import StoreSettings
+from linkspan.runtimes.base import Service
+
+if TYPE_CHECKING:
+    from linkspan.build import BuilderSettings
+    from linkspan.links import Links
+    from linkspan.models import ModelStore
+    from linkspan.registry.client import Registry
+    from linkspan.registry.settings import RegistrySettings
+    from linkspan.runtimes.base import Runtime
+    from linkspan.source import GitSource
+    from linkspan.stores.settings import StoreSettings
 
 RELEASE_FLOW = "build-and-deploy"
 APP_FLOW = "app-stream"
 MODEL_FLOW = "model-stream"
 
-AppOption = Annotated[
-    str, typer.Option("--app", "-a", help="The app. Default: linkspan.toml here, or the only one there is.")
-]
-EnvironmentOption = Annotated[str, typer.Option("--environment", "-e", help="The environment.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 
 class Context:
-    """An app in an environment, as the deployments in Prefect describe it; opened lazily."""
+    """An app in an environment, as the deployments in Prefect describe it; opened lazily.
+
+    Raises ConfigError if no Prefect server is known, or if it is not clear which app is meant.
+    """
 
     def __init__(self, app: str = "", environment: str = "production") -> None:
         self.engine = Engine.from_environment()
         self.app = app or os.environ.get("LINKSPAN_APP") or _app_here() or self._only_app()
-        self.service = Service(app=self.app, environment=environment)
+        try:
+            self.service = Service(app=self.app, environment=environment)
+        except ValidationError as error:
+            field = str(error.errors()[0]["loc"][0])
+            raise ConfigError(
+                f"{ {'app': self.app}.get(field, environment)!r} cannot be the name of an {field}",
+                expected="lower-case letters, digits and '-', at most 40, not '-' at an end",
+            ) from None
 
     @property
     def release_deployment(self) -> str:
@@ -52,61 +58,83 @@ class Context:
         return f"{MODEL_FLOW}/{self.app}"
 
     @cached_property
-    def links(self) -> Links:
+    def links(self) -> "Links":
         """The blocks that the environment's deployment names. Raises ConfigError if it was never deployed."""
+        from linkspan.links import Links
+
         names = {each.name for each in self.engine.deployments()}
         if self.release_deployment not in names:
-            known = sorted(
-                n.removeprefix(f"{RELEASE_FLOW}/") for n in names if n.startswith(f"{RELEASE_FLOW}/")
-            )
+            prefix = f"{RELEASE_FLOW}/"
+            known = sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix))
             raise ConfigError(
                 f"Prefect has no deployment {self.release_deployment}",
                 expected=" or ".join(known) or "one made by `prefect deploy --all`",
-                fix="Add it to prefect.yaml and run `prefect deploy --all`",
+                fix="Name another app or environment, or add this one to prefect.yaml and run `linkspan up` "
+                "or `python -m flows.setup`",
             )
         return Links.of_deployment(self.engine, self.release_deployment)
 
     @cached_property
-    def registry_settings(self) -> RegistrySettings:
-        return links.open_registry(self.engine, self.links.registry)
+    def registry_settings(self) -> "RegistrySettings":
+        from linkspan.links import open_registry
+
+        return open_registry(self.engine, self.links.registry)
 
     @cached_property
-    def registry(self) -> Registry:
+    def registry(self) -> "Registry":
         return self.registry_settings.open(self.app)
 
     @cached_property
-    def builder_settings(self) -> BuilderSettings:
-        return links.open_builder(self.engine, self.links.builder)
+    def builder_settings(self) -> "BuilderSettings":
+        from linkspan.links import open_builder
+
+        return open_builder(self.engine, self.links.builder)
 
     @cached_property
-    def source(self) -> GitSource:
-        return links.open_repository(self.engine, self.links.repository).open()
+    def source(self) -> "GitSource":
+        from linkspan.links import open_repository
+
+        return open_repository(self.engine, self.links.repository).open()
 
     @cached_property
-    def store_settings(self) -> StoreSettings:
-        return links.open_store(self.engine, self.links.store)
+    def newest_config(self) -> AppConfig | None:
+        """linkspan.toml of the newest commit; None while there is no commit."""
+        from linkspan.newest import newest_config
 
-    def models(self, name: str) -> ModelStore:
+        return newest_config(self.source)
+
+    @cached_property
+    def store_settings(self) -> "StoreSettings":
+        from linkspan.links import open_store
+
+        return open_store(self.engine, self.links.store)
+
+    def models(self, name: str) -> "ModelStore":
         return self.store_settings.models(name)
 
     @cached_property
-    def runtime(self) -> Runtime:
+    def runtime(self) -> "Runtime":
+        from linkspan.links import open_runtime
+
         auth = self.registry_settings.docker_auth()
-        return links.open_runtime(self.engine, self.links.runtime).open(auth)
+        return open_runtime(self.engine, self.links.runtime).open(auth)
 
     def _only_app(self) -> str:
         names = [each.name for each in self.engine.deployments()]
         apps = sorted(name.removeprefix(APP_FLOW + "/") for name in names if name.startswith(APP_FLOW + "/"))
         if len(apps) == 1:
             return apps[0]
+        if not apps:
+            raise ConfigError(
+                f"no app is deployed to the Prefect server at {self.engine.ui_url}",
+                fix="Put it into prefect.yaml and run `linkspan up` or `python -m flows.setup`",
+            )
         raise ConfigError(
             "it is not clear which app is meant",
-            expected="--app with one of " + ", ".join(apps)
-            if apps
-            else "at least one app deployed to Prefect",
+            expected="--app with one of " + ", ".join(apps),
+            fix="Name it, or set LINKSPAN_APP, or change to the folder of its linkspan.toml",
         )
 
 
 def _app_here() -> str:
-    path = Path("linkspan.toml")
-    return read_config(path.read_text(), where=str(path)).name if path.is_file() else ""
+    return load_config(Path()).name if Path(CONFIG_FILE).is_file() else ""

@@ -1,59 +1,111 @@
 """Follows runs in the terminal until they end."""
 
+import re
 import time
 from collections.abc import Callable
 
-from rich.markup import escape
-
+from linkspan import errors
 from linkspan.cli.context import Context
-from linkspan.cli.output import err, note
+from linkspan.cli.output import err, note, plain
 from linkspan.engine import LogLine, Run
-from linkspan.errors import RunFailed
+from linkspan.errors import EngineUnavailable, LinkspanError, RunFailed
 from linkspan.nouns import Release
 
 COLOURS = {"COMPLETED": "green", "FAILED": "red", "CRASHED": "red", "CANCELLED": "yellow"}
 LIVE_SECONDS = 1800.0
+OUTAGE_SECONDS = 60.0
+# How Prefect words the state of a flow that raised.
+_RAISED = re.compile(r"exception: (\w+): ", re.DOTALL)
 
 
 def follow(context: Context, run_id: str) -> Run:
-    """Print a run's log until it ends. Raises RunFailed unless it completed."""
+    """Print a run's log until it ends. Raises what `failure` says unless it completed."""
     last: Run | None = None
-    for item in context.engine.follow(run_id):
-        if isinstance(item, LogLine):
-            style = {"ERROR": "red", "CRITICAL": "red", "WARNING": "yellow"}.get(item.level, "dim")
-            err.print(f"  {item.at.astimezone():%H:%M:%S} [{style}]{escape(item.message)}[/]")
-        else:
-            last = item
-            colour = COLOURS.get(item.state_type, "cyan")
-            err.print(f"[{colour}]{escape(item.state_name)}[/] {escape(item.name)} {escape(item.message)}")
+    try:
+        for item in context.engine.follow(run_id):
+            if isinstance(item, LogLine):
+                style = {"ERROR": "red", "CRITICAL": "red", "WARNING": "yellow"}.get(item.level, "dim")
+                err().print(f"  {item.at.astimezone():%H:%M:%S} [{style}]{plain(item.message)}[/]")
+            else:
+                last = item
+                colour = COLOURS.get(item.state_type, "cyan")
+                err().print(f"[{colour}]{plain(item.state_name)}[/] {plain(item.name)} {plain(item.message)}")
+    except KeyboardInterrupt:
+        note(f"No longer watching; the run goes on: {context.engine.run_url(run_id)}")
+        raise
     assert last is not None  # noqa: S101 follow always ends with the run
-    last.raise_for_state()
+    if (error := failure(last)) is not None:
+        raise error
     return last
+
+
+def failure(run: Run) -> LinkspanError | None:
+    """The error that ended a run, of the kind that the flow raised, so that exit codes tell them apart.
+
+    None for a run that completed or goes on; RunFailed for what was no error of ours, such as a crash.
+    """
+    if not run.final or run.state_type == "COMPLETED":
+        return None
+    raised = _RAISED.search(run.message)
+    kind = getattr(errors, raised[1], None) if raised else None
+    if raised and isinstance(kind, type) and issubclass(kind, LinkspanError):
+        return kind(run.message[raised.end() :], fix=f"See {run.url}")
+    return RunFailed(f"run {run.name} ended as {run.state_name}: {run.message}", fix=f"See {run.url}")
 
 
 def follow_to_live(context: Context, run_id: str, wanted: Callable[[Release], bool]) -> dict[str, object]:
     """Follow a stream, then the release it started, until a wanted release is live.
 
-    Raises RunFailed if a run fails, or if it ends without the release going live.
+    Raises what `failure` or `stopped` says, RunFailed if nothing goes live in LIVE_SECONDS.
     """
     run = follow(context, run_id)
+    if run.state_name == "Waiting":
+        raise stopped(run)
     note(f"Waiting for {context.service} to go live")
+    begin = heard = time.monotonic()
     seen: set[str] = set()
-    end = time.monotonic() + LIVE_SECONDS
-    while time.monotonic() < end:
-        revision = context.runtime.live(context.service)
-        if revision and wanted(revision.release):
-            url = context.runtime.url(context.service)
-            err.print(f"[green]Live[/] {escape(revision.release.title)} at {url}")
-            return {"revision": revision.model_dump(mode="json"), "url": url}
-        for release in context.engine.recent_runs(context.release_deployment, limit=5):
-            if release.created < run.created or release.id in seen:
-                continue
-            if release.final and release.state_type != "CANCELLED":
-                seen.add(release.id)
-                release.raise_for_state()
-                note(f"{release.name}: {release.state_name} {release.message}")
-        time.sleep(0.5)
+    while time.monotonic() - begin < LIVE_SECONDS:
+        try:
+            found = _went_live(context, run, wanted, seen)
+            heard = time.monotonic()
+        except EngineUnavailable:
+            # Whoever waits for minutes does not want to hear of a server that was busy for seconds.
+            if time.monotonic() - heard > OUTAGE_SECONDS:
+                raise
+            found = None
+        if found:
+            return found
+        time.sleep(1)
     raise RunFailed(
         f"{context.service} did not go live in {LIVE_SECONDS:.0f} s", fix=f"See {context.engine.ui_url}"
     )
+
+
+def _went_live(
+    context: Context, stream: Run, wanted: Callable[[Release], bool], seen: set[str]
+) -> dict[str, object] | None:
+    releases = context.engine.recent_runs(context.release_deployment, limit=5)
+    revision = context.runtime.live(context.service)
+    # A rollout that has switched may still have to switch back: wait for its run's end.
+    rolling = any(release.state_type in {"PENDING", "RUNNING"} for release in releases)
+    if revision and wanted(revision.release) and not rolling:
+        url = context.runtime.url(context.service)
+        err().print(f"[green]Live[/] {plain(revision.release.title)} at {url}")
+        return {"revision": revision.model_dump(mode="json"), "url": url}
+    for release in releases:
+        superseded = release.state_type == "CANCELLED"
+        if not release.final or superseded or release.created < stream.created or release.id in seen:
+            continue
+        seen.add(release.id)
+        if (error := failure(release)) is not None:
+            raise error
+        note(f"{release.name}: {release.state_name} {release.message}")
+        if release.state_name in {"Waiting", "Pinned", "HeldBack"}:
+            raise stopped(release)
+    return None
+
+
+def stopped(run: Run) -> LinkspanError:
+    """The error for a run that completed without a release, though one was waited for."""
+    kind = errors.HeldBack if run.state_name in {"Pinned", "HeldBack"} else errors.ReleaseNotFound
+    return kind(f"nothing was released: {run.message}", fix="`linkspan status` says what happens next")

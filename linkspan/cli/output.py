@@ -1,34 +1,108 @@
-"""How the command line speaks: results on standard output, everything else on standard error."""
+"""How the command line speaks: results on standard output, everything else on standard error.
 
+On a terminal text is wrapped between words to its width; into a pipe every item is one line, whole.
+"""
+
+import getpass
 import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
-
-from rich.console import Console
-from rich.markup import escape
+from functools import cache
+from typing import TYPE_CHECKING, Any, TextIO
 
 from linkspan.errors import LinkspanError
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Wider than any line of ours. Rich takes 80 columns where there is no terminal, and would wrap to that.
+_NO_LIMIT = 100_000
+
+
+@cache
+def out() -> "Console":
+    """Standard output, for results."""
+    return _console(sys.stdout, stderr=False)
+
+
+@cache
+def err() -> "Console":
+    """Standard error, for everything else."""
+    return _console(sys.stderr, stderr=True)
+
+
+def _console(stream: TextIO, *, stderr: bool) -> "Console":
+    from rich.console import Console
+
+    width = None if stream.isatty() or os.environ.get("COLUMNS") else _NO_LIMIT
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, width=width)
+
+
+def plain(text: object) -> str:
+    """Text in which square brackets are just that."""
+    from rich.markup import escape
+
+    return escape(str(text))
+
+
+def columns(console: "Console", rows: Iterable[Sequence[str]], headings: Sequence[str] = ()) -> None:
+    """Print rows of markup as columns that align; on a terminal the last one takes what is left."""
+    from rich.table import Table
+
+    rows = list(rows)
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(headings))
+    for number in range(len(rows[0])):
+        heading = f"[bold]{headings[number]}[/]" if headings else ""
+        last = number == len(rows[0]) - 1
+        table.add_column(heading, no_wrap=not last, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    with console.capture() as captured:
+        console.print(table, soft_wrap=False)
+    for line in captured.get().splitlines():
+        console.file.write(line.rstrip() + "\n")
 
 
 def fail(error: LinkspanError) -> None:
     """One error, in the order in which a person needs it."""
-    err.print(f"[bold red]error:[/] {escape(error.what)}")
-    for label, value in (("expected", error.expected), ("found", error.found), ("to do", error.fix)):
-        if value:
-            err.print(f"  {label + ':':<10}{escape(value)}")
+    rows = [("[bold red]error:[/]", plain(error.what))]
+    rows += [
+        (label, plain(value))
+        for label, value in (
+            ("expected:", error.expected),
+            ("found:", error.found),
+            ("[bold]to do:[/]", error.fix),
+        )
+        if value
+    ]
+    columns(err(), rows)
+
+
+def warn(text: str) -> None:
+    """Something that did not work and does not have to."""
+    columns(err(), [("[bold yellow]warning:[/]", plain(text))])
 
 
 def note(text: str) -> None:
     """A line about what is going on; never part of a result."""
-    err.print(f"[dim]{escape(text)}[/]")
+    err().print(f"[dim]{plain(text)}[/]")
 
 
 def print_json(value: Any) -> None:
     """A result for a script."""
     print(json.dumps(value, indent=2, default=str))  # noqa: T201 a result, and rich would wrap it
+
+
+def whoami() -> str:
+    """The user, for the history."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container whose user has no name
+        return f"user {os.getuid()}"
 
 
 def ago(at: datetime | None) -> str:

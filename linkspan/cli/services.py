@@ -1,43 +1,86 @@
 """`linkspan up`: a Prefect server and a worker for daily use, until Ctrl-C."""
 
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
-from pydantic import SecretStr
 
-from linkspan.cli.output import note, out
-from linkspan.local.services import PORT, Local
+from linkspan.cli.options import PORT
+from linkspan.cli.output import columns, note, out, plain
+
+EXAMPLES = """\b
+Examples:
+  linkspan up
+  linkspan up --prefect-file ../apps/prefect.yaml --timezone Europe/Oslo
+"""
 
 
 def up(
     home: Annotated[
-        Path | None, typer.Option(envvar="LINKSPAN_HOME", help="Where its data and logs are kept.")
+        Path | None,
+        typer.Option(envvar="LINKSPAN_HOME", metavar="FOLDER", help="Where its data and logs are kept."),
     ] = None,
-    port: Annotated[int, typer.Option(help="Where the Prefect UI is.")] = PORT,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where the Prefect UI is.")] = PORT,
     database: Annotated[
         str,
         typer.Option(
-            envvar="LINKSPAN_DATABASE_URL", help="postgresql+asyncpg://… for a team; default SQLite."
+            envvar="LINKSPAN_DATABASE_URL",
+            metavar="URL",
+            help="postgresql+asyncpg://… for a team; default SQLite. A password belongs into the variable.",
         ),
     ] = "",
-    prefect_file: Annotated[Path | None, typer.Option(help="Your prefect.yaml.", exists=True)] = None,
+    prefect_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Your prefect.yaml.", exists=True, dir_okay=False)
+    ] = None,
     timezone: Annotated[
-        str | None, typer.Option(help="Of the nightly schedule, such as Europe/Paris.")
+        str | None, typer.Option(metavar="ZONE", help="Of the nightly schedule, such as Europe/Paris.")
     ] = None,
 ) -> None:
-    """Start the Prefect server and a worker, set both up, and watch them until Ctrl-C."""
+    """Start a Prefect server and a worker, and watch them.
+
+    Sets both up, restarts what dies, and stops both on Ctrl-C or SIGTERM. Runs that were under way go on at
+    the next start.
+    """
+    from pydantic import SecretStr
+
+    from linkspan.local.home import Home
+    from linkspan.local.services import Local
+
     local = Local(
         home,
         port=port,
         database_url=SecretStr(database) if database else None,
-        prefect_file=prefect_file,
+        prefect_file=prefect_file.resolve() if prefect_file else None,
         timezone=timezone,
         say=note,
     )
-    with local:
-        out.print(f"Prefect UI    [bold]{local.ui_url}[/]")
-        out.print(f"Password      in {local.home.auth_file} (user:password)")
-        out.print(f"Logs          {local.home.logs}")
-        out.print("Ctrl-C stops it; runs under way go on at the next start.")
+    with _orderly_end(), local:
+        rows = [
+            ("Prefect UI", f"[bold]{local.ui_url}[/]"),
+            ("Password", f"in {plain(local.home.auth_file)} (user:password)"),
+            ("Logs", plain(local.home.logs)),
+        ]
+        if local.home.path != Home.default().path:
+            rows.append(("Elsewhere", f"export LINKSPAN_HOME={plain(local.home.path)}"))
+        columns(out(), rows)
+        note("Ctrl-C stops it. In another terminal: `linkspan doctor`, `linkspan status`.")
         local.wait()
+
+
+@contextmanager
+def _orderly_end() -> Iterator[None]:
+    """SIGTERM during the start, before `wait` looks for it, stops what has been started too."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

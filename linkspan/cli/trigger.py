@@ -6,8 +6,14 @@ from uuid import uuid4
 
 import typer
 
-from linkspan.cli.context import AppOption, Context, EnvironmentOption
+from linkspan.cli.options import AppOption, EnvironmentOption
 from linkspan.cli.output import note
+from linkspan.errors import EngineUnavailable
+
+EXAMPLES = """\b
+Example, for a post-receive hook; the key makes a repeated push harmless:
+  linkspan trigger commit --app digits --key "$old..$new"
+"""
 
 
 class Stream(enum.StrEnum):
@@ -22,20 +28,35 @@ def trigger(
     what: Annotated[Stream, typer.Argument(help="What may have changed.")],
     app: AppOption = "",
     environment: EnvironmentOption = "production",
-    hint: Annotated[str, typer.Option(help="Who or what saw it, for people.")] = "",
-    key: Annotated[str, typer.Option(help="The same key starts one run, however often it is said.")] = "",
+    hint: Annotated[str, typer.Option(metavar="TEXT", help="Who or what saw it, for people.")] = "",
+    key: Annotated[
+        str, typer.Option(metavar="TEXT", help="The same key starts one run, however often it is said.")
+    ] = "",
     patience: Annotated[
-        float, typer.Option(help="Seconds to go on while the Prefect server is away.")
+        float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for a server that is away.")
     ] = 60.0,
 ) -> None:
-    """Start a stream, exactly once per key. It looks for itself what is newest."""
+    """Say that there may be a new commit or model.
+
+    Starts the stream, once per key. The stream looks for itself what is newest, so a hint too many does no
+    harm, and the schedule finds what no hint told.
+    """
+    from linkspan.cli.context import Context
+
     context = Context(app, environment)
     deployment = {
         Stream.COMMIT: context.app_deployment,
         Stream.MODEL: context.model_deployment,
         Stream.RELEASE: context.release_deployment,
     }[what]
-    run = context.engine.start(
-        deployment, {"hint": hint}, idempotency_key=f"trigger:{key or uuid4().hex}", patience=patience
-    )
+    try:
+        run = context.engine.start(
+            deployment, {"hint": hint}, idempotency_key=f"trigger:{key or uuid4().hex}", patience=patience
+        )
+    except EngineUnavailable as error:
+        raise EngineUnavailable(
+            error.what,
+            fix=f"Nothing is lost: once the server is back, the schedule of {deployment} looks by itself. "
+            "`linkspan up` starts a server",
+        ) from None
     note(f"{deployment} {'started' if run.created else 'was started before'} as {run.name}: {run.url}")

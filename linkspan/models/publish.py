@@ -110,7 +110,7 @@ def _check_version(store: PublishedModels, version: str, allow_older: bool) -> N
     if there and not allow_older and version_order(version) < version_order(there[0]):
         raise ConfigError(
             f"model {store.name} {version} would be older than the newest, {there[0]}, and never be released",
-            fix=f"Leave the version away to get {next_version(store)}, or say that you want it older",
+            fix=f"Leave the version away to get {next_version(store)}, or say --allow-older",
         )
 
 

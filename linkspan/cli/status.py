@@ -1,0 +1,112 @@
+"""`linkspan status`: what is live, what is newest, what happens next."""
+
+from typing import TYPE_CHECKING
+
+from linkspan.cli.options import AppOption, EnvironmentOption, JsonOption
+from linkspan.cli.output import ago, columns, err, out, plain, print_json
+
+if TYPE_CHECKING:
+    from linkspan.cli.context import Context
+    from linkspan.cli.outlook import Outlook
+    from linkspan.engine import Run
+    from linkspan.nouns import Revision
+
+RUNS = 5
+# Runs that found nothing to do would fill the list: the schedule starts one every few minutes.
+_IDLE = frozenset({"UpToDate", "Superseded"})
+
+
+def status(
+    app: AppOption = "", environment: EnvironmentOption = "production", as_json: JsonOption = False
+) -> None:
+    """Show what is live, what is newest, and what happens next."""
+    from linkspan.cli.context import Context
+    from linkspan.cli.outlook import look
+
+    context = Context(app, environment)
+    live = context.runtime.live(context.service)
+    outlook = look(context, live)
+    runs = _runs(context)
+    url = context.runtime.url(context.service) if live else None
+    if as_json:
+        print_json(
+            {
+                "service": str(context.service),
+                "url": url,
+                "live": live and live.model_dump(mode="json"),
+                "pinned": bool(live and live.pinned),
+                **outlook.model_dump(mode="json"),
+                "runs": [run.model_dump(exclude={"parameters"}) for _, run in runs],
+            }
+        )
+        return
+    columns(out(), [*_live(str(context.service), url, live), *_newest(outlook)])
+    if runs:
+        out().print("\n[bold]Last runs[/]")
+        columns(out(), [_run(flow, run) for flow, run in runs])
+    err().print(f"\n[dim]All runs: {context.engine.ui_url}[/]")
+
+
+def _live(service: str, url: str | None, live: "Revision | None") -> list[tuple[str, str]]:
+    if live is None:
+        return [("[bold]Service[/]", f"{service}: nothing is live yet")]
+    release = live.release
+    commit, model = release.commit, release.model
+    by = f", by {model.published_by}" if model.published_by else ""
+    rows = [
+        ("[bold]Service[/]", f"{service} at {url}"),
+        ("[bold]Live[/]", plain(f"{release.title}, revision {live.number}, {ago(live.at)}")),
+        ("[bold]Started by[/]", plain(live.cause)),
+        ("[bold]Commit[/]", plain(f"{commit.sha[:7]} {commit.subject}, by {commit.author}")),
+        ("[bold]Model[/]", plain(f"{model.name} {model.version}{by}")),
+        ("[bold]Image[/]", release.image),
+    ]
+    if live.pinned:
+        rows.append(("[bold yellow]Pinned[/]", "The flows leave it alone until `linkspan deploy`"))
+    return rows
+
+
+def _newest(outlook: "Outlook") -> list[tuple[str, str]]:
+    commit, model = outlook.commit, outlook.model
+    found = {
+        "Newest commit": f"{plain(f'{commit.sha[:7]} {commit.subject}')} ({_done(commit.tested, 'tested')})"
+        if commit
+        else "none",
+        "Newest model": f"{plain(f'{model.name} {model.version}')} ({_done(model.validated, 'validated')})"
+        if model
+        else "none",
+    }
+    unknown = outlook.action == "unknown"
+    rows = [
+        (f"[bold]{label}[/]", "unknown" if unknown and text == "none" else text)
+        for label, text in found.items()
+    ]
+    rows += [("[bold red]Problem[/]", plain(" ".join(problem.split()))) for problem in outlook.problems]
+    return [*rows, ("[bold]Next[/]", plain(outlook.next))]
+
+
+def _done(yes: bool, word: str) -> str:
+    return f"[green]{word}[/]" if yes else f"[yellow]not {word}[/]"
+
+
+def _runs(context: "Context") -> "list[tuple[str, Run]]":
+    """The last runs of all three flows, newest first."""
+    found = [
+        (deployment.partition("/")[0], run)
+        for deployment in (context.app_deployment, context.model_deployment, context.release_deployment)
+        for run in context.engine.recent_runs(deployment, limit=4 * RUNS)
+        if run.state_name not in _IDLE
+    ]
+    return sorted(found, key=lambda each: each[1].created, reverse=True)[:RUNS]
+
+
+def _run(flow: str, run: "Run") -> tuple[str, ...]:
+    colour = {"COMPLETED": "green", "FAILED": "red", "CRASHED": "red"}.get(run.state_type, "yellow")
+    message = run.message.split("exception: ", 1)[-1].partition("\n")[0]
+    what = f"{run.name}: {message}" if message else run.name
+    return (
+        ago(run.created),
+        flow,
+        f"[{colour}]{run.state_name}[/]",
+        plain(what if len(what) < 160 else what[:159] + "…"),
+    )
