@@ -84,7 +84,8 @@ def error_for(
     # 500 too: Distribution says 500 UNKNOWN for any hiccup of the storage behind it.
     elif status in (408, 500, 502, 503, 504):
         kind = RegistryUnavailable
-    return kind(f"{what} at registry {registry}, repository {repository}", found=found, fix=fix)
+    ended = "was refused" if kind is RegistryDenied else "failed"
+    return kind(f"{what} at registry {registry}, repository {repository}, {ended}", found=found, fix=fix)
 
 
 def denied_fix(repository: str, user: str) -> str:

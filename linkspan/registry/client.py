@@ -87,7 +87,7 @@ class Registry:
 
     def check(self) -> None:
         """Raise unless the registry answers, takes our login and lets us push here; leaves nothing behind."""
-        self._transport.call("GET", "", what="the distribution API", expect=(200,))
+        self._transport.call("GET", "", what="logging in", expect=(200,))
         upload.cancel(
             self._transport,
             self._transport.url(httpx.URL(upload.start(self._transport).headers.get("location", ""))),
