@@ -120,11 +120,10 @@ class DockerRuntime:
             known = self._proxy(service).published()
         if known is None:
             raise ReleaseNotFound(f"{service} was never released on this engine")
-        port = self._settings.port or known[1]
         host = self._settings.bind
         if host in {"0.0.0.0", "::"}:  # noqa: S104
             host = urlsplit(self._settings.base_url).hostname or "localhost"
-        return f"http://{host}:{port}"
+        return f"http://{host}:{self._settings.port or known[1]}"
 
     # Doing
 

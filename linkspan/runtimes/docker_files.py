@@ -1,4 +1,4 @@
-"""Files in a container as bytes, and what the files of the docker runtime's volume say."""
+"""Files in a container as bytes, and what the volume's files and the probe's output say."""
 
 import io
 import tarfile
@@ -12,6 +12,12 @@ from linkspan.runtimes.readiness import Probe
 
 KEEP = 50
 """Revisions that are remembered."""
+
+_END = "--linkspan--"
+PROBE = f"""for url in "$@"; do
+    curl -s -m 5 -w '\\n%{{http_code}} %{{errormsg}}\\n{_END}\\n' "$url" || true
+done"""
+"""Run in a container: asks every URL, for `read_probes`."""
 
 
 def history_of(live: Revision | None, kept: Iterable[Revision]) -> list[Revision]:
@@ -30,6 +36,12 @@ def history_of(live: Revision | None, kept: Iterable[Revision]) -> list[Revision
         for _, revision in sorted(by_number.items(), reverse=True)
         if revision.outcome == "failed" or revision.number <= number
     ][:KEEP]
+
+
+def read_probes(output: str, count: int) -> list[Probe]:
+    """What PROBE printed for `count` URLs."""
+    probes = [read_probe(answer) for answer in output.split(f"\n{_END}\n")[:-1]]
+    return probes + [Probe(error="no answer")] * (count - len(probes))
 
 
 def read_probe(answer: str) -> Probe:

@@ -18,17 +18,14 @@ from linkspan.errors import ConfigError, ReleaseError, RolloutFailed, RuntimeUna
 from linkspan.nouns import Revision
 from linkspan.processes import free_port
 from linkspan.runtimes import docker_plan as plan
+from linkspan.runtimes import nginx
 from linkspan.runtimes.base import Say, Service
-from linkspan.runtimes.docker_files import KEEP, files_in, history_of, read_probe, tar_of
-from linkspan.runtimes.nginx import EDGE, RUN, STATE, SWITCH, WORKERS, Live, read_live, switch_conf, whole
+from linkspan.runtimes.docker_files import KEEP, PROBE, files_in, history_of, read_probes, tar_of
+from linkspan.runtimes.nginx import EDGE, STATE, Live, read_live, switch_conf, whole
 from linkspan.runtimes.readiness import Probe, one_line
 
 _NEXT = f"{plan.VOLUME_PATH}/next"
 _START_SECONDS = 15.0
-_END = "--linkspan--"
-_PROBE = f"""for url in "$@"; do
-    curl -s -m 5 -w '\\n%{{http_code}} %{{errormsg}}\\n{_END}\\n' "$url" || true
-done"""
 
 
 class Proxy:
@@ -119,6 +116,7 @@ class Proxy:
             address = self._reserve(bind, port)
             container = self._current(*address, say=say)
             if container.status == "running":
+                self._revive(container, say)
                 return
             self._furnish(container)
             try:
@@ -183,6 +181,17 @@ class Proxy:
                 raise RolloutFailed(f"the proxy {self.name} does not start", found=one_line(said))
             time.sleep(0.1)
 
+    def _revive(self, container: Container, say: Say) -> None:
+        code, output = _exec(container, ["sh", "-c", nginx.REVIVE])
+        if code != 0:
+            raise RolloutFailed(
+                f"nginx in the proxy {self.name} ended and cannot be started again",
+                found=" | ".join(output.strip().splitlines()[-3:]),
+                fix=f"Remove it with `docker rm -f {self.name}`: then it is made anew",
+            )
+        if output.strip():
+            say("nginx in the proxy had ended and was started again")
+
     def subnet(self) -> str:
         """The subnet of the service's own network, which is made if it is missing."""
         try:
@@ -211,11 +220,7 @@ class Proxy:
     def probe(self, addresses: Iterable[str], port: int, path: str) -> list[Probe]:
         """Ask replicas over the service's network from inside it, which works with every kind of engine."""
         urls = [f"http://{address}:{port}{path}" for address in addresses]
-        _, output = self._run(_PROBE, *urls)
-        answers = output.split(f"\n{_END}\n")[:-1]
-        return [read_probe(answer) for answer in answers] + [Probe(error="no answer")] * (
-            len(urls) - len(answers)
-        )
+        return read_probes(self._run(PROBE, *urls)[1], len(urls))
 
     def serving(self) -> str | None:
         """The marker of the configuration that the switch works by; None if it does not answer."""
@@ -223,16 +228,15 @@ class Proxy:
         return None if container is None or container.status != "running" else self._control(container)
 
     def _control(self, container: Container) -> str | None:
-        command = ["curl", "-s", "-m", "2", "--unix-socket", f"{RUN}/control.sock", "http://switch/"]
         try:
-            code, output = _exec(container, command)
+            code, output = _exec(container, ["sh", "-c", nginx.CONTROL])
         except APIError:
             return None  # it is not running (any more): no answer
         return output if code == 0 else None
 
     def leaving(self) -> int:
         """How many of the switch's workers still serve requests under an earlier configuration."""
-        return self._run(WORKERS)[1].count(" leaving")
+        return self._run(nginx.WORKERS)[1].count(" leaving")
 
     def switch(self, live: Live | None) -> None:
         """Tell nginx and remember it; return when every new request goes there. None answers 503.
@@ -243,7 +247,7 @@ class Proxy:
         if live is not None:
             files[f"next/{live.revision.number:06}.json"] = live.revision.model_dump_json().encode()
         self._put(files)
-        code, output = self._run(SWITCH, _NEXT)
+        code, output = self._run(nginx.SWITCH, _NEXT)
         if code != 0:
             raise RolloutFailed(
                 "nginx refuses its new configuration",

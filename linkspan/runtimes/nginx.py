@@ -173,19 +173,57 @@ START = (
 )
 """The proxy's command. A new container has a new /run, but a restarted one has the old sockets in the way."""
 
-# Prints `<pid> serving` or `<pid> leaving` for every worker of the switch.
+# Prints `<pid> serving` or `<pid> leaving` for every worker of the switch; the edge's never leave.
 _WORKERS = f"""
 workers() {{
     master=$(cat {RUN}/switch.pid)
-    for status in $(grep -ls "^PPid:[[:space:]]*$master$" /proc/[0-9]*/status); do
-        of=${{status%/status}}
+    for of in $(grep -ls '^nginx: worker process' /proc/[0-9]*/cmdline); do
+        of=${{of%/cmdline}}
         if grep -qs 'shutting down' "$of/cmdline"; then echo "${{of#/proc/}} leaving"
-        elif grep -qs 'worker process' "$of/cmdline"; then echo "${{of#/proc/}} serving"; fi
+        elif grep -qs "^PPid:[[:space:]]*$master$" "$of/status"; then echo "${{of#/proc/}} serving"; fi
     done
 }}
 """
 
 WORKERS = _WORKERS + "workers"
+
+# Workers outlive a master that was killed and still answer, but nobody can tell them anything any more.
+_LIVES = f"""
+lives() {{ grep -qs '^nginx: master' "/proc/$(cat {RUN}/switch.pid 2>/dev/null)/cmdline"; }}
+"""
+
+CONTROL = _LIVES + f"lives && exec curl -s -m 2 --unix-socket {RUN}/control.sock http://switch/"
+"""Prints the marker of the configuration that the switch works by; fails if its master is gone."""
+
+# A container that is just starting gets its time. Workers of the dead master are known by its session: it was
+# a daemon. The edge holds its breath for the few ms in which no socket is there, so that no request fails.
+REVIVE = (
+    _LIVES
+    + f"""
+for n in $(seq 300); do
+    lives && exit 0
+    [ "$n" -lt 20 ] || ! grep -qs '^nginx: master' /proc/1/cmdline || break
+    sleep 0.05
+done
+set -e
+nginx -e stderr -q -t -c {STATE}/live.conf
+dead=$(cat {RUN}/switch.pid 2>/dev/null || true)
+edge= orphans=
+for of in $(grep -ls '^nginx: worker process' /proc/[0-9]*/cmdline); do
+    read -r pid _ _ _ _ session _ <"${{of%/cmdline}}/stat" || continue
+    if [ "$session" = "$dead" ]; then orphans="$orphans $pid"; else edge="$edge $pid"; fi
+done
+log=/dev/null
+[ ! -w /proc/1/fd/2 ] || log=/proc/1/fd/2
+trap 'kill -CONT $edge' EXIT
+kill -STOP $edge
+rm -f {RUN}/switch.sock {RUN}/control.sock
+nginx -e stderr -c {STATE}/live.conf >/dev/null 2>$log
+for pid in $orphans; do kill -QUIT $pid || true; done
+echo revived
+"""
+)
+"""Starts the switch again if its master is gone, and says so."""
 
 # $1 is the folder that holds live.conf and, if it is a new revision, its file. `nginx -s reload` returns
 # before anything happened: it is done when none of the workers that were there still accepts connections.

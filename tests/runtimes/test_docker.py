@@ -96,6 +96,40 @@ def test_an_app_that_crashes_later_is_restarted(
     assert prober.report.total > 10
 
 
+@pytest.mark.parametrize("signal", ["KILL", "TERM"])  # its workers outlive the one and not the other
+@pytest.mark.parametrize("next_version", ["v1", "v2"])
+def test_a_switch_that_died_is_started_again(
+    *,
+    runtime: DockerRuntime,
+    docker_client: docker.DockerClient,
+    proxy: Proxy,
+    service: Service,
+    image_of: ImageOf,
+    signal: str,
+    next_version: str,
+) -> None:
+    plan = rollout(service, "v1", image_of("v1"), replicas=1)
+    runtime.roll_out(plan, say=quiet)
+    container = docker_client.containers.get(f"linkspan-{service}")
+    edge = container.attrs["State"]["StartedAt"]
+    proxy._must(f"kill -{signal} $(cat /run/linkspan/switch.pid)")
+    eventually(lambda: not runtime.healthy(service, 1))
+    following = rollout(service, next_version, image_of(next_version), replicas=1, expect=1)
+    said: list[str] = []
+    with Prober(f"{runtime.url(service)}/", version_of) as prober:
+        runtime.roll_out(following, say=said.append)
+    assert "nginx in the proxy had ended and was started again" in said
+    if signal == "KILL":
+        assert_no_failure(prober.report)
+    assert runtime.healthy(service, 1)
+    assert version(runtime, service) == next_version
+    container.reload()
+    assert container.attrs["State"]["StartedAt"] == edge, "nobody's connection was cut"
+    # Two masters with two workers each: what outlived its master has gone, and the new one takes orders.
+    eventually(lambda: proxy._run("grep -l '^nginx: ' /proc/[0-9]*/cmdline | wc -l")[1].strip() == "6")
+    proxy.switch(proxy.live())
+
+
 def test_nginx_that_was_told_but_did_not_reload_is_told_again(
     runtime: DockerRuntime, proxy: Proxy, service: Service, image_of: ImageOf
 ) -> None:
