@@ -5,6 +5,7 @@ import asyncio
 from blocks import ContainerRegistry, GitRepository, ImageBuilder
 from flows.support import load, say, step
 from linkspan import code_image
+from linkspan.build.push import moved
 from linkspan.code_image import CodeBuild
 from linkspan.converge import code_tag, commit_tag
 from linkspan.nouns import Commit
@@ -54,5 +55,7 @@ async def push(app: str, registry: str, builder: str, built: CodeBuild) -> CodeB
     digest = await asyncio.to_thread(
         engine.push, built.image, repository, code_tag(built.key), auth, say=say()
     )
-    await asyncio.to_thread(settings.open(app).tag, digest, commit_tag(built.commit.sha))
-    return built.model_copy(update={"digest": digest, "pushed": engine.sent})
+    client = settings.open(app)
+    await asyncio.to_thread(client.tag, digest, commit_tag(built.commit.sha))
+    pushed = moved(await asyncio.to_thread(client.image, digest), engine.pushed)
+    return built.model_copy(update={"digest": digest, "pushed": pushed})

@@ -3,6 +3,7 @@
 import subprocess
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,26 @@ def e2e_registry(
         child.stop()
 
 
+@contextmanager
+def new_world(
+    folder: Path,
+    server: PrefectServer,
+    registry: tuple[RunningRegistry, FaultyProxy],
+    client: docker.DockerClient,
+    base: str,
+) -> Iterator[World]:
+    """A world for an app that no other test has, gone when the block ends."""
+    running, front = registry
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        made = World(f"e2e-{uuid.uuid4().hex[:8]}", folder / "world", server, running, front, client, base)
+        try:
+            yield made
+        finally:
+            front.fail(None)
+            made.destroy()
+
+
 @pytest.fixture
 async def world(
     tmp_path: Path,
@@ -57,24 +78,16 @@ async def world(
     e2e_registry: tuple[RunningRegistry, FaultyProxy],
     docker_client: docker.DockerClient,
     base_image: str,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[World]:
-    """A world with blocks and deployments (nobody works on them) for an app that no other test has."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    running, front = e2e_registry
-    app = f"e2e-{uuid.uuid4().hex[:8]}"
-    made = World(app, tmp_path / "world", prefect_api, running, front, docker_client, base_image)
-    try:
+    """A world with blocks and with deployments on which nobody works: tests call the flows themselves."""
+    with new_world(tmp_path, prefect_api, e2e_registry, docker_client, base_image) as made:
         await made.save_blocks()
         async with get_client() as client:
             for flow, name in (
-                (app_stream, app),
-                (model_stream, app),
+                (app_stream, made.app),
+                (model_stream, made.app),
                 (build_and_deploy, str(made.service)),
             ):
                 await client.create_deployment(flow_id=await client.create_flow(flow), name=name)
         yield made
-    finally:
-        front.fail(None)
         await APILogHandler.aflush()  # else the last lines look for the server when the session is over
-        made.destroy()

@@ -3,7 +3,6 @@
 import asyncio
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -240,12 +239,3 @@ async def task_runs(run_id: Any) -> dict[str, TaskRun]:
             return {run.name.rsplit("-", 1)[0]: run for run in runs}
         assert time.monotonic() < end, [(run.name, run.state_name) for run in runs]
         await asyncio.sleep(0.2)
-
-
-def until(seconds: float = 60, every: float = 0.1) -> Iterator[None]:
-    """`for _ in until(): if done: break` that fails after `seconds`."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        yield
-        time.sleep(every)
-    raise AssertionError(f"not within {seconds:g} s")

@@ -1,0 +1,219 @@
+"""The three flows under a real worker: they start each other, a burst is a few runs, a killed run goes on."""
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import docker
+import pytest
+import yaml  # type: ignore[import-untyped]
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+from linkspan.engine import Run
+from linkspan.errors import EngineUnavailable
+from linkspan.prober import Prober
+from tests.e2e.conftest import new_world
+from tests.e2e.front import FaultyProxy
+from tests.e2e.killable import TRAPS
+from tests.e2e.world import World
+from tests.prober import assert_no_failure
+from tests.services.prefect_server import PrefectServer
+from tests.services.registry import RunningRegistry
+
+SECONDS = 150
+
+
+@pytest.fixture(scope="module")
+def world(
+    prefect_server: PrefectServer,
+    e2e_registry: tuple[RunningRegistry, FaultyProxy],
+    docker_client: docker.DockerClient,
+    base_image: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[World]:
+    """A world with deployments of its own and a worker for them; its first release is live."""
+    folder = tmp_path_factory.mktemp("worker")
+    with (
+        new_world(folder, prefect_server, e2e_registry, docker_client, base_image) as made,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        (made.folder / "traps").mkdir()
+        (made.folder / "prefect.yaml").write_text(yaml.safe_dump(deployments(made)))
+        prefect_server.set_up(made.folder / "prefect.yaml")
+        with temporary_settings(
+            {PREFECT_API_URL: prefect_server.api_url, PREFECT_API_AUTH_STRING: prefect_server.auth}
+        ):
+            asyncio.run(made.save_blocks())
+        patch.setenv(TRAPS, str(made.folder / "traps"))
+        with prefect_server.worker():
+            yield made
+
+
+def deployments(world: World) -> dict[str, Any]:
+    common = ("app", "repository", "registry")
+    converge = {"converge": [f"build-and-deploy/{world.service}"]}
+    release = ("environment", "store", "builder", "runtime", "model_stream")
+    wanted: list[tuple[str, str, str, dict[str, Any]]] = [
+        ("app_stream", "app-stream", world.app, {**world.parameters(*common, "builder"), **converge}),
+        ("model_stream", "model-stream", world.app, {**world.parameters(*common, "store"), **converge}),
+        (
+            "build_and_deploy",
+            "build-and-deploy",
+            str(world.service),
+            world.parameters(*common, *release),
+        ),
+    ]
+    return {
+        "pull": [],
+        "deployments": [
+            {
+                "name": name,
+                "entrypoint": f"tests.e2e.killable.{function}",
+                "flow_name": flow,
+                "tags": ["linkspan"],
+                "parameters": parameters,
+                "work_pool": {"name": "linkspan", "work_queue_name": f"{flow}-{world.app}"},
+            }
+            for function, flow, name, parameters in wanted
+        ],
+    }
+
+
+def hint(world: World, flow: str, text: str = "") -> str:
+    with world.server.engine() as engine:
+        return engine.start(f"{flow}/{world.app}", {"hint": text}, idempotency_key=uuid4().hex).id
+
+
+def all_runs(world: World) -> list[Run]:
+    with world.server.engine() as engine:
+        return [
+            run
+            for deployment in (
+                f"app-stream/{world.app}",
+                f"model-stream/{world.app}",
+                f"build-and-deploy/{world.service}",
+            )
+            for run in engine.recent_runs(deployment, limit=100)
+        ]
+
+
+def wait_until_live(world: World, commit: str, model: str) -> None:
+    """Until the pair answers and no run is under way. A failed run is a failure at once."""
+    end = time.monotonic() + SECONDS
+    while True:
+        time.sleep(1)  # a person's patience: the server is busy enough
+        try:
+            runs, live = all_runs(world), world.live()
+        except EngineUnavailable:
+            assert time.monotonic() < end
+            continue
+        there = live and (live.release.commit.sha, live.release.model.version) == (commit, model)
+        # A crashed run is one that has not been put back yet.
+        if there and all(run.state_type in {"COMPLETED", "CANCELLED"} for run in runs):
+            break
+        told = "\n".join(
+            f"{run.name}, attempt {run.run_count}: {run.state_name} {run.message}"
+            for run in runs
+            if run.state_name != "Superseded"
+        )
+        assert not [run for run in runs if run.state_type == "FAILED"], told
+        assert time.monotonic() < end, f"{commit} + {model} not live after {SECONDS} s\n{told}"
+    answer = world.ask()
+    assert (answer["commit"], answer["model"]) == (commit, model)
+
+
+def pair_of(body: bytes) -> str:
+    answer = json.loads(body)
+    return f"{answer['commit']} {answer['model']}"
+
+
+def test_the_streams_start_each_other_to_a_first_release(world: World) -> None:
+    sha = world.commit("one")
+    world.publish()
+    hint(world, "app-stream", "push by Ada")
+    hint(world, "model-stream", "publish by Grace")
+    wait_until_live(world, sha, "v1")
+    assert world.revision().cause in {"push by Ada", "publish by Grace"}
+
+
+def test_of_thirty_hints_few_run_and_the_last_commit_is_live(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = set()
+    sha = ""
+    for number in range(30):
+        if number % 10 == 9:
+            sha = world.commit(f"burst {number}")
+        ids.add(hint(world, "app-stream", f"push {number}"))
+    wait_until_live(world, sha, "v1")
+    states = Counter(run.state_name for run in all_runs(world) if run.id in ids)
+    with capsys.disabled():
+        sys.stdout.write(f"\n  30 hints, 3 commits: {dict(states)}\n")
+    assert states["Completed"] + states["Superseded"] == 30
+    assert states["Completed"] <= 8
+
+
+CODE = ["find_commit", "look_up", "build", "run_tests", "push"]
+MODEL = ["read_config", "pin", "look_up", "package"]
+RELEASE = [
+    "find_code",
+    "find_model",
+    "compare",
+    "link",
+    "smoke_test",
+    "confirm",
+    "roll_out",
+    "write_report",
+]
+
+
+def before(module: str, *steps: str) -> list[str]:
+    return [f"before {module} {step}" for step in steps]
+
+
+# At most four a run: the fifth attempt must be left (flows/coalesce.py).
+@pytest.mark.parametrize(
+    ("what", "traps"),
+    [
+        ("commit", before("code_steps", *CODE[:4]) + before("release_steps", *RELEASE[:4])),
+        (
+            "commit",
+            [
+                *before("code_steps", "push"),
+                "before app_stream start",
+                "after app_stream start",
+                *before("release_steps", *RELEASE[4:]),
+            ],
+        ),
+        ("model", [*before("model_steps", *MODEL), "after release_steps write_report"]),
+        ("model", ["before model_stream start", "after model_stream start", "after release_steps roll_out"]),
+    ],
+)
+def test_killed_at_every_boundary_the_work_is_finished_and_nobody_notices(
+    world: World, what: str, traps: list[str]
+) -> None:
+    live = world.revision()
+    folder = Path(os.environ[TRAPS])
+    for trap in traps:
+        (folder / trap).touch()
+    with Prober(world.runtime().url(world.service) + "/version", pair_of, per_second=20) as prober:
+        if what == "commit":
+            sha, version = world.commit(uuid4().hex), live.release.model.version
+            hint(world, "app-stream", "push by Ada")
+        else:
+            sha, version = live.release.commit.sha, world.publish(seed=live.number + 10).version
+            hint(world, "model-stream", "publish by Grace")
+        wait_until_live(world, sha, version)
+    assert list(folder.iterdir()) == []
+    assert_no_failure(prober.report)
+    assert list(prober.report.versions) == [
+        f"{live.release.commit.sha} {live.release.model.version}",
+        f"{sha} {version}",
+    ]
