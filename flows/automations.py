@@ -92,10 +92,10 @@ async def ensure(client: PrefectClient | None = None) -> list[str]:
             return await ensure(own)
     changed = []
     ours = {automation.name for automation in wanted()}
-    for automation in await client.read_automations():
-        if automation.name.startswith(PREFIX) and automation.name not in ours:
-            await client.delete_automation(automation.id)  # of an earlier version
-            changed.append(automation.name)
+    for other in await client.read_automations():
+        if other.name.startswith(PREFIX) and other.name not in ours:
+            await client.delete_automation(other.id)  # of an earlier version
+            changed.append(other.name)
     for automation in wanted():
         found = await client.read_automations_by_name(automation.name)
         for double in found[1:]:

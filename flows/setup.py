@@ -2,31 +2,34 @@
 
 `python -m flows.setup` may be run again at any time. What is as it should be is left alone, deployments above
 all: every `prefect deploy` deletes and makes anew the automations of its triggers, and events are lost
-meanwhile (PREFECT.md). A deployment's version says from which files it was made.
+meanwhile (PREFECT.md). A deployment's version says what it was made from.
 """
 
 import argparse
 import asyncio
 import copy
 import hashlib
+import json
 import os
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import prefect
 import yaml  # type: ignore[import-untyped]
+from prefect import Flow
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import WorkPool
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.flows import load_flow_from_entrypoint
 from prefect.variables import Variable
 from prefect.workers.process import ProcessWorker
 
+import blocks
 import linkspan
 from flows import automations
 from linkspan.errors import ConfigError, LinkspanError
@@ -65,7 +68,7 @@ async def set_up(
         await _step("work pool", ensure_pool(client))
         await _step("work queues", ensure_queues(client, sorted({each["queue"] for each in wanted})))
         await _step("automations", automations.ensure(client))
-        version = await _version(prefect_file)
+        version = await _version(prefect_file, wanted)
         if not force and await _versions(client, wanted) == {version}:
             _say("deployments and blocks: as they should be")
             return
@@ -142,11 +145,9 @@ async def ensure_queues(client: PrefectClient, names: list[str]) -> list[str]:
 
 async def register_blocks() -> list[str]:
     """Register the types in blocks/, so that the UI has their forms; their names."""
-    from blocks import ALL
-
-    for kind in ALL:
+    for kind in blocks.ALL:
         await kind.aregister_type_and_schema()
-    return [kind.__name__ for kind in ALL]
+    return [kind.__name__ for kind in blocks.ALL]
 
 
 async def deploy(
@@ -183,19 +184,19 @@ async def _versions(client: PrefectClient, wanted: list[dict[str, str]]) -> set[
     return versions
 
 
-async def _version(prefect_file: Path) -> str:
-    """A name for all that a deployment is made from: if it is the same, deploying again changes nothing."""
-    content = hashlib.sha256()
-    for path in [prefect_file, *_sources()]:
-        content.update(hashlib.sha256(path.read_bytes()).digest())
-    content.update(f"{await Variable.aget(TIMEZONE)} {prefect.__version__}".encode())
-    return f"{linkspan.__version__}+{content.hexdigest()[:8]}"
-
-
-def _sources() -> Iterator[Path]:
-    # Signatures of flows are made from types of the product, and blocks inherit its settings.
-    for package in ("blocks", "flows", "linkspan"):
-        yield from sorted((ROOT / package).rglob("*.py"))
+async def _version(prefect_file: Path, wanted: list[dict[str, str]]) -> str:
+    """A name for all that is deployed: if it is the same, deploying again would change nothing."""
+    text = await asyncio.to_thread(prefect_file.read_text)
+    parts: list[object] = [text, await Variable.aget(TIMEZONE), prefect.__version__]
+    for each in wanted:
+        try:
+            flow: Flow[..., Any] = load_flow_from_entrypoint(each["entrypoint"])
+        except (ImportError, AttributeError, PrefectException) as error:
+            raise ConfigError(f"{prefect_file}: {each['entrypoint']} cannot be loaded: {error}") from error
+        parts += [flow.description, flow.parameters.model_dump(mode="json")]
+    parts += [kind.model_json_schema() for kind in blocks.ALL]
+    content = json.dumps(parts, sort_keys=True, default=str).encode()
+    return f"{linkspan.__version__}+{hashlib.sha256(content).hexdigest()[:8]}"
 
 
 async def _step(what: str, work: Any) -> None:

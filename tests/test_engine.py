@@ -230,5 +230,5 @@ class TestEnvironment:
 
     def test_a_broken_state_file_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "state.json").write_text('{"api_url": 1}')
-        with pytest.raises(ConfigError, match="state.json"):
+        with pytest.raises(ConfigError, match=r"state\.json"):
             Engine.from_environment({"LINKSPAN_HOME": str(tmp_path)})

@@ -16,11 +16,19 @@ def _note(folder: str, text: str) -> None:
         file.write(f"{text}\n")
 
 
+def _newest(folder: str) -> str:
+    return Path(folder, "newest").read_text()
+
+
+def _may_go(folder: str) -> bool:
+    return Path(folder, "go").exists()
+
+
 @flow(name="test-coalesce")
 async def coalesce(folder: str, environment: str = "one", hint: str = "", on_purpose: bool = False) -> None:
     """Supersede first, then read the newest state."""
     await supersede_siblings()
-    _note(folder, f"{environment} {Path(folder, 'newest').read_text()} {on_purpose}")
+    _note(folder, f"{environment} {_newest(folder)} {on_purpose}")
     await asyncio.sleep(0.2)
 
 
@@ -39,7 +47,7 @@ async def crash(folder: str, times: int) -> None:
 async def wait(folder: str) -> None:
     """Say that it runs, then wait until there is a file `go`."""
     _note(folder, f"pid {os.getpid()}")
-    while not Path(folder, "go").exists():
+    while not _may_go(folder):  # noqa: ASYNC110 - another process says so, by a file
         await asyncio.sleep(0.05)
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import FunctionType
 from typing import Any
 from uuid import uuid4
 
@@ -22,7 +23,7 @@ SECRET = "s3cr3t-hunter2"
 # One saved document of each kind, with everything that is secret in it filled in.
 SAMPLES: dict[str, dict[str, Any]] = {
     "git-repository": {"url": "https://git.example/app.git", "token": SECRET, "private_key": SECRET},
-    "file-model-store": {"folder": "/srv/models"},
+    "file-model-store": {"path": "/srv/models"},
     "azure-model-store": {"container": "models", "connection_string": SECRET, "sas_token": SECRET},
     "s3-model-store": {"bucket": "models", "access_key_id": "AKIA", "secret_access_key": SECRET},
     "container-registry": {"host": "registry.example", "username": "me", "password": SECRET},
@@ -62,11 +63,10 @@ def test_flows_and_command_line_know_the_same_kinds() -> None:
 
 @every_kind
 def test_a_block_is_fields_and_factories_of_its_settings_and_no_logic(slug: str) -> None:
-    own = {name for name in vars(KINDS[slug]) if not name.startswith("_")} - {"model_config", "model_fields"}
-    assert not {
-        name for name in own if callable(getattr(KINDS[slug], name)) and name in vars(KINDS[slug])
-    } - set(vars(BaseModel))
-    assert set(KINDS[slug].model_fields) == set(settings_class(slug).model_fields)
+    kind = KINDS[slug]
+    own = {name for name, value in vars(kind).items() if isinstance(value, FunctionType)}
+    assert own <= {"model_post_init"}  # pydantic makes one of these in every class
+    assert set(kind.model_fields) == set(settings_class(slug).model_fields)
 
 
 @every_kind
@@ -116,13 +116,17 @@ async def test_saved_without_prefect_it_loads_with_it(engine: Engine, slug: str)
 async def test_nobody_sees_a_secret_who_does_not_ask_for_it(engine: Engine, slug: str) -> None:
     name = f"c-{uuid4().hex}"
     engine.save_block(f"{slug}/{name}", SAMPLES[slug])
-    url = f"{engine.api_url}/block_types/slug/{slug}/block_documents/name/{name}"
-    auth = ("linkspan", AUTH.get_secret_value().partition(":")[2])
-    assert SECRET not in httpx.get(url, auth=auth).raise_for_status().text
-    loaded = await KINDS[slug].aload(name)
+    assert SECRET not in as_others_see_it(engine, slug, name)
+    loaded: Block = await KINDS[slug].aload(name)
     opened = links.settings_of(f"{slug}/{name}", engine.block(f"{slug}/{name}"))
     for text in (repr(loaded), str(loaded), repr(opened), opened.model_dump_json(), loaded.model_dump_json()):
         assert SECRET not in text
+
+
+def as_others_see_it(engine: Engine, slug: str, name: str) -> str:
+    auth = ("linkspan", AUTH.get_secret_value().partition(":")[2])
+    url = f"{engine.api_url}/block_types/slug/{slug}/block_documents/name/{name}"
+    return httpx.get(url, auth=auth).raise_for_status().text
 
 
 def test_replacing_drops_what_is_no_longer_said(engine: Engine) -> None:

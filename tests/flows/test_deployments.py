@@ -4,6 +4,7 @@ import inspect
 import re
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,6 +17,7 @@ from prefect.flows import load_flow_from_entrypoint
 
 from flows import automations, events, setup
 from linkspan.engine import Engine
+from linkspan.errors import ConfigError
 from linkspan.links import SETTINGS, Links
 from linkspan.local.prefect_settings import POOL
 from tests.services.prefect_server import AUTH, ROOT, PrefectServer
@@ -163,8 +165,6 @@ def test_cron_runs_are_really_created_in_the_chosen_time_zone(engine: Engine) ->
     found = wait_for(lambda: (runs := scheduled()).keys() >= set(NAMES) and runs)
     hints = {run["parameters"]["hint"] for run in found["build-and-deploy/digits-production"]}
     assert hints == {"the clock", "the nightly release"}
-    from datetime import datetime
-
     nightly = [
         datetime.fromisoformat(run["expected_start_time"]).astimezone(ZoneInfo("Europe/Oslo"))
         for run in found["build-and-deploy/digits-production"]
@@ -224,5 +224,5 @@ def test_a_flow_that_does_not_load_is_said_with_its_reason(server: PrefectServer
 
 
 def test_a_prefect_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(setup.ConfigError, match="nowhere.yaml is not there"):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml is not there"):
         setup.deployments(tmp_path / "nowhere.yaml")
