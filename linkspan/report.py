@@ -43,8 +43,8 @@ def release_report(
         "Started by": _cell(revision.cause),
         "Commit": f"`{short(commit.sha)}` {_cell(commit.subject)}",
         "Author": _cell(commit.author),
-        "Model": f"{model.name} **{model.version}**, {size(model.size)} in {len(model.files)} files",
-        "Metrics": metrics(model.metrics) or "none published",
+        "Model": f"{model.name} **{model.version}**, {size(model.size)} in {_count(len(model.files), 'file')}",
+        "Metrics": _cell(metrics(model.metrics)) or "none published",
         "Published by": _cell(model.published_by) or "unknown",
         "Release image": f"`{image}`",
         "Model content": f"`{model.digest}`",
@@ -86,7 +86,11 @@ def metrics(values: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _cell(text: str) -> str:
     # A commit's subject is somebody else's text: it must not break out of its cell, nor become markup.
     flat = " ".join(text.split())
-    return "".join(f"\\{char}" if char in "\\`*_[]<>|#!" else char for char in flat)
+    return "".join(f"\\{char}" if char in "\\`*_~[]<>|#!&" else char for char in flat)
