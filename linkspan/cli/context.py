@@ -120,8 +120,8 @@ class Context:
         return open_runtime(self.engine, self.links.runtime).open(auth)
 
     def _only_app(self) -> str:
-        names = [each.name for each in self.engine.deployments()]
-        apps = sorted(name.removeprefix(APP_FLOW + "/") for name in names if name.startswith(APP_FLOW + "/"))
+        streams = [each.name.partition("/") for each in self.engine.deployments()]
+        apps = sorted({app for flow, _, app in streams if flow in {APP_FLOW, MODEL_FLOW}})
         if len(apps) == 1:
             return apps[0]
         if not apps:

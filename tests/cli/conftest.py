@@ -1,0 +1,50 @@
+"""A world to type commands at, and a shell that knows no Prefect server."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from linkspan.local.home import Home
+from linkspan.local.services import Local
+from linkspan.processes import free_port
+from tests.cli.world import World, prefect_file
+from tests.services.registry import CountingProxy, RunningRegistry
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, and no server, app or home of the user's in sight."""
+    for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_API_KEY", "LINKSPAN_APP", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LINKSPAN_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def world(
+    nowhere: Path,
+    tmp_path: Path,
+    unique_app: str,
+    registry: RunningRegistry,
+    counting_proxy: CountingProxy,
+    docker_client: docker.DockerClient,
+    base_image: str,
+) -> Iterator[World]:
+    """Everything runs, the blocks are saved, nothing was committed or published."""
+    deployments = prefect_file(tmp_path, unique_app)
+    with Local(Home(tmp_path / "home"), port=free_port(), prefect_file=deployments) as local:
+        made = World(
+            tmp_path / "world", local, unique_app, base_image, registry, counting_proxy, docker_client
+        )
+        try:
+            made.save_blocks()
+            yield made
+        finally:
+            made.destroy()

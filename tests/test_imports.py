@@ -1,0 +1,129 @@
+"""The import rule of DESIGN.md, and that the command line stays quick to start.
+
+flows → blocks → linkspan, flows → linkspan; only flows and blocks know Prefect; app/ and ours know nothing of
+each other.
+"""
+
+import ast
+import importlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("linkspan", "blocks", "flows")
+# Who may import whom, of our own and of Prefect. The sample app's package is `scoring`.
+GUARDED = {*PACKAGES, "demo", "tests", "prefect", "scoring", "app"}
+ALLOWED = {
+    "linkspan": {"linkspan"},
+    "blocks": {"blocks", "linkspan", "prefect"},
+    "flows": {"flows", "blocks", "linkspan", "prefect"},
+    "app": {"scoring", "tests", "train", "app"},
+}
+HEAVY = {"prefect", "boto3", "botocore", "azure", "docker", "onnxruntime", "numpy", "git", "kubernetes"}
+
+
+def sources(package: str) -> list[Path]:
+    return sorted(path for path in (ROOT / package).rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Top-level names of what a file imports anywhere in it, by statement or by name."""
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            # A relative import stays in its own package.
+            yield "" if node.level else (node.module or "").partition(".")[0]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+            name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+            if name in {"import_module", "__import__"} and node.args:
+                given = node.args[0]
+                if isinstance(given, ast.Constant):
+                    yield str(given.value).partition(".")[0]
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_imports_go_in_one_direction(package: str) -> None:
+    files = sources(package)
+    assert files
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in files
+        for name in imported(path)
+        if name in GUARDED - ALLOWED[package]
+    ]
+    assert not wrong
+
+
+def test_the_rule_would_notice(tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text(
+        "def late():\n    from prefect.client import x\n    import blocks.y\n"
+        "    importlib.import_module('flows.setup')\n    from . import z\n"
+    )
+    assert set(imported(path)) == {"prefect", "blocks", "flows", ""}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_module_can_be_imported(package: str) -> None:
+    for path in sources(package):
+        relative = path.relative_to(ROOT).with_suffix("")
+        parts = relative.parts[:-1] if relative.name == "__init__" else relative.parts
+        # Those run by themselves when they are imported.
+        if relative.name not in {"__main__", "sandbox_entry", "validate_worker", "tether"}:
+            importlib.import_module(".".join(parts))
+
+
+def modules_after(statement: str) -> set[str]:
+    code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    return {name.partition(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
+
+
+def test_the_command_line_imports_nothing_heavy() -> None:
+    assert not modules_after("import linkspan.cli") & (HEAVY | {"httpx", "pydantic", "rich", "requests"})
+
+
+def test_a_trigger_imports_nothing_heavy() -> None:
+    """What a git hook calls: it may know HTTP, but no engine, store or model."""
+    statement = (
+        "from linkspan.cli import main\n"
+        "try:\n    main(['trigger', 'commit', '--app', 'a', '--patience', '0'])\nexcept SystemExit:\n    pass"
+    )
+    server = "import os\nos.environ['PREFECT_API_URL'] = 'http://127.0.0.1:9'\n"
+    assert not modules_after(server + statement) & HEAVY
+
+
+def test_linkspan_never_imports_prefect() -> None:
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in sources("linkspan")
+        if path.name not in {"__main__.py", "sandbox_entry.py", "validate_worker.py", "tether.py"}
+    ]
+    assert "prefect" not in modules_after("import " + ", ".join(modules).replace(".__init__", ""))
+
+
+def test_the_command_line_starts_quickly() -> None:
+    def seconds(*arguments: str) -> float:
+        begin = time.monotonic()
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        subprocess.run(arguments, check=True, capture_output=True, env=env)
+        return time.monotonic() - begin
+
+    bare = min(seconds(sys.executable, "-c", "pass") for _ in range(5))
+    help_text = min(seconds(sys.executable, "-m", "linkspan", "--help") for _ in range(5))
+    # 0.07 s more on an idle machine; others may be at work on this one.
+    assert help_text - bare < 0.6
