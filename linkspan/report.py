@@ -38,12 +38,13 @@ def release_report(
     """Markdown: who and what is in the release, where it runs, what it cost."""
     release = revision.release
     commit, model = release.commit, release.model
+    files = "1 file" if len(model.files) == 1 else f"{len(model.files)} files"
     rows = {
         "Service": f"[{url}]({url})",
         "Started by": _cell(revision.cause),
         "Commit": f"`{short(commit.sha)}` {_cell(commit.subject)}",
         "Author": _cell(commit.author),
-        "Model": f"{model.name} **{model.version}**, {size(model.size)} in {_count(len(model.files), 'file')}",
+        "Model": f"{model.name} **{model.version}**, {size(model.size)} in {files}",
         "Metrics": _cell(metrics(model.metrics)) or "none published",
         "Published by": _cell(model.published_by) or "unknown",
         "Release image": f"`{image}`",
@@ -84,10 +85,6 @@ def _reused(revision: Revision, replaced: Revision | None) -> str:
 def metrics(values: Mapping[str, float]) -> str:
     """`accuracy 0.981, log_loss 0.07`."""
     return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _cell(text: str) -> str:
