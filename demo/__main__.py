@@ -20,6 +20,9 @@ from linkspan.processes import free_port, listens
 from linkspan.runtimes.docker import DockerRuntimeSettings
 
 
+KEPT = WORLD.parent / "logs-of-the-last-failure"
+
+
 def main() -> int:
     """The command; its exit code is 0 only if all of it was seen to happen."""
     command = sys.argv[1] if len(sys.argv) > 1 else "up"
@@ -46,7 +49,7 @@ def play(*, stay: bool) -> None:
     """Start everything, tell the story, show the table, and stay until Ctrl-C if asked to."""
     show.title("This machine")
     client = machine.engine()
-    show.done("Base image", machine.run_script("base-image.sh", machine.BASE))
+    show.done("Base image", machine.run_script("base-image.sh", machine.BASE).removeprefix("base image: "))
     with ExitStack() as stack:
         registry = machine.DemoRegistry(client, Home(WORLD).mark)
         registry.start()
@@ -67,8 +70,9 @@ def play(*, stay: bool) -> None:
             story.next_commit(stage)
             story.count(prober.stop())
         show.table(stage.rows)
-        show.addresses(stage.url, local.ui_url, local.home.auth_file)
+        shutil.rmtree(KEPT, ignore_errors=True)
         if stay:
+            show.addresses(stage.url, local.ui_url, local.home.auth_file)
             show.try_it(ROOT)
             local.wait()
             show.note("Stopping; this takes some seconds")
@@ -95,13 +99,12 @@ def down() -> None:
 
 
 def _keep_logs() -> None:
-    kept = WORLD.parent / "logs-of-the-last-failure"
-    shutil.rmtree(kept, ignore_errors=True)
+    shutil.rmtree(KEPT, ignore_errors=True)
     for folder in (HOME / "logs", LOGS):
         if folder.exists():
-            shutil.copytree(folder, kept, dirs_exist_ok=True)
-    if kept.exists():
-        show.note(f"Logs: {kept}")
+            shutil.copytree(folder, KEPT, dirs_exist_ok=True)
+    if KEPT.exists():
+        show.note(f"Logs: {KEPT}; what a run said last is in worker.log")
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

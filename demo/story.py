@@ -12,7 +12,7 @@ import httpx
 from demo import world
 from demo.machine import DemoRegistry
 from demo.places import APP, CLONE, ENVIRONMENT, ROOT, TRAINED
-from demo.show import Row, done, note, title, waiting
+from demo.show import Row, done, note, title
 from linkspan.engine import Engine
 from linkspan.errors import RunFailed
 from linkspan.nouns import Revision, short
@@ -121,7 +121,7 @@ def count(report: Report) -> None:
     for failure in report.failures[:10]:
         note(str(failure))
     _must("not one request failed", not report.failures)
-    done("0 failed", report.summary())
+    done("Not one request failed", report.summary())
 
 
 @dataclass(frozen=True)
@@ -153,20 +153,21 @@ def _release(
     stage: Stage, trigger: str, before: _Before, begin: float, wanted: Callable[[Revision], bool]
 ) -> Revision:
     """Wait for the release, tell what was made for it, and add its row."""
-    with waiting("the flows are at work; watch them in the Prefect UI"):
-        live = _wait(stage, before, begin, wanted)
+    note(f"the flows are at work; watch them at {stage.engine.ui_url}")
+    live = _wait(stage, before, begin, wanted)
     seconds = time.monotonic() - begin
     with _open(stage) as registry:
         new = set(registry.tags()) - before.tags
     made = [
         word
-        for word, prefix in (("code image", "code-"), ("model layer", "layer-"), ("release", "release-"))
+        for word, prefix in (("code image", "code-"), ("model layer", "layer-"))
         if any(tag.startswith(prefix) for tag in new)
     ]
     pushed = stage.registry.stored() - before.stored
     stage.rows.append(
         Row(
-            release=f"{live.number}  {short(live.release.commit.sha)} + {live.release.model.version}",
+            revision=live.number,
+            release=f"{short(live.release.commit.sha)} + {live.release.model.version}",
             trigger=trigger,
             built=", ".join(made),
             pushed=pushed,
