@@ -44,8 +44,8 @@ async def build_and_deploy(
         builder: Block that says which Docker Engine smoke-tests the image.
         runtime: Block that says where the app runs.
         model_stream: Deployment that packages models, asked to look when there is none.
-        commit: A tested commit to release instead of the newest one.
-        model: A valid model version to release instead of the newest one.
+        commit: A tested commit to release instead of the newest one, and to pin the environment to.
+        model: A valid model version to release instead of the newest one, and to pin the environment to.
         hint: Who or what started this run, for people.
         on_purpose: Release even if the environment is pinned or this pair failed before.
         before: What the stream that started this run did, for the report.
@@ -60,7 +60,8 @@ async def build_and_deploy(
             await start([model_stream], hint=hint, key=f"wanted:{code.digest}:{hint}", parameters={})
         return Completed(name="Waiting", message=waiting_for(code))
 
-    plan = await steps.compare(code, packaged, environment, registry, runtime, on_purpose)
+    pin = bool(commit or model)  # else the next run would undo it
+    plan = await steps.compare(code, packaged, environment, registry, runtime, on_purpose, pin)
     release = plan.candidate.release
     await name_run(f"{app}: {short(release.commit.sha)} + {release.model.version} → {environment}")
     if plan.decision.action == "held" and not scheduled():
@@ -77,7 +78,7 @@ async def build_and_deploy(
     await steps.smoke_test(plan, environment, registry, builder)
     watch.lap("smoke-test the linked image")
     await steps.confirm(plan, registry)
-    revision = await steps.roll_out(plan, environment, registry, runtime, hint or "build-and-deploy")
+    revision = await steps.roll_out(plan, environment, registry, runtime, hint or "build-and-deploy", pin)
     watch.lap("roll out")
     await steps.write_report(revision, plan, environment, registry, runtime, watch.steps)
     return Completed(message=f"{release.title} is live in {environment} as revision {revision.number}")

@@ -59,7 +59,13 @@ async def find_model(
 
 @step("compare with what is live")
 async def compare(
-    code: CodeImage, model: PackagedModel, environment: str, registry: str, runtime: str, on_purpose: bool
+    code: CodeImage,
+    model: PackagedModel,
+    environment: str,
+    registry: str,
+    runtime: str,
+    on_purpose: bool,
+    pin: bool,
 ) -> Plan:
     """Link the pair in memory and decide what should happen. Pushes nothing."""
     settings = await load(ContainerRegistry, registry)
@@ -74,9 +80,10 @@ async def compare(
             candidate.release,
             live,
             healthy=live is not None
-            and platform.healthy(service, release.replicas_of(client, live, environment)),
+            and platform.healthy(service, release.replicas_of(client, live, candidate, environment)),
             rejection=rejection(client, rejection_key(candidate.release.image, environment)),
             on_purpose=on_purpose,
+            pin=pin,
         )
         return Plan(decision=decision, candidate=candidate, live=live)
 
@@ -129,7 +136,9 @@ async def confirm(plan: Plan, registry: str) -> str:
 
 
 @step("roll out", timeout_seconds=3600)
-async def roll_out(plan: Plan, environment: str, registry: str, runtime: str, cause: str) -> Revision:
+async def roll_out(
+    plan: Plan, environment: str, registry: str, runtime: str, cause: str, pin: bool
+) -> Revision:
     """Replace what is live without a failed request. Raises RolloutFailed, and remembers it."""
     settings = await load(ContainerRegistry, registry)
     platform = (await load(DockerRuntime, runtime)).open(settings.docker_auth())
@@ -141,6 +150,7 @@ async def roll_out(plan: Plan, environment: str, registry: str, runtime: str, ca
         environment=environment,
         cause=cause,
         expect=plan.live.number if plan.live else 0,
+        pinned=pin,
     )
 
     def run() -> Revision:

@@ -94,15 +94,17 @@ def decide(
     healthy: bool,
     rejection: Rejection | None,
     on_purpose: bool,
+    pin: bool = False,
 ) -> Decision:
     """What to do about `wanted`, the newest pair, given what is live.
 
     A pinned environment is left alone, and a release that failed before is held back, unless somebody asks on
-    purpose. What is live already but not as it was rolled out is repaired.
+    purpose. What is live already but not as it was rolled out is repaired. `pin` says that a commit or model
+    was named: then what is live is rolled out once more, to be pinned.
     """
     if live and live.pinned and not on_purpose:
         return _left_pinned(wanted, live, healthy=healthy)
-    if live and live.release.image == wanted.image and not (on_purpose and live.pinned):
+    if live and live.release.image == wanted.image and not (on_purpose and live.pinned != pin):
         if healthy:
             return Decision(action="nothing", reason=f"{wanted.title} is live already")
         return Decision(action="repair", reason=f"{wanted.title} is live, but not as it was rolled out")

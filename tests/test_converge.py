@@ -68,6 +68,21 @@ def test_decide(
     assert says in decision.reason
 
 
+@pytest.mark.parametrize(
+    ("now", "on_purpose", "action"),
+    [
+        pytest.param(live(2), True, "release", id="live, to be pinned"),
+        pytest.param(live(2, pinned=True), True, "nothing", id="pinned to it already"),
+        pytest.param(live(1), True, "release", id="another"),
+        pytest.param(live(1, pinned=True), True, "release", id="pinned to another"),
+        pytest.param(live(1, pinned=True), False, "pinned", id="pinned, and nobody says on purpose"),
+    ],
+)
+def test_a_named_pair_is_pinned(now: Revision, on_purpose: bool, action: str) -> None:
+    decision = decide(NEW, now, healthy=True, rejection=None, on_purpose=on_purpose, pin=True)
+    assert decision.action == action
+
+
 def test_pinned_says_who_pinned_it_and_how_to_go_on() -> None:
     reason = decide(NEW, live(1, pinned=True), healthy=True, rejection=None, on_purpose=False).reason
     assert "rollback by Ada" in reason

@@ -36,7 +36,8 @@ def deploy(
     """Release the newest pair, or a named commit or model.
 
     It goes where the flows do not go by themselves: it releases a pinned environment, and tries again what
-    failed before.
+    failed before. With a commit or a model named the environment is pinned to that, else the flows would
+    undo it; without, it is unpinned.
     """
     from linkspan.cli.context import Context
     from linkspan.cli.follow import follow, stopped
@@ -73,7 +74,8 @@ def deploy(
         shown = live and live.model_dump(mode="json")
         print_json({"run": run.model_dump(), "message": ended.message, "live": shown, "url": url})
     elif live:
-        out().print(f"[bold]{plain(live.release.title)}[/] is live at {url}")
+        pinned = ", and pinned" if live.pinned else ""
+        out().print(f"[bold]{plain(live.release.title)}[/] is live at {url}{pinned}")
 
 
 def _known(context: "Context", commit: str, model: str) -> tuple[str, str]:

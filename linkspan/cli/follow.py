@@ -59,7 +59,7 @@ def follow_to_live(context: Context, run_id: str, wanted: Callable[[Release], bo
     Raises what `failure` or `stopped` says, RunFailed if nothing goes live in LIVE_SECONDS.
     """
     run = follow(context, run_id)
-    if run.state_name == "Waiting":
+    if run.state_name in {"Waiting", "HeldBack"}:
         raise stopped(run)
     note(f"Waiting for {context.service} to go live")
     begin = heard = time.monotonic()

@@ -149,6 +149,8 @@ def _stopped(context: Context) -> list[str]:
     for deployment in (context.app_deployment, context.model_deployment, context.release_deployment):
         last = [run for run in context.engine.recent_runs(deployment, limit=10) if run.final]
         last = [run for run in last if run.state_type != "CANCELLED"]
+        if last and last[0].state_name == "HeldBack" and deployment != context.release_deployment:
+            found.append(last[0].message)
         if last and (error := failure(last[0])) is not None:
             found.append(f"The last run of {deployment} failed: {error}")
     return found

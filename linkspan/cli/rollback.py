@@ -59,7 +59,7 @@ def rollback(
     try:
         context.engine.emit(
             "linkspan.release.rolled-back",
-            f"linkspan.service.{context.service}",
+            f"linkspan.app.{context.app}",
             revision.model_dump(mode="json"),
         )
     except EngineError as error:

@@ -12,7 +12,7 @@ from tests.cli.shell import linkspan, on_terminal
 from tests.cli.world import MODEL, World, until
 from tests.e2e import tiny_app
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_the_life_of_an_app(world: World, tmp_path: Path) -> None:
@@ -184,10 +184,13 @@ def deploying(world: World, first: str) -> None:
     named = linkspan("deploy", "--commit", first[:7], "--model", "v2")
     assert named.code == 0, named
     assert f"{world.app}: {first[:7]} + v2 is live at http://" in named.out
+    assert named.out.endswith(", and pinned\n")  # else the next run of the schedule would undo it
+    assert world.status()["action"] == "pinned"
     assert (world.answer()["word"], world.answer()["model"]) == ("one", "v2")
     newest_again = linkspan("deploy")
     assert newest_again.code == 0, newest_again
     assert (world.answer()["word"], world.answer()["model"]) == ("two", "v3")
+    assert world.status()["action"] == "nothing"
 
 
 def a_commit_that_fails(world: World) -> None:

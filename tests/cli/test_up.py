@@ -1,0 +1,75 @@
+"""`linkspan up` as a person starts and stops it."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from linkspan.errors import ConfigError
+from linkspan.local import leftovers
+from linkspan.local.home import Home
+from linkspan.processes import Child, free_port, listens
+from tests.cli.shell import Result, shell
+from tests.cli.world import prefect_file
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def start(folder: Path, home: Path, port: int, file: Path) -> Child:
+    command = [sys.executable, "-m", "linkspan", "up", "--home", str(home), "--port", str(port)]
+    return Child(
+        "linkspan up", [*command, "--prefect-file", str(file)], log=folder / "up.log", env=dict(os.environ)
+    )
+
+
+def test_up_says_where_it_is_refuses_a_second_and_leaves_nothing(nowhere: Path, tmp_path: Path) -> None:
+    home, port, file = Home(tmp_path / "elsewhere"), free_port(), prefect_file(tmp_path, "digits")
+    child = start(tmp_path, home.path, port, file)
+    try:
+        child.wait_until(lambda: "Prefect UI" in child.log.read_text(), seconds=240)
+        said = child.log.read_text()
+        assert f"Prefect UI  http://127.0.0.1:{port}\n" in said
+        assert f"export LINKSPAN_HOME={home.path}\n" in said
+        assert home.auth().get_secret_value() not in said
+
+        def up(folder: Path, at: int) -> Result:
+            return shell("up", "--home", str(folder), "--port", str(at))
+
+        again = up(home.path, free_port())
+        assert (again.code, again.out) == (2, "")
+        assert f"already up in {home.path} (process {child.pid})" in again.err
+        assert f"kill {child.pid}" in again.err
+        taken = up(tmp_path / "third", port)
+        assert (taken.code, f"port {port} is taken" in taken.err, "--port" in taken.err) == (2, True, True)
+
+        known = shell("doctor", "--json", "--app", "digits", LINKSPAN_HOME=str(home.path))
+        checks = {finding["check"]: finding["ok"] for finding in known.json}
+        assert (checks["prefect"], checks["deployments"], checks["worker"]) == (True, True, True)
+    finally:
+        child.stop(grace=60)
+    assert leftovers.find(home.mark) == []
+    assert home.read_state() is None
+    assert not listens(port)
+
+
+def test_ctrl_c_during_the_start_leaves_nothing(nowhere: Path, tmp_path: Path) -> None:
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        home, port = Home(tmp_path / number.name), free_port()
+        child = start(tmp_path, home.path, port, prefect_file(tmp_path, "digits"))
+        try:
+            child.wait_until(lambda home=home: bool(leftovers.find(home.mark)), seconds=60)  # type: ignore[misc]
+            os.kill(child.pid, number)
+            with pytest.raises(ConfigError, match=rf"ended with code {code}"):
+                child.wait_until(lambda: False, seconds=60)
+        finally:
+            child.stop()
+        assert leftovers.find(home.mark) == []
+        assert not listens(port)
+        assert "Traceback" not in child.log.read_text()
+
+
+def test_a_prefect_file_that_is_not_there(nowhere: Path) -> None:
+    missing = shell("up", "--prefect-file", "nowhere.yaml")
+    assert (missing.code, "nowhere.yaml" in missing.err) == (2, True)
