@@ -1,0 +1,125 @@
+"""From a pair to a release in a real registry: what is pushed when, and what puts it back."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from linkspan.converge import CodeImage, PackagedModel, release_tag
+from linkspan.errors import ConfigError, RegistryNotFound
+from linkspan.link import read_release
+from linkspan.modelpack import modelpack
+from linkspan.registry.client import Registry
+from linkspan.release import (
+    again,
+    confirm,
+    propose,
+    push_candidate,
+    rejection_key,
+    replicas_of,
+    rollout_of,
+)
+from tests.registry.images import CODE_LAYER, COMMIT, CONFIG, a_code_image, a_layer, a_model
+from tests.services.registry import CountingProxy, RunningRegistry
+from tests.values import revision
+
+LAYER = b"the model's layer"
+
+
+@pytest.fixture
+def app_registry(
+    registry: RunningRegistry, counting_proxy: CountingProxy, unique_app: str
+) -> Iterator[Registry]:
+    with registry.settings(host=counting_proxy.host).open(unique_app) as client:
+        yield client
+
+
+@pytest.fixture
+def pair(app_registry: Registry) -> tuple[CodeImage, PackagedModel]:
+    """A tested code image and a packaged model."""
+    for blob in (CODE_LAYER, LAYER):
+        app_registry.push_blob(blob)
+    code = app_registry.push_image(a_code_image(), tag="code-1")
+    model = a_model()
+    manifest = app_registry.push_image(modelpack(model, a_layer(LAYER)), tag="model-digits-v12")
+    image = CodeImage(commit=COMMIT, config=CONFIG, digest=code)
+    return image, PackagedModel(model=model, manifest=manifest)
+
+
+def test_a_proposal_pushes_nothing_and_is_the_same_every_time(
+    app_registry: Registry, pair: tuple[CodeImage, PackagedModel], counting_proxy: CountingProxy
+) -> None:
+    counting_proxy.reset()
+    candidate, linked = propose(app_registry, *pair)
+    assert counting_proxy.sent == 0
+    assert counting_proxy.received < 64_000
+    assert not any("/blobs/uploads" in exchange.path for exchange in counting_proxy.exchanges)
+    assert propose(app_registry, *pair) == (candidate, linked)
+    assert candidate.release.image == linked.digest
+    assert candidate.reference == f"{app_registry.name}@{linked.digest}"
+    assert candidate.release.title == "digits: 3fa9c1d + v12"
+
+
+def test_a_candidate_is_no_release_until_its_tag_is_put(
+    app_registry: Registry, pair: tuple[CodeImage, PackagedModel], counting_proxy: CountingProxy
+) -> None:
+    candidate, linked = propose(app_registry, *pair)
+    tags = sorted(app_registry.tags())
+    pushed = push_candidate(app_registry, linked)
+    assert 0 < pushed < 64_000
+    assert app_registry.exists(linked.digest) == linked.digest
+    assert sorted(app_registry.tags()) == tags
+    assert push_candidate(app_registry, linked) == 0
+
+    tag = confirm(app_registry, candidate.release)
+    assert tag == release_tag(candidate.release)
+    assert app_registry.exists(tag) == linked.digest
+    assert read_release(app_registry.image(tag), linked.digest) == candidate.release
+    counting_proxy.reset()
+    assert confirm(app_registry, candidate.release) == tag
+    assert counting_proxy.sent == 0
+
+
+def test_a_rollout_is_what_the_app_says_of_its_environment(
+    app_registry: Registry, pair: tuple[CodeImage, PackagedModel]
+) -> None:
+    candidate, _ = propose(app_registry, *pair)
+    rollout = rollout_of(
+        candidate.release,
+        candidate.config,
+        reference=candidate.reference,
+        environment="production",
+        cause="a push",
+        expect=6,
+    )
+    assert str(rollout.service) == "digits-production"
+    assert (rollout.replicas, rollout.env) == (3, {"A": "b=c"})
+    assert (rollout.image, rollout.expect, rollout.pinned) == (candidate.reference, 6, False)
+    assert (rollout.port, rollout.ready_path) == (CONFIG.serve.port, CONFIG.serve.ready_path)
+    with pytest.raises(ConfigError, match="no environment 'staging'"):
+        rollout_of(
+            candidate.release, candidate.config, reference="x", environment="staging", cause="", expect=0
+        )
+
+
+def test_again_needs_the_registry_only(
+    app_registry: Registry, pair: tuple[CodeImage, PackagedModel], counting_proxy: CountingProxy
+) -> None:
+    candidate, linked = propose(app_registry, *pair)
+    push_candidate(app_registry, linked)
+    old = revision(4, candidate.release, pinned=True)
+    counting_proxy.reset()
+    rollout = again(app_registry, old, "production")
+    assert counting_proxy.sent == 0
+    assert (rollout.image, rollout.release) == (candidate.reference, candidate.release)
+    assert (rollout.expect, rollout.pinned, rollout.cause) == (4, True, old.cause)
+    assert replicas_of(app_registry, old, "production") == rollout.replicas == 3
+
+    assert app_registry.delete_manifest(linked.digest)
+    with pytest.raises(RegistryNotFound):
+        again(app_registry, old, "production")
+
+
+def test_a_verdict_is_on_an_image_in_an_environment() -> None:
+    one, other = "sha256:" + "1" * 64, "sha256:" + "2" * 64
+    keys = {rejection_key(image, where) for image in (one, other) for where in ("production", "staging")}
+    assert len(keys) == 4
