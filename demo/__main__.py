@@ -19,7 +19,6 @@ from linkspan.local.services import PORT, Local
 from linkspan.processes import free_port, listens
 from linkspan.runtimes.docker import DockerRuntimeSettings
 
-
 KEPT = WORLD.parent / "logs-of-the-last-failure"
 
 

@@ -81,8 +81,15 @@ async def start(deployments: list[str], *, hint: str, key: str, parameters: dict
 
 
 async def load(kind: type[B], reference: str) -> B:
-    """The saved block that `block-type/name` refers to. Raises ConfigError if it is of another kind."""
-    block = await Block.aload(reference)
+    """The saved block that `block-type/name` refers to. Raises ConfigError if there is none of that kind."""
+    try:
+        block = await Block.aload(reference)
+    except ValueError as error:  # what Prefect says of a block that was never saved
+        raise ConfigError(
+            f"block {reference} is not on the Prefect server",
+            found=error,
+            fix="Save it: in the UI (Blocks), or in Python with `.save(…)` as the README shows",
+        ) from None
     if not isinstance(block, kind):
         raise ConfigError(f"{reference!r} cannot stand here", expected=f"a {kind.__name__}")
     return block

@@ -126,6 +126,8 @@ def refusal(response: httpx.Response, what: str, api_url: str) -> EngineError:
     if status == 404:
         return EngineError(
             f"{what} is not on the Prefect server at {api_url}",
-            fix="`python -m flows.setup` makes what Linkspan needs there; blocks are then saved in the UI",
+            fix="Save it: in the UI (Blocks), or in Python with `.save(…)` as the README shows"
+            if what.startswith("block ")
+            else "`linkspan up` or `python -m flows.setup` makes what Linkspan needs there",
         )
     return EngineError(f"{what}: the Prefect server refused it (HTTP {status}): {detail}"[:2000])

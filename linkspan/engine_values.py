@@ -67,7 +67,7 @@ class Run(_Value):
         """Raises RunFailed, with the state's message, if the run ended in any way but Completed."""
         if self.final and self.state_type != "COMPLETED":
             raise RunFailed(
-                f"run {self.name} ended as {self.state_name}: {self.message}", fix=f"See {self.url}"
+                f"the run “{self.name}” ended as {self.state_name}: {self.message}", fix=f"See {self.url}"
             )
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -113,24 +114,32 @@ class Local:
         if self._timezone:
             command += ["--timezone", self._timezone]
         begin = time.monotonic()
-        try:
-            done = subprocess.run(
+        self._say("setting it up: work pool, queues, automations, blocks, deployments")
+        with (
+            tempfile.TemporaryFile("w+") as errors,
+            subprocess.Popen(
                 command,
                 env=self.client_env(),
                 stdin=subprocess.DEVNULL,
-                capture_output=True,
+                stdout=subprocess.PIPE,
+                stderr=errors,
                 text=True,
-                check=False,
-                timeout=SETUP_SECONDS,
-            )
-        except subprocess.TimeoutExpired:
-            raise ConfigError(
-                f"the set-up of the Prefect server took more than {SETUP_SECONDS:g} s"
-            ) from None
-        for line in done.stdout.splitlines():
-            self._say(line)
-        if done.returncode:
-            raise ConfigError(f"the Prefect server could not be set up:\n{done.stderr.strip()[-4000:]}")
+            ) as child,
+        ):
+            late = threading.Timer(SETUP_SECONDS, child.kill)
+            late.start()
+            try:
+                for line in child.stdout or ():  # as it comes: it takes a while, and somebody waits
+                    self._say(line.rstrip())
+                code = child.wait()
+            finally:
+                late.cancel()
+                child.kill()
+            errors.seek(0)
+            if code == -signal.SIGKILL:
+                raise ConfigError(f"the set-up of the Prefect server took more than {SETUP_SECONDS:g} s")
+            if code:
+                raise ConfigError(f"the Prefect server could not be set up:\n{errors.read().strip()[-4000:]}")
         self._say(f"the Prefect server is set up ({time.monotonic() - begin:.1f} s)")
 
     def tend(self) -> list[str]:
@@ -190,6 +199,7 @@ class Local:
         )
         command = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
         begin = time.monotonic()
+        self._say("starting the Prefect server; the first start takes longer")
         child = self._spawn("server", command, settings)
         child.wait_until(self.engine.ready, seconds=SERVER_SECONDS)
         version = self.engine.version()  # proves the password too
