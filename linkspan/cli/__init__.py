@@ -14,14 +14,14 @@ import typer
 from typer.core import TyperGroup
 
 from linkspan import __version__
-from linkspan.cli import deploy, doctor, history, publish, rollback, services, status, trigger
+from linkspan.cli import deploy, destroy, doctor, history, publish, rollback, run, services, status, trigger
 from linkspan.cli.output import fail
 from linkspan.errors import LinkspanError
 
 SECTIONS = {
     "Releasing": ("publish", "deploy", "rollback", "trigger"),
     "Looking": ("status", "history", "doctor"),
-    "Running it": ("up",),
+    "Running it": ("up", "run", "destroy"),
 }
 
 EXIT_CODES = """\b
@@ -64,6 +64,8 @@ app.command("status")(status.status)
 app.command("history")(history.history)
 app.command("doctor")(doctor.doctor)
 app.command("up", epilog=services.EXAMPLES)(services.up)
+app.command("run", epilog=run.EXAMPLES, context_settings={"ignore_unknown_options": True})(run.run)
+app.command("destroy")(destroy.destroy)
 
 
 def _version(wanted: bool) -> None:

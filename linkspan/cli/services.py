@@ -70,6 +70,7 @@ def up(
         columns(out(), rows)
         note("Ctrl-C stops it. In another terminal: `linkspan doctor`, `linkspan status`.")
         local.wait()
+        note("Stopping; runs under way go on at the next start.")
 
 
 @contextmanager
