@@ -64,7 +64,7 @@ app.command("status")(status.status)
 app.command("history")(history.history)
 app.command("doctor")(doctor.doctor)
 app.command("up", epilog=services.EXAMPLES)(services.up)
-app.command("run", epilog=run.EXAMPLES, context_settings={"ignore_unknown_options": True})(run.run)
+app.command("run", epilog=run.EXAMPLES, context_settings=run.PASS_ON)(run.run)
 app.command("destroy")(destroy.destroy)
 
 

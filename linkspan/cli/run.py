@@ -12,9 +12,12 @@ Examples:
   linkspan run prefect deployment ls
 """
 
+# What follows the program's name is the program's, also where it looks like an option of ours.
+PASS_ON = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+
 
 def run(
-    command: Annotated[list[str], typer.Argument(metavar="COMMAND…", help="The program and its arguments.")],
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND", help="The program and its arguments.")],
 ) -> None:
     """Run a program against the server of `linkspan up`.
 
