@@ -5,8 +5,11 @@ pull exactly what will be deployed; the tag that makes it a release is put after
 deployed before that.
 """
 
+import contextlib
+
 from linkspan.config import AppConfig
 from linkspan.converge import CodeImage, PackagedModel, release_tag
+from linkspan.errors import RegistryNotFound
 from linkspan.link import link, read_code_image
 from linkspan.modelpack import read_modelpack
 from linkspan.nouns import Digest, Noun, Release, Revision
@@ -96,9 +99,15 @@ def again(registry: Registry, revision: Revision, environment: str) -> Rollout:
     )
 
 
-def replicas_of(registry: Registry, revision: Revision, environment: str) -> int:
-    """How many replicas a revision was rolled out with, by its own linkspan.toml."""
-    _, config = read_code_image(registry.image(revision.release.image))
+def replicas_of(registry: Registry, live: Revision, wanted: Candidate, environment: str) -> int:
+    """How many replicas the live revision was rolled out with, by its own linkspan.toml.
+
+    That of `wanted` is taken if they are the same, or if the live image has been deleted from the registry.
+    """
+    config = wanted.config
+    if live.release.image != wanted.release.image:
+        with contextlib.suppress(RegistryNotFound):
+            _, config = read_code_image(registry.image(live.release.image))
     return config.environment(environment).replicas
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from linkspan.config import EnvironmentSection
 from linkspan.converge import CodeImage, PackagedModel, release_tag
 from linkspan.errors import ConfigError, RegistryNotFound
 from linkspan.link import read_release
@@ -23,6 +24,7 @@ from tests.services.registry import CountingProxy, RunningRegistry
 from tests.values import revision
 
 LAYER = b"the model's layer"
+OTHER = "sha256:" + "1" * 64
 
 
 @pytest.fixture
@@ -112,14 +114,21 @@ def test_again_needs_the_registry_only(
     assert counting_proxy.sent == 0
     assert (rollout.image, rollout.release) == (candidate.reference, candidate.release)
     assert (rollout.expect, rollout.pinned, rollout.cause) == (4, True, old.cause)
-    assert replicas_of(app_registry, old, "production") == rollout.replicas == 3
+    assert rollout.replicas == 3
 
+    # What is live goes by its own linkspan.toml, while its image is there.
+    two = CONFIG.model_copy(update={"environments": {"production": EnvironmentSection(replicas=2)}})
+    newer = candidate.model_copy(
+        update={"config": two, "release": candidate.release.model_copy(update={"image": OTHER})}
+    )
+    assert replicas_of(app_registry, old, newer, "production") == 3
     assert app_registry.delete_manifest(linked.digest)
     with pytest.raises(RegistryNotFound):
         again(app_registry, old, "production")
+    assert replicas_of(app_registry, old, newer, "production") == 2
 
 
 def test_a_verdict_is_on_an_image_in_an_environment() -> None:
-    one, other = "sha256:" + "1" * 64, "sha256:" + "2" * 64
-    keys = {rejection_key(image, where) for image in (one, other) for where in ("production", "staging")}
+    one = "sha256:" + "2" * 64
+    keys = {rejection_key(image, where) for image in (one, OTHER) for where in ("production", "staging")}
     assert len(keys) == 4

@@ -135,7 +135,9 @@ def _decide(context: Context, code: CodeImage, packaged: PackagedModel, live: Re
         candidate.release,
         live,
         healthy=live is not None
-        and context.runtime.healthy(context.service, release.replicas_of(registry, live, environment)),
+        and context.runtime.healthy(
+            context.service, release.replicas_of(registry, live, candidate, environment)
+        ),
         rejection=rejection(registry, release.rejection_key(candidate.release.image, environment)),
         on_purpose=False,
     )
