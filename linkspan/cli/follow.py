@@ -24,12 +24,16 @@ def follow(context: Context, run_id: str) -> Run:
     try:
         for item in context.engine.follow(run_id):
             if isinstance(item, LogLine):
+                if not (said := worth_saying(item.message)):
+                    continue
                 style = {"ERROR": "red", "CRITICAL": "red", "WARNING": "yellow"}.get(item.level, "dim")
-                err().print(f"  {item.at.astimezone():%H:%M:%S} [{style}]{plain(item.message)}[/]")
+                err().print(f"  {item.at.astimezone():%H:%M:%S} [{style}]{plain(said)}[/]")
             else:
                 last = item
                 colour = COLOURS.get(item.state_type, "cyan")
-                err().print(f"[{colour}]{plain(item.state_name)}[/] {plain(item.name)} {plain(item.message)}")
+                err().print(
+                    f"[{colour}]{plain(item.state_name)}[/] {plain(item.name)}{': ' if item.message else ''}{plain(item.message)}"
+                )
     except KeyboardInterrupt:
         note(f"No longer watching; the run goes on: {context.engine.run_url(run_id)}")
         raise
@@ -37,6 +41,16 @@ def follow(context: Context, run_id: str) -> Run:
     if (error := failure(last)) is not None:
         raise error
     return last
+
+
+def worth_saying(message: str) -> str:
+    """A line of a run's log without what only a developer of Linkspan reads: the UI has all of it.
+
+    Tracebacks go, for the error itself is said at the end, and so does Prefect's word on each task's end.
+    """
+    if message.startswith("Finished in state "):
+        return ""
+    return message.partition("Traceback (most recent call last)")[0].rstrip()
 
 
 def failure(run: Run) -> LinkspanError | None:
