@@ -31,9 +31,8 @@ def follow(context: Context, run_id: str) -> Run:
             else:
                 last = item
                 colour = COLOURS.get(item.state_type, "cyan")
-                err().print(
-                    f"[{colour}]{plain(item.state_name)}[/] {plain(item.name)}{': ' if item.message else ''}{plain(item.message)}"
-                )
+                about = f"{item.name}: {item.message}" if item.message else item.name
+                err().print(f"[{colour}]{plain(item.state_name)}[/] {plain(about)}")
     except KeyboardInterrupt:
         note(f"No longer watching; the run goes on: {context.engine.run_url(run_id)}")
         raise
