@@ -16,11 +16,27 @@ from prefect.events.schemas.events import ResourceSpecification
 TAG = "linkspan"
 PREFIX = "linkspan: "
 
+# A run that starts again is Running under another name.
+STARTED = {"prefect.flow-run.Running", "prefect.flow-run.Retrying", "prefect.flow-run.Rerunning"}
 HEARTBEAT = "prefect.flow-run.heartbeat"
-ENDED = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Cancelled", "Crashed", "TimedOut")}
+# Names of final states, ours too. Not `Crashed` nor `AwaitingRetry`: for an event that it expects a trigger
+# reads before it writes, SQLite may refuse that, and then the server hands the event to all automations again
+# (a run would start twice) or gives it up, and with it for 15 minutes all events of the run after it.
+ENDED = {
+    "Completed",
+    "Failed",
+    "Cancelled",
+    "TimedOut",
+    "Waiting",
+    "UpToDate",
+    "Pinned",
+    "HeldBack",
+    "Repaired",
+}
 
 # A beat comes every 30 s. SQLite drops one now and then, and a healthy run must not be restarted for that.
 HEARTBEAT_LOST = timedelta(seconds=105)
+RESTART_AFTER = timedelta(seconds=10)  # the least that Prefect takes
 # A run that never started (0) is not started again: a flow that cannot be imported would crash for ever.
 RESTARTS = ["1", "2", "3", "4"]
 
@@ -32,14 +48,15 @@ def wanted() -> list[AutomationCore]:
             name=f"{PREFIX}a crashed run starts again",
             description="Up to its fifth attempt. Flows fail by themselves at fewer (guard_attempts).",
             trigger=EventTrigger(
-                # No `after`: such a trigger reads before it writes, and SQLite then drops events under load.
-                expect={"prefect.flow-run.Crashed"},
+                # Not at once: the worker reports a crash twice, and the second would crash the restart.
+                after={"prefect.flow-run.Crashed"},
+                expect={"prefect.flow-run.Pending"},
                 match=_our_runs({"prefect.run-count": RESTARTS}),
                 match_related=_OUR_TAG,
                 for_each={"prefect.resource.id"},
-                posture=Posture.Reactive,
+                posture=Posture.Proactive,
                 threshold=1,
-                within=timedelta(0),
+                within=RESTART_AFTER,
             ),
             actions=[
                 ChangeFlowRunState(
@@ -53,8 +70,9 @@ def wanted() -> list[AutomationCore]:
             name=f"{PREFIX}a run without heartbeat has crashed",
             description="Its worker died too, or its machine; the slot in its queue is freed.",
             trigger=EventTrigger(
-                after={HEARTBEAT},
-                expect={HEARTBEAT, *ENDED, "prefect.flow-run.AwaitingRetry"},
+                # The start too: a run may die before its first beat has left.
+                after={*STARTED, HEARTBEAT},
+                expect={HEARTBEAT, *(f"prefect.flow-run.{name}" for name in ENDED)},
                 match=_our_runs({}),
                 match_related=_OUR_TAG,
                 for_each={"prefect.resource.id"},

@@ -35,7 +35,7 @@ say("DOWN")
 """
 
 
-def until(done: Callable[[], bool], seconds: float = 60) -> None:
+def until(done: Callable[[], bool], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < end, f"not after {seconds:g} s"
@@ -138,7 +138,7 @@ def test_a_killed_up_is_taken_over_and_its_run_is_finished(up: Up, tmp_path: Pat
         assert "left behind" in second.log.read_text()
         assert not set(old) & set(up.processes())
         with up.engine() as engine:
-            until(lambda: engine.run(ref.id).state_type == "COMPLETED")
+            until(lambda: completed(engine, ref.id))
             assert engine.run(ref.id).run_count == 2
     finally:
         second.stop(grace=40)
@@ -181,7 +181,7 @@ def test_a_run_under_way_goes_on_after_an_orderly_stop(up: Up, tmp_path: Path) -
     second = up.start()
     try:
         with up.engine() as engine:
-            until(lambda: engine.run(ref.id).state_type == "COMPLETED")
+            until(lambda: completed(engine, ref.id))
     finally:
         second.stop(grace=40)
 

@@ -20,16 +20,21 @@ def _newest(folder: str) -> str:
     return Path(folder, "newest").read_text()
 
 
+def _is_held(folder: str) -> bool:
+    return Path(folder, "hold").exists()
+
+
 def _may_go(folder: str) -> bool:
     return Path(folder, "go").exists()
 
 
 @flow(name="test-coalesce")
 async def coalesce(folder: str, environment: str = "one", hint: str = "", on_purpose: bool = False) -> None:
-    """Supersede first, then read the newest state."""
+    """Supersede first, then read the newest state; then take as long as the file `hold` is there."""
     await supersede_siblings()
     _note(folder, f"{environment} {_newest(folder)} {on_purpose}")
-    await asyncio.sleep(0.2)
+    while _is_held(folder):  # noqa: ASYNC110 - another process says so, by a file
+        await asyncio.sleep(0.05)
 
 
 @flow(name="test-crash")

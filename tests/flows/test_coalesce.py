@@ -16,6 +16,8 @@ from prefect.client.schemas.objects import FlowRun
 
 from flows.coalesce import replaces
 from linkspan.engine import Engine, Run
+from linkspan.engine_values import FINAL
+from linkspan.errors import EngineUnavailable
 from tests.services.prefect_server import AUTH, PrefectServer
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -30,11 +32,19 @@ def server(engine_flows: PrefectServer) -> Iterator[PrefectServer]:
         yield engine_flows
 
 
-def until(done: Callable[[], bool], seconds: float = 60) -> None:
+def until(done: Callable[[], bool], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < end, f"not after {seconds:g} s"
         time.sleep(0.05)
+
+
+def state(engine: Engine, run_id: str) -> str:
+    """Its state's type; `?` while the server is too busy to say, as with a full machine it may be."""
+    try:
+        return engine.run(run_id).state_type
+    except EngineUnavailable:
+        return "?"
 
 
 def seen(folder: Path) -> list[str]:
@@ -43,22 +53,25 @@ def seen(folder: Path) -> list[str]:
 
 
 def finished(engine: Engine, ids: list[str]) -> list[Run]:
-    until(lambda: all(engine.run(each).final for each in ids), seconds=90)
+    until(lambda: all(state(engine, each) in FINAL for each in ids))
     return [engine.run(each) for each in ids]
 
 
-def test_of_a_burst_of_hints_few_run_and_the_last_state_wins(server: PrefectServer, tmp_path: Path) -> None:
+def test_of_a_burst_of_hints_two_run_and_the_last_state_wins(server: PrefectServer, tmp_path: Path) -> None:
+    (tmp_path / "hold").touch()
     with server.engine() as engine:
         ids = []
         for number in range(20):
             (tmp_path / "newest").write_text(f"state-{number}")
             hint = {"folder": str(tmp_path), "hint": f"hint {number}"}
             ids.append(engine.start("test-coalesce/test", hint, idempotency_key=uuid4().hex).id)
+            if number == 0:
+                until(lambda: bool(seen(tmp_path)))
+        (tmp_path / "hold").unlink()
         runs = finished(engine, ids)
     states = Counter(run.state_name for run in runs)
-    assert states["Completed"] <= 3
-    assert states["Completed"] + states["Superseded"] == 20
-    assert seen(tmp_path)[-1] == "one state-19 False"
+    assert states == {"Completed": 2, "Superseded": 18}
+    assert seen(tmp_path) == ["one state-0 False", "one state-19 False"]
     superseded = [run for run in runs if run.state_name == "Superseded"]
     assert all(run.state_type == "CANCELLED" and "by run" in run.message for run in superseded)
 
@@ -118,7 +131,7 @@ def test_a_run_killed_under_its_worker_starts_again_and_completes(
     with server.engine() as engine:
         crash = {"folder": str(tmp_path), "times": 1}
         ref = engine.start("test-crash/test", crash, idempotency_key=uuid4().hex)
-        until(lambda: engine.run(ref.id).state_type == "COMPLETED")
+        until(lambda: state(engine, ref.id) == "COMPLETED")
     assert seen(tmp_path) == ["attempt 1", "attempt 2"]
 
 
@@ -128,7 +141,7 @@ def test_a_run_that_always_crashes_fails_in_the_end_and_says_so(
     with server.engine() as engine:
         crash = {"folder": str(tmp_path), "times": 99}
         ref = engine.start("test-crash/test", crash, idempotency_key=uuid4().hex)
-        until(lambda: engine.run(ref.id).state_type == "FAILED")
+        until(lambda: state(engine, ref.id) == "FAILED")
         message = engine.run(ref.id).message
     assert "crashed 3 times" in message
     assert seen(tmp_path) == ["attempt 1", "attempt 2", "attempt 3"]
@@ -140,7 +153,7 @@ def test_a_running_run_can_be_cancelled(server: PrefectServer, tmp_path: Path) -
         until(lambda: bool(seen(tmp_path)))
         pid = int(seen(tmp_path)[0].split()[1])
         engine.cancel(ref.id)
-        until(lambda: engine.run(ref.id).state_type == "CANCELLED")
+        until(lambda: state(engine, ref.id) == "CANCELLED")
     until(lambda: not Path(f"/proc/{pid}").exists())
 
 
@@ -158,8 +171,8 @@ def lose_patience(engine: Engine, seconds: float) -> None:
 def test_a_run_that_cannot_even_start_is_not_started_again_and_again(server: PrefectServer) -> None:
     with server.engine() as engine:
         ref = engine.start("test-broken/test", {}, idempotency_key=uuid4().hex)
-        until(lambda: engine.run(ref.id).state_type == "CRASHED")
-        time.sleep(6)  # a restart takes two
+        until(lambda: state(engine, ref.id) == "CRASHED")
+        time.sleep(15)  # a restart takes ten
         run = engine.run(ref.id)
     assert (run.state_type, run.run_count) == ("CRASHED", 0)
 
@@ -182,5 +195,5 @@ def test_a_run_whose_worker_is_gone_too_is_noticed_and_finished_by_another(
         (tmp_path / "go").touch()
         assert engine.run(ref.id).state_type == "RUNNING"
         with own_prefect_server.worker():
-            until(lambda: engine.run(ref.id).state_type == "COMPLETED", seconds=150)
+            until(lambda: state(engine, ref.id) == "COMPLETED", seconds=240)
         assert engine.run(ref.id).run_count == 2
