@@ -20,7 +20,8 @@ from tests.values import NOW
 
 COMMANDS = [command for section in SECTIONS.values() for command in section]
 # Enough for each command to get as far as asking for a server.
-ARGUMENTS = {"publish": ["model.bin"], "trigger": ["commit"]}
+ARGUMENTS = {"publish": ["model.bin"], "trigger": ["commit"], "destroy": ["--yes"]}
+ASKING = [name for name in COMMANDS if name not in {"up", "doctor", "run"}]
 
 
 def test_every_command_is_listed_once() -> None:
@@ -49,7 +50,7 @@ def test_version_and_mistyped_commands(nowhere: Path) -> None:
         assert "Usage: linkspan" in done.err
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in {"up", "doctor"}])
+@pytest.mark.parametrize("command", ASKING)
 def test_no_server_is_known(command: str, nowhere: Path) -> None:
     (nowhere / "model.bin").write_text("weights")
     done = linkspan(command, *ARGUMENTS.get(command, []))
@@ -59,7 +60,7 @@ def test_no_server_is_known(command: str, nowhere: Path) -> None:
     assert "`linkspan up`" in done.err
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in {"up", "doctor"}])
+@pytest.mark.parametrize("command", ASKING)
 def test_the_server_is_down(command: str, nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
     (nowhere / "model.bin").write_text("weights")
@@ -70,6 +71,12 @@ def test_the_server_is_down(command: str, nowhere: Path, monkeypatch: pytest.Mon
     assert "`linkspan up` starts" in done.err
     if command == "publish":
         assert "nothing was published" in done.err
+
+
+def test_run_without_a_server(nowhere: Path) -> None:
+    done = linkspan("run", "true", "--flag")
+    assert (done.code, done.out) == (2, "")
+    assert "Run `linkspan up` in another terminal" in done.err
 
 
 def test_doctor_without_a_server(nowhere: Path) -> None:

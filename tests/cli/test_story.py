@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from linkspan.cli import publish
-from tests.cli.shell import linkspan, on_terminal
+from tests.cli.shell import linkspan, on_terminal, shell
 from tests.cli.world import MODEL, World, until
 from tests.e2e import tiny_app
 
@@ -23,6 +23,7 @@ def test_the_life_of_an_app(world: World, tmp_path: Path) -> None:
     deploying(world, first)
     a_commit_that_fails(world)
     reading(world, first)
+    the_end(world)
 
 
 def test_what_may_be_broken(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,6 +218,17 @@ def reading(world: World, first: str) -> None:
     assert piped[0].split() == ["Rev", "When", "Outcome", "Commit", "Model", "Image", "Started", "by"]
     assert f"{first[:7]} Say one" in piped[-1]
     assert len(linkspan("history", "-n", "2", "--json").json) == 2
+
+
+def the_end(world: World) -> None:
+    asked = shell("destroy")
+    assert asked.code == 1
+    assert f"Remove {world.service}" in asked.err
+    assert world.answer()["word"] == "two"
+    gone = linkspan("destroy", "--yes")
+    assert (gone.code, gone.out) == (0, f"{world.service} is gone.\n"), gone
+    assert world.status()["live"] is None
+    assert linkspan("history", "--json").json == []
 
 
 def sources_that_are_away(world: World) -> None:

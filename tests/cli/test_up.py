@@ -47,6 +47,12 @@ def test_up_says_where_it_is_refuses_a_second_and_leaves_nothing(nowhere: Path, 
         known = shell("doctor", "--json", "--app", "digits", LINKSPAN_HOME=str(home.path))
         checks = {finding["check"]: finding["ok"] for finding in known.json}
         assert (checks["prefect"], checks["deployments"], checks["worker"]) == (True, True, True)
+
+        print_url = "import os; print(os.environ['PREFECT_API_URL'], *os.sys.argv[1:])"
+        ran = shell("run", sys.executable, "-c", print_url, "--port", LINKSPAN_HOME=str(home.path))
+        assert (ran.code, ran.out) == (0, f"http://127.0.0.1:{port}/api --port\n"), ran
+        missing = shell("run", "no-such-program", LINKSPAN_HOME=str(home.path))
+        assert (missing.code, "no-such-program" in missing.err) == (2, True)
     finally:
         child.stop(grace=60)
     assert leftovers.find(home.mark) == []
