@@ -10,7 +10,7 @@ down:
 
 # All tests, against real services. ARGS="tests/stores -x" runs some.
 test:
-	@scripts/test.sh -n 2 $(ARGS)
+	@scripts/test.sh $(ARGS)
 
 check: setup
 	.venv/bin/ruff check .

@@ -1,5 +1,7 @@
 """Fixtures for real services; each lives in a file of its own and starts only what a test asks for."""
 
+import pytest
+
 pytest_plugins = [
     "tests.services.engine",
     "tests.services.registry",
@@ -9,3 +11,19 @@ pytest_plugins = [
     "tests.services.browser",
     "tests.services.sample_app",
 ]
+
+# They kill processes and wait for what the survivors do within seconds: each needs the cores to itself.
+ALONE = {
+    "tests/cli/test_story.py",
+    "tests/cli/test_up.py",
+    "tests/e2e/test_worker.py",
+    "tests/flows/test_coalesce.py",
+    "tests/test_local.py",
+}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests that scripts/test.sh runs one by one, after all others."""
+    for item in items:
+        if item.path.relative_to(config.rootpath).as_posix() in ALONE:
+            item.add_marker("alone")
