@@ -14,6 +14,17 @@ from linkspan.nouns import Release
 COLOURS = {"COMPLETED": "green", "FAILED": "red", "CRASHED": "red", "CANCELLED": "yellow"}
 LIVE_SECONDS = 1800.0
 OUTAGE_SECONDS = 60.0
+# States between waiting and running, and log lines, that only say that a process was started.
+_ON_THE_WAY = frozenset({"Pending", "Submitting", "InfrastructurePending"})
+_CHATTER = (
+    "Finished in state ",
+    "Beginning flow run ",
+    "Encountered exception during execution",
+    "Worker '",
+    "Flow run '",
+)
+# A build step of Docker's that we added, with a whole JSON document in it.
+_OUR_LABEL = re.compile(r"Step \d+/\d+ : LABEL dev\.linkspan\.")
 # How Prefect words the state of a flow that raised.
 _RAISED = re.compile(r"exception: (\w+): ", re.DOTALL)
 
@@ -30,8 +41,12 @@ def follow(context: Context, run_id: str) -> Run:
                 err().print(f"  {item.at.astimezone():%H:%M:%S} [{style}]{plain(said)}[/]")
             else:
                 last = item
+                if item.state_name in _ON_THE_WAY:
+                    continue
                 colour = COLOURS.get(item.state_type, "cyan")
-                about = f"{item.name}: {item.message}" if item.message else item.name
+                # What a run failed of is the error that follows.
+                told = item.message if item.state_type == "COMPLETED" else ""
+                about = f"{item.name}: {told}" if told else item.name
                 err().print(f"[{colour}]{plain(item.state_name)}[/] {plain(about)}")
     except KeyboardInterrupt:
         note(f"No longer watching; the run goes on: {context.engine.run_url(run_id)}")
@@ -45,9 +60,9 @@ def follow(context: Context, run_id: str) -> Run:
 def worth_saying(message: str) -> str:
     """A line of a run's log without what only a developer of Linkspan reads: the UI has all of it.
 
-    Tracebacks go, for the error itself is said at the end, and so does Prefect's word on each task's end.
+    Tracebacks go, for the error itself is said at the end, and so does Prefect's word on starts and ends.
     """
-    if message.startswith("Finished in state "):
+    if message.startswith(_CHATTER) or _OUR_LABEL.match(message):
         return ""
     return message.partition("Traceback (most recent call last)")[0].rstrip()
 

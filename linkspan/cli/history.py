@@ -10,7 +10,8 @@ from linkspan.cli.output import ago, columns, out, plain, print_json
 if TYPE_CHECKING:
     from linkspan.nouns import Revision
 
-HEADINGS = ("Rev", "When", "Outcome", "Commit", "Model", "Image", "Started by")
+HEADINGS = ("Rev", "When", "Outcome", "Model", "Commit", "Image", "Started by")
+NARROW = 100  # columns; on a terminal with fewer there is no room for images and whole subjects
 COLOURS = {"live": "green", "failed": "red", "replaced": "dim"}
 
 
@@ -33,26 +34,30 @@ def history(
     if not revisions:
         out().print(f"Nothing was rolled out to {context.service} yet.")
         return
-    columns(out(), [_row(revision) for revision in revisions], HEADINGS)
+    narrow = out().width < NARROW
+    headings = [heading for heading in HEADINGS if not (narrow and heading == "Image")]
+    columns(out(), [_row(revision, narrow=narrow) for revision in revisions], headings)
     failed = [revision for revision in revisions if revision.reason]
     if failed:
         out().print()
         columns(out(), [(f"[red]{r.number} failed:[/]", plain(_one_line(r.reason))) for r in failed])
 
 
-def _row(revision: "Revision") -> tuple[str, ...]:
+def _row(revision: "Revision", *, narrow: bool) -> tuple[str, ...]:
     from linkspan.nouns import short
 
     release = revision.release
     outcome = f"[{COLOURS[revision.outcome]}]{revision.outcome}[/]"
+    room = 12 if narrow else 40
     subject = release.commit.subject
+    subject = subject if len(subject) <= room else subject[: room - 1].rstrip() + "…"
     return (
         str(revision.number),
         ago(revision.at),
         outcome + (" [yellow]pinned[/]" if revision.pinned else ""),
-        plain(f"{short(release.commit.sha)} {subject if len(subject) <= 30 else subject[:29] + '…'}"),
         plain(release.model.version),
-        short(release.image),
+        plain(f"{short(release.commit.sha)} {subject}"),
+        *([] if narrow else [short(release.image)]),
         plain(revision.cause),
     )
 

@@ -6,6 +6,7 @@ On a terminal text is wrapped between words to its width; into a pipe every item
 import getpass
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -16,9 +17,12 @@ from linkspan.errors import LinkspanError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 # Wider than any line of ours. Rich takes 80 columns where there is no terminal, and would wrap to that.
 _NO_LIMIT = 100_000
+_GAP = "  "
+_NARROWEST = 20
 
 
 @cache
@@ -48,23 +52,41 @@ def plain(text: object) -> str:
 
 
 def columns(console: "Console", rows: Iterable[Sequence[str]], headings: Sequence[str] = ()) -> None:
-    """Print rows of markup as columns that align; on a terminal the last one takes what is left."""
-    from rich.table import Table
+    """Print rows of markup as columns that align; on a terminal the last one is wrapped to what is left.
 
-    rows = list(rows)
-    if not rows:
-        return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=bool(headings))
-    for number in range(len(rows[0])):
-        heading = f"[bold]{headings[number]}[/]" if headings else ""
-        last = number == len(rows[0]) - 1
-        table.add_column(heading, no_wrap=not last, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    with console.capture() as captured:
-        console.print(table, soft_wrap=False)
-    for line in captured.get().splitlines():
-        console.file.write(line.rstrip() + "\n")
+    Between words only: an address or a command that is longer than that stays whole, to be copied.
+    """
+    from rich.text import Text
+
+    marked = [f"[bold]{heading}[/]" for heading in headings]
+    cells = [[Text.from_markup(cell) for cell in row] for row in [marked, *rows] if row]
+    widths = [max(cell.cell_len for cell in column) + len(_GAP) for column in zip(*cells, strict=True)]
+    left = max(_NARROWEST, console.width - sum(widths[:-1]))
+    for *first, last in cells:
+        for number, line in enumerate(_wrapped(last, left)):
+            shown = Text()
+            for cell, width in zip(first, widths, strict=False):
+                if number == 0:
+                    shown.append_text(cell)
+                shown.append(" " * (width - (cell.cell_len if number == 0 else 0)))
+            shown.append_text(line)
+            shown.rstrip()
+            console.print(shown, soft_wrap=True)
+
+
+def _wrapped(text: "Text", width: int) -> list["Text"]:
+    """Lines of at most `width` cells, or of one word; rich would cut a longer word in two."""
+    from rich.cells import cell_len
+
+    lines: list[Text] = []
+    for line in text.split("\n", allow_blank=True):
+        start, breaks = 0, []
+        for word in re.finditer(r"\s*\S+", line.plain):
+            if word.start() > start and cell_len(line.plain[start : word.end()]) > width:
+                start = word.end() - len(word[0].lstrip())
+                breaks.append(start)
+        lines += line.divide(breaks)
+    return lines
 
 
 def fail(error: LinkspanError) -> None:

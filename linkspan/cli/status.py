@@ -103,7 +103,9 @@ def _runs(context: "Context") -> "list[tuple[str, Run]]":
 def _run(flow: str, run: "Run") -> tuple[str, ...]:
     colour = {"COMPLETED": "green", "FAILED": "red", "CRASHED": "red"}.get(run.state_type, "yellow")
     message = run.message.split("exception: ", 1)[-1].partition("\n")[0]
-    what = f"{run.name}: {message}" if message else run.name
+    # The message of a release says all that its name says.
+    known = not message or run.name.partition(" →")[0] in message
+    what = (message or run.name) if known else f"{run.name}: {message}"
     return (
         ago(run.created),
         flow,
