@@ -1,5 +1,7 @@
 """Fixtures for real services; each lives in a file of its own and starts only what a test asks for."""
 
+import signal
+
 import pytest
 
 pytest_plugins = [
@@ -27,3 +29,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.path.relative_to(config.rootpath).as_posix() in ALONE:
             item.add_marker("alone")
+
+
+def pytest_configure(config: pytest.Config) -> None:  # noqa: ARG001 pytest's signature
+    """Hear SIGINT also where a shell started pytest in the background, and so would our children not."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
