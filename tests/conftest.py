@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("alone")
 
 
-def pytest_configure(config: pytest.Config) -> None:  # noqa: ARG001 pytest's signature
+def pytest_configure(config: pytest.Config) -> None:
     """Hear SIGINT also where a shell started pytest in the background, and so would our children not."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
