@@ -43,6 +43,7 @@ def deploy(
     from linkspan.cli.follow import follow, stopped
 
     context = Context(app, environment)
+    context.engine.version()  # a server that is down is told at once; later on it is waited for
     commit, model = _known(context, commit, model)
     once = f"deploy:{uuid4().hex}"
     common = {"hint": f"linkspan deploy by {whoami()}", "on_purpose": True}

@@ -212,8 +212,8 @@ def reading(world: World, first: str) -> None:
     for command in ("status", "history", "doctor"):
         lines = on_terminal(command)
         assert lines
-        # Addresses stay whole, to be copied; all else is wrapped.
-        assert not [line for line in lines if len(line) > 80 and len(line.split()) > 1]
+        # Addresses and digests stay whole, to be copied; all else is wrapped.
+        assert not [line for line in lines if len(line) > 80 and len(line.split()[-1]) < 60]
     piped = linkspan("history").out.splitlines()
     assert len(piped) == 1 + len(linkspan("history", "--json").json)
     assert piped[0].split() == ["Rev", "When", "Outcome", "Model", "Commit", "Image", "Started", "by"]
