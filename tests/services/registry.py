@@ -91,15 +91,15 @@ def counting_proxy(registry: RunningRegistry) -> Iterator["CountingProxy"]:
         yield proxy
 
 
-@dataclass(frozen=True)
+@dataclass
 class Exchange:
-    """A request and its answer; `sent` and `received` are bytes of their bodies."""
+    """A request and its answer; `sent` and `received` are bytes of their bodies, status 0 means no answer."""
 
     method: str
     path: str
-    status: int
-    sent: int
-    received: int
+    status: int = 0
+    sent: int = 0
+    received: int = 0
 
 
 class CountingProxy:
@@ -159,7 +159,10 @@ class _Forward(BaseHTTPRequestHandler):
         """Say nothing: the exchanges are the log."""
 
     def _forward(self) -> None:
-        sent = received = 0
+        # Written down before a byte is answered: whoever has the answer finds the exchange counted,
+        # and `reset` after it counts nothing of it.
+        exchange = Exchange(self.command, self.path)
+        self.server.exchanges.append(exchange)
         upstream = http.client.HTTPConnection(self.server.upstream, timeout=120)
         try:
             # The client's Host stays, so that the registry's locations lead through here again.
@@ -172,15 +175,14 @@ class _Forward(BaseHTTPRequestHandler):
                 upstream.putheader("Transfer-Encoding", "chunked")
             upstream.endheaders()
             for chunk in self._body(chunked):
-                sent += len(chunk)
+                exchange.sent += len(chunk)
                 upstream.send(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
             if chunked:
                 upstream.send(b"0\r\n\r\n")
             response = upstream.getresponse()
-            received = self._answer(response)
-            self.server.exchanges.append(Exchange(self.command, self.path, response.status, sent, received))
+            exchange.status = response.status
+            self._answer(response, exchange)
         except (OSError, http.client.HTTPException):
-            self.server.exchanges.append(Exchange(self.command, self.path, 0, sent, received))
             self.close_connection = True
         finally:
             upstream.close()
@@ -196,7 +198,7 @@ class _Forward(BaseHTTPRequestHandler):
             self.rfile.readline()
         self.rfile.readline()
 
-    def _answer(self, response: http.client.HTTPResponse) -> int:
+    def _answer(self, response: http.client.HTTPResponse, exchange: Exchange) -> None:
         self.send_response(response.status)
         for name, value in response.getheaders():
             if name.lower() not in _HOP_BY_HOP | {"date", "server"}:
@@ -206,13 +208,11 @@ class _Forward(BaseHTTPRequestHandler):
         if chunked:
             self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        received = 0
         while not bodiless and (chunk := response.read(1 << 16)):
-            received += len(chunk)
+            exchange.received += len(chunk)
             self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
         if chunked:
             self.wfile.write(b"0\r\n\r\n")
-        return received
 
 
 def _exactly(stream: BufferedIOBase, size: int) -> Iterator[bytes]:
