@@ -154,13 +154,14 @@ class Revision(Noun):
 
     `number` counts from 1. `cause` says who or what started it. `pinned` means that the flows must leave it
     alone until somebody releases on purpose. `outcome` is `failed` for one that never became ready, `reason`
-    says why.
+    says why. `run` names the flow run, if it was one.
     """
 
     number: int = Field(ge=1)
     release: Release
     cause: str
     at: datetime
+    run: str = ""
     pinned: bool = False
     outcome: Literal["live", "replaced", "failed"] = "live"
     reason: str = ""

@@ -4,7 +4,7 @@ tests/runtimes/test_conformance.py is its specification.
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydantic import Field
 
@@ -14,11 +14,19 @@ Say = Callable[[str], None]
 """Takes a line for people about what is going on."""
 
 
+Manifest = dict[str, Any]
+"""A Kubernetes object as its YAML says it. Any: the kinds are the cluster's, not ours."""
+
+
 class Service(Noun):
-    """The thing users reach: one app in one environment."""
+    """The thing users reach: one app in one environment.
+
+    `namespace` is where a cluster keeps it; empty leaves that to the runtime.
+    """
 
     app: Name
     environment: Name
+    namespace: str = ""
 
     def __str__(self) -> str:
         return f"{self.app}-{self.environment}"
@@ -29,12 +37,15 @@ class Rollout(Noun):
 
     `image` is the full reference by digest. Times are in seconds. `expect` is the number of the revision that
     the caller saw live (0 for none): the rollout is refused with RolloutConflict if another is live by then.
+    `memory` is as Docker writes it (512m), `cpu` as Kubernetes does (500m). `run` names the flow run. `host` is
+    the name at which users reach the service, `manifests` the app's own objects: both are for a cluster.
     """
 
     service: Service
     release: Release
     image: str
     cause: str
+    run: str = ""
     replicas: int = Field(default=2, ge=1, le=64)
     port: int = Field(default=8080, ge=1, le=65535)
     ready_path: str = "/readyz"
@@ -42,6 +53,9 @@ class Rollout(Noun):
     ready_seconds: float = Field(default=120.0, gt=0)
     env: dict[str, str] = Field(default_factory=dict)
     memory: str = ""
+    cpu: str = ""
+    host: str = ""
+    manifests: tuple[Manifest, ...] = ()
     pinned: bool = False
     expect: int = Field(default=0, ge=0)
 
@@ -56,8 +70,12 @@ class Runtime(Protocol):
         """The revision that gets the traffic now, as the platform itself says; None if nothing runs."""
         ...
 
-    def healthy(self, service: Service, replicas: int) -> bool:
-        """Whether what is live runs as it was rolled out: that many ready replicas of it, reachable."""
+    def drift(self, service: Service, replicas: int) -> str:
+        """How what runs differs from what was rolled out, with that many replicas; empty if it does not."""
+        ...
+
+    def refresh(self, service: Service) -> None:
+        """Renew what expires while a release runs, such as the password that a cluster pulls with."""
         ...
 
     def history(self, service: Service) -> list[Revision]:
