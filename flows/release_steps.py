@@ -79,8 +79,9 @@ async def compare(
         decision = decide(
             candidate.release,
             live,
-            healthy=live is not None
-            and platform.healthy(service, release.replicas_of(client, live, candidate, environment)),
+            drift=platform.drift(service, release.replicas_of(client, live, candidate, environment))
+            if live
+            else "",
             rejection=rejection(client, rejection_key(candidate.release.image, environment)),
             on_purpose=on_purpose,
             pin=pin,

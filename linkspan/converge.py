@@ -91,7 +91,7 @@ def decide(
     wanted: Release,
     live: Revision | None,
     *,
-    healthy: bool,
+    drift: str,
     rejection: Rejection | None,
     on_purpose: bool,
     pin: bool = False,
@@ -99,31 +99,31 @@ def decide(
     """What to do about `wanted`, the newest pair, given what is live.
 
     A pinned environment is left alone, and a release that failed before is held back, unless somebody asks on
-    purpose. What is live already but not as it was rolled out is repaired. `pin` says that a commit or model
-    was named: then what is live is rolled out once more, to be pinned.
+    purpose. `drift` says how what is live differs from what was rolled out (empty: it does not): that is
+    repaired. `pin` says that a commit or model was named: then what is live is rolled out once more, to be
+    pinned.
     """
     if live and live.pinned and not on_purpose:
-        return _left_pinned(wanted, live, healthy=healthy)
+        return _left_pinned(wanted, live, drift)
     if live and live.release.image == wanted.image and not (on_purpose and live.pinned != pin):
-        if healthy:
+        if not drift:
             return Decision(action="nothing", reason=f"{wanted.title} is live already")
-        return Decision(action="repair", reason=f"{wanted.title} is live, but not as it was rolled out")
+        reason = f"{wanted.title} is live, but not as it was rolled out: {drift}"
+        return Decision(action="repair", reason=reason)
     if rejection and not on_purpose:
         held = f"{wanted.title} is held back: {rejection.reason}"
-        if live and not healthy:
-            return Decision(
-                action="repair", reason=f"{live.release.title} is not as it was rolled out; {held}"
-            )
+        if live and drift:
+            reason = f"{live.release.title} is not as it was rolled out: {drift}; {held}"
+            return Decision(action="repair", reason=reason)
         return Decision(action="held", reason=held)
     was = f", replacing {live.release.title}" if live else ""
     return Decision(action="release", reason=f"{wanted.title} is newest{was}")
 
 
-def _left_pinned(wanted: Release, live: Revision, *, healthy: bool) -> Decision:
-    if not healthy:
-        return Decision(
-            action="repair", reason=f"{live.release.title} is pinned, but not as it was rolled out"
-        )
+def _left_pinned(wanted: Release, live: Revision, drift: str) -> Decision:
+    if drift:
+        reason = f"{live.release.title} is pinned, but not as it was rolled out: {drift}"
+        return Decision(action="repair", reason=reason)
     newer = "" if live.release.image == wanted.image else f"; {wanted.title} waits"
     on_purpose = "`linkspan deploy` releases on purpose"
     return Decision(

@@ -24,6 +24,7 @@ from tests.values import NOW, code_image, commit, release
 TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 
 OLD, NEW = release(1, "v1"), release(2, "v2")
+GONE = "replica 2 is missing"
 BAD = Rejection(key="k", what="digits", reason="it answered 500", at=datetime(2026, 11, 22, tzinfo=UTC))
 
 
@@ -34,36 +35,34 @@ def live(image: int, *, pinned: bool = False) -> Revision:
 
 
 @pytest.mark.parametrize(
-    ("now", "healthy", "rejected", "on_purpose", "action", "says"),
+    ("now", "drift", "rejected", "on_purpose", "action", "says"),
     [
-        pytest.param(None, False, False, False, "release", "v2 is newest", id="first release"),
-        pytest.param(live(1), True, False, False, "release", "v2 is newest, replacing", id="newer"),
-        pytest.param(live(1), False, False, False, "release", "is newest", id="a broken one is replaced"),
-        pytest.param(live(2), True, False, False, "nothing", "is live already", id="no news"),
-        pytest.param(live(2), False, False, False, "repair", "not as it was rolled out", id="broken"),
-        pytest.param(live(2), True, True, False, "nothing", "live already", id="live though once refused"),
-        pytest.param(live(2), True, False, True, "nothing", "live already", id="on purpose, no news"),
-        pytest.param(None, False, True, False, "held", "held back: it answered 500", id="bad at first"),
-        pytest.param(live(1), True, True, False, "held", "held back: it answered 500", id="bad"),
-        pytest.param(live(1), True, True, True, "release", "v2 is newest", id="bad, tried on purpose"),
-        pytest.param(live(1), False, True, False, "repair", "held back", id="bad, and the old one is broken"),
-        pytest.param(live(1, pinned=True), True, False, False, "pinned", "v2 waits", id="pinned, news wait"),
-        pytest.param(live(2, pinned=True), True, False, False, "pinned", "Pinned to", id="pinned to newest"),
-        pytest.param(live(1, pinned=True), True, True, False, "pinned", "Pinned to", id="pinned, bad news"),
+        pytest.param(None, "", False, False, "release", "v2 is newest", id="first release"),
+        pytest.param(live(1), "", False, False, "release", "v2 is newest, replacing", id="newer"),
+        pytest.param(live(1), GONE, False, False, "release", "is newest", id="a broken one is replaced"),
+        pytest.param(live(2), "", False, False, "nothing", "is live already", id="no news"),
+        pytest.param(live(2), GONE, False, False, "repair", "not as it was rolled out", id="broken"),
+        pytest.param(live(2), "", True, False, "nothing", "live already", id="live though once refused"),
+        pytest.param(live(2), "", False, True, "nothing", "live already", id="on purpose, no news"),
+        pytest.param(None, "", True, False, "held", "held back: it answered 500", id="bad at first"),
+        pytest.param(live(1), "", True, False, "held", "held back: it answered 500", id="bad"),
+        pytest.param(live(1), "", True, True, "release", "v2 is newest", id="bad, tried on purpose"),
+        pytest.param(live(1), GONE, True, False, "repair", "held back", id="bad, and the old one is broken"),
+        pytest.param(live(1, pinned=True), "", False, False, "pinned", "v2 waits", id="pinned, news wait"),
+        pytest.param(live(2, pinned=True), "", False, False, "pinned", "Pinned to", id="pinned to newest"),
+        pytest.param(live(1, pinned=True), "", True, False, "pinned", "Pinned to", id="pinned, bad news"),
         pytest.param(
-            live(1, pinned=True), False, False, False, "repair", "is pinned, but", id="pinned, broken"
+            live(1, pinned=True), GONE, False, False, "repair", "is pinned, but", id="pinned, broken"
         ),
-        pytest.param(live(1, pinned=True), True, False, True, "release", "is newest", id="on purpose"),
-        pytest.param(
-            live(2, pinned=True), True, False, True, "release", "is newest", id="unpinned on purpose"
-        ),
-        pytest.param(live(2, pinned=True), True, True, True, "release", "is newest", id="unpinned, once bad"),
+        pytest.param(live(1, pinned=True), "", False, True, "release", "is newest", id="on purpose"),
+        pytest.param(live(2, pinned=True), "", False, True, "release", "is newest", id="unpinned on purpose"),
+        pytest.param(live(2, pinned=True), "", True, True, "release", "is newest", id="unpinned, once bad"),
     ],
 )
 def test_decide(
-    now: Revision | None, healthy: bool, rejected: bool, on_purpose: bool, action: str, says: str
+    now: Revision | None, drift: str, rejected: bool, on_purpose: bool, action: str, says: str
 ) -> None:
-    decision = decide(NEW, now, healthy=healthy, rejection=BAD if rejected else None, on_purpose=on_purpose)
+    decision = decide(NEW, now, drift=drift, rejection=BAD if rejected else None, on_purpose=on_purpose)
     assert decision.action == action
     assert says in decision.reason
 
@@ -79,15 +78,15 @@ def test_decide(
     ],
 )
 def test_a_named_pair_is_pinned(now: Revision, on_purpose: bool, action: str) -> None:
-    decision = decide(NEW, now, healthy=True, rejection=None, on_purpose=on_purpose, pin=True)
+    decision = decide(NEW, now, drift="", rejection=None, on_purpose=on_purpose, pin=True)
     assert decision.action == action
 
 
 def test_pinned_says_who_pinned_it_and_how_to_go_on() -> None:
-    reason = decide(NEW, live(1, pinned=True), healthy=True, rejection=None, on_purpose=False).reason
+    reason = decide(NEW, live(1, pinned=True), drift="", rejection=None, on_purpose=False).reason
     assert "rollback by Ada" in reason
     assert "`linkspan deploy`" in reason
-    same = decide(OLD, live(1, pinned=True), healthy=True, rejection=None, on_purpose=False).reason
+    same = decide(OLD, live(1, pinned=True), drift="", rejection=None, on_purpose=False).reason
     assert "waits" not in same
 
 

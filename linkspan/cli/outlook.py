@@ -134,10 +134,11 @@ def _decide(context: Context, code: CodeImage, packaged: PackagedModel, live: Re
     return decide(
         candidate.release,
         live,
-        healthy=live is not None
-        and context.runtime.healthy(
+        drift=context.runtime.drift(
             context.service, release.replicas_of(registry, live, candidate, environment)
-        ),
+        )
+        if live
+        else "",
         rejection=rejection(registry, release.rejection_key(candidate.release.image, environment)),
         on_purpose=False,
     )

@@ -103,17 +103,27 @@ class DockerRuntime:
         with reaching():
             return self._proxy(service).history()[1]
 
-    def healthy(self, service: Service, replicas: int) -> bool:
+    def drift(self, service: Service, replicas: int) -> str:
         with reaching():
             proxy = self._proxy(service)
             live = proxy.live()
-            if live is None or len(live.addresses) != replicas or proxy.serving() != live.marker:
-                return False
+            if live is None:
+                return "nothing runs"
+            if len(live.addresses) != replicas:
+                return f"there are {len(live.addresses)} replicas instead of {replicas}"
+            if proxy.serving() != live.marker:
+                return "nginx does not serve what is live"
             mine = Replicas(self._client, proxy, service, live)
-            if not all(verdict.done for verdict in mine.verdicts()):
-                return False
+            broken = [verdict.reason for verdict in mine.verdicts() if not verdict.done]
+            if broken:
+                return "; ".join(broken)
             # Left behind by a killed rollout, unless one is going on right now.
-            return not mine.others() or is_locked(self._lock(service))
+            if mine.others() and not is_locked(self._lock(service)):
+                return "an interrupted rollout left something behind"
+            return ""
+
+    def refresh(self, service: Service) -> None:
+        """Nothing here expires: the engine pulls once, with the password of that moment."""
 
     def url(self, service: Service) -> str:
         with reaching():
@@ -179,6 +189,7 @@ class DockerRuntime:
             release=rollout.release,
             cause=rollout.cause,
             at=datetime.now(UTC),
+            run=rollout.run,
             pinned=rollout.pinned,
         )
         taken = old.addresses if old else ()

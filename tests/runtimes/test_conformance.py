@@ -46,7 +46,7 @@ def outcomes(revisions: Sequence[Revision]) -> list[tuple[int, str, str]]:
 def test_nothing_is_live_before_the_first_release(runtime: Runtime, service: Service) -> None:
     assert runtime.live(service) is None
     assert runtime.history(service) == []
-    assert not runtime.healthy(service, 2)
+    assert runtime.drift(service, 2)
     with pytest.raises(ReleaseNotFound):
         runtime.url(service)
 
@@ -60,7 +60,7 @@ def test_three_releases_follow_each_other(
         assert (revision.number, revision.release, revision.cause) == (number, plan.release, "test")
         assert revision.pinned == (number == 2)
         assert runtime.live(service) == revision
-        assert runtime.healthy(service, 2)
+        assert not runtime.drift(service, 2)
         assert version(runtime, service) == name
         assert len(harness.replicas(service)) == 2, "the ones before are gone"
     again = harness.open()  # no memory but the platform's
@@ -85,7 +85,7 @@ def test_the_same_release_again_is_no_new_revision(
     pinned = runtime.roll_out(plan.model_copy(update={"expect": 1, "pinned": True}), say=quiet)
     assert pinned == first.model_copy(update={"pinned": True})
     assert runtime.live(service) == pinned
-    assert runtime.healthy(service, 2)
+    assert not runtime.drift(service, 2)
     assert len(runtime.history(service)) == 1
 
 
@@ -93,10 +93,10 @@ def test_other_replicas_or_environment_are_rolled_out(
     runtime: Runtime, harness: Harness, service: Service, image_of: ImageOf
 ) -> None:
     runtime.roll_out(rollout(service, "v1", image_of("v1"), replicas=1), say=quiet)
-    assert not runtime.healthy(service, 3)
+    assert runtime.drift(service, 3)
     plan = rollout(service, "v1", image_of("v1"), replicas=3, env={"VERSION": "from env"}, expect=1)
     assert runtime.roll_out(plan, say=quiet).number == 2
-    assert runtime.healthy(service, 3)
+    assert not runtime.drift(service, 3)
     assert version(runtime, service) == "from env"
 
 
@@ -140,7 +140,7 @@ def test_a_release_that_does_not_become_ready_changes_nothing(
     assert_no_failure(prober.report)
     assert set(prober.report.versions) == {"v1"}
     assert runtime.live(service) == live
-    assert runtime.healthy(service, 2)
+    assert not runtime.drift(service, 2)
     assert harness.replicas(service) == before
     history = runtime.history(service)
     assert outcomes(history) == [(2, "v2", "failed"), (1, "v1", "live")]
@@ -260,11 +260,11 @@ def test_a_replica_that_was_removed_is_brought_back(
     before = harness.replicas(service)
     with Prober(runtime.url(service), version_of) as prober:
         harness.kill_replica(service)
-        assert not runtime.healthy(service, 2)
+        assert runtime.drift(service, 2)
         assert runtime.roll_out(plan.model_copy(update={"expect": 1}), say=quiet) == live
     # A request that the dead replica had already taken is lost with it; none of the others is.
     assert len(prober.report.failures) <= 1, prober.report.failures
-    assert runtime.healthy(service, 2)
+    assert not runtime.drift(service, 2)
     assert harness.replicas(service) == before
 
 
@@ -278,9 +278,9 @@ def test_a_proxy_that_was_removed_is_brought_back(
         pytest.skip("this runtime has nothing like it")
     assert runtime.live(service) == live, "what is live must not be forgotten"
     assert len(runtime.history(service)) == 2
-    assert not runtime.healthy(service, 2)
+    assert runtime.drift(service, 2)
     assert runtime.roll_out(rollout(service, "v2", image_of("v2"), expect=2), say=quiet) == live
-    assert runtime.healthy(service, 2)
+    assert not runtime.drift(service, 2)
     assert runtime.url(service) == url
     assert version(runtime, service) == "v2"
 
@@ -322,7 +322,7 @@ def test_a_rollout_killed_at_any_step_leaves_a_release_serving_and_is_finished_b
     assert_no_failure(prober.report)
     assert done.number == 2
     assert runtime.live(service) == done
-    assert runtime.healthy(service, 2)
+    assert not runtime.drift(service, 2)
     assert len(harness.replicas(service)) == 2
     assert outcomes(runtime.history(service)) == [(2, "v2", "live"), (1, "v1", "replaced")]
 

@@ -75,10 +75,10 @@ def test_the_machine_restarts(
     names = [f"linkspan-{service}", f"linkspan-{service}-r1-0", f"linkspan-{service}-r1-1"]
     for name in names:
         docker_client.containers.get(name).kill()
-    assert not runtime.healthy(service, 2)
+    assert runtime.drift(service, 2)
     for name in (names[0], names[2], names[1]):  # the engine keeps no order either
         docker_client.containers.get(name).start()
-    eventually(lambda: runtime.healthy(service, 2))
+    eventually(lambda: not runtime.drift(service, 2))
     assert runtime.url(service) == url
     assert version(runtime, service) == "v1"
 
@@ -91,7 +91,7 @@ def test_an_app_that_crashes_later_is_restarted(
     with Prober(f"{runtime.url(service)}/", version_of) as prober:
         # Its own process dies; nobody tells the engine to stop it.
         subprocess.run(["kill", "-9", str(victim.attrs["State"]["Pid"])], check=True)
-        eventually(lambda: runtime.healthy(service, 2))
+        eventually(lambda: not runtime.drift(service, 2))
     assert len(prober.report.failures) <= 1, "only a request that it had already taken is lost with it"
     assert prober.report.total > 10
 
@@ -113,7 +113,7 @@ def test_a_switch_that_died_is_started_again(
     container = docker_client.containers.get(f"linkspan-{service}")
     edge = container.attrs["State"]["StartedAt"]
     proxy._must(f"kill -{signal} $(cat /run/linkspan/switch.pid)")
-    eventually(lambda: not runtime.healthy(service, 1))
+    eventually(lambda: runtime.drift(service, 1))
     following = rollout(service, next_version, image_of(next_version), replicas=1, expect=1)
     said: list[str] = []
     with Prober(f"{runtime.url(service)}/", version_of) as prober:
@@ -121,7 +121,7 @@ def test_a_switch_that_died_is_started_again(
     assert "nginx in the proxy had ended and was started again" in said
     if signal == "KILL":
         assert_no_failure(prober.report)
-    assert runtime.healthy(service, 1)
+    assert not runtime.drift(service, 1)
     assert version(runtime, service) == next_version
     container.reload()
     assert container.attrs["State"]["StartedAt"] == edge, "nobody's connection was cut"
@@ -142,11 +142,11 @@ def test_nginx_that_was_told_but_did_not_reload_is_told_again(
     proxy._put({"next/live.conf": switch_conf(told).encode()})
     proxy._must(f"mv /linkspan/next/live.conf {STATE}/live.conf")
     assert proxy.live() == told
-    assert not runtime.healthy(service, 2)
+    assert runtime.drift(service, 2)
     with Prober(f"{runtime.url(service)}/", version_of) as prober:
         runtime.roll_out(plan.model_copy(update={"expect": 1}), say=quiet)
     assert_no_failure(prober.report)
-    assert runtime.healthy(service, 2)
+    assert not runtime.drift(service, 2)
 
 
 def test_a_configuration_that_nginx_refuses_changes_nothing(
@@ -158,7 +158,7 @@ def test_a_configuration_that_nginx_refuses_changes_nothing(
     with pytest.raises(RolloutFailed, match=r"nginx refuses its new configuration .*invalid parameter"):
         proxy.switch(live.model_copy(update={"addresses": ("not an address",)}))
     assert proxy.live() == live
-    assert runtime.healthy(service, 2)
+    assert not runtime.drift(service, 2)
 
 
 def test_only_the_newest_revisions_are_kept(
@@ -343,7 +343,7 @@ def test_an_engine_that_is_gone(lost: DockerRuntime, image_of: ImageOf) -> None:
     for call in (
         lambda: lost.live(service),
         lambda: lost.history(service),
-        lambda: lost.healthy(service, 1),
+        lambda: not lost.drift(service, 1),
         lambda: lost.url(service),
         lambda: lost.roll_out(rollout(service, "v1", image_of("v1")), say=quiet),
         lambda: lost.destroy(service),
