@@ -68,13 +68,38 @@ def _ended(seen: Observed) -> str:
         return f"{seen.name} was removed by somebody else"
     if seen.state == "paused":
         return f"{seen.name} was paused by somebody else"
-    if seen.oom_killed:
-        limit = f" (its limit is {seen.memory})" if seen.memory else ""
-        return f"{seen.name} ran out of memory and was killed{limit}"
-    reason = f"{seen.name} exited with code {seen.exit_code}"
-    if seen.error:
-        return f"{reason}: {one_line(seen.error)}"
-    lines = [line.strip() for line in seen.logs.splitlines() if line.strip()][-LOG_LINES:]
+    return ended(
+        seen.name,
+        seen.exit_code,
+        oom_killed=seen.oom_killed,
+        memory=seen.memory,
+        error=seen.error,
+        logs=seen.logs,
+    )
+
+
+def ended(
+    name: str,
+    exit_code: int,
+    *,
+    oom_killed: bool = False,
+    memory: str = "",
+    error: str = "",
+    logs: str | None = "",
+) -> str:
+    """How `name`'s process ended and what it said last, in one line.
+
+    `error` is the engine's own word. `logs` is None when nobody could read them.
+    """
+    if oom_killed:
+        limit = f" (its limit is {memory})" if memory else ""
+        return f"{name} ran out of memory and was killed{limit}"
+    reason = f"{name} exited with code {exit_code}"
+    if error:
+        return f"{reason}: {one_line(error)}"
+    if logs is None:
+        return reason
+    lines = [line.strip() for line in logs.splitlines() if line.strip()][-LOG_LINES:]
     return f"{reason}: " + " | ".join(lines) if lines else f"{reason} and said nothing"
 
 

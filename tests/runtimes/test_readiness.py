@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from linkspan.runtimes.readiness import Observed, Probe, readiness
+from linkspan.runtimes.readiness import Observed, Probe, ended, readiness
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,8 @@ def test_readiness(*, seen: dict[str, Any], done: bool, retriable: bool, reason:
 def test_a_long_body_is_cut() -> None:
     verdict = readiness(Observed("r1", "running", probe=Probe(status=500, body="x" * 10_000)), "/readyz")
     assert len(verdict.reason) < 400
+
+
+def test_nothing_is_claimed_of_output_that_nobody_could_read() -> None:
+    assert ended("r1", 3, logs=None) == "r1 exited with code 3"
+    assert ended("r1", 3, logs="") == "r1 exited with code 3 and said nothing"
