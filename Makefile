@@ -1,4 +1,4 @@
-.PHONY: demo down test check lock setup
+.PHONY: demo down test check cluster cluster-down lock setup
 
 # Set up what is needed, tell the whole story, and stay until Ctrl-C. ONCE=1 cleans up and exits instead.
 demo: setup
@@ -17,6 +17,14 @@ check: setup
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	cd app && ../.venv/bin/mypy --strict -p scoring
+
+# A real Kubernetes of one node; tests that need one use it, or start it themselves.
+cluster:
+	@scripts/cluster.sh up
+
+# Remove every trace of it, but for the program that was built.
+cluster-down:
+	@scripts/cluster.sh down
 
 # Resolve the dependencies anew, to the newest versions that pyproject.toml admits.
 lock: setup

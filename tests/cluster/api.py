@@ -1,0 +1,44 @@
+"""As much of the API as the start of a cluster needs; tests use kubectl or the Python client."""
+
+import http.client
+import json
+import ssl
+from typing import Any
+
+from tests.cluster.network import Network
+from tests.cluster.places import CERTIFICATES
+
+
+class Api:
+    """The API server as the administrator sees it."""
+
+    def __init__(self, network: Network) -> None:
+        self._address = (network.node_ip, network.api_port)
+        self._tls = ssl.create_default_context(cafile=str(CERTIFICATES / "ca.crt"))
+        self._tls.load_cert_chain(CERTIFICATES / "admin.crt", CERTIFICATES / "admin.key")
+
+    def ready(self) -> bool:
+        """Whether it answers and has made what it makes at its start."""
+        return self._call("GET", "/readyz")[0] == 200
+
+    def get(self, path: str) -> dict[str, Any] | None:
+        """An object, or None if it is not there (yet)."""
+        status, body = self._call("GET", path)
+        return json.loads(body) if status == 200 else None
+
+    def create(self, path: str, value: dict[str, Any]) -> None:
+        """Make an object in a collection."""
+        status, body = self._call("POST", path, json.dumps(value))
+        if status not in {201, 409}:
+            raise ConnectionError(f"POST {path}: {status} {body.decode(errors='replace')}")
+
+    def _call(self, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
+        connection = http.client.HTTPSConnection(*self._address, context=self._tls, timeout=10)
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        except (OSError, http.client.HTTPException):
+            return 0, b""
+        finally:
+            connection.close()

@@ -1,0 +1,33 @@
+package main
+
+import (
+	"flag"
+	"os"
+
+	"github.com/coredns/caddy"
+	_ "github.com/coredns/coredns/core/dnsserver"
+	_ "github.com/coredns/coredns/plugin/bind"
+	_ "github.com/coredns/coredns/plugin/cache"
+	_ "github.com/coredns/coredns/plugin/errors"
+	_ "github.com/coredns/coredns/plugin/forward"
+	_ "github.com/coredns/coredns/plugin/kubernetes"
+	_ "github.com/coredns/coredns/plugin/loadbalance"
+)
+
+// dns is CoreDNS with the few plugins that a cluster needs.
+func dns() {
+	path := flag.String("conf", "", "path of the Corefile")
+	flag.Parse()
+
+	text, err := os.ReadFile(*path)
+	if err != nil {
+		fail(err)
+	}
+	caddy.AppName, caddy.Quiet = "CoreDNS", true
+	caddy.TrapSignals()
+	instance, err := caddy.Start(caddy.CaddyfileInput{Contents: text, Filepath: *path, ServerTypeName: "dns"})
+	if err != nil {
+		fail(err)
+	}
+	instance.Wait()
+}

@@ -1,0 +1,45 @@
+"""Names and folders of the cluster: one per machine, for it has a bridge and firewall rules."""
+
+import os
+from pathlib import Path
+
+
+class Unavailable(Exception):
+    """This machine cannot have a cluster now, for a reason that no change of ours mends."""
+
+    exit_code = 69  # EX_UNAVAILABLE of sysexits.h
+
+
+class ClusterError(Exception):
+    """The cluster should have started and did not."""
+
+    exit_code = 1
+
+
+STATE = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "linkspan" / "cluster"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "linkspan" / "cluster"
+# Outside STATE, which `down` deletes: two commands at once wait for each other here.
+LOCK = STATE.with_name("cluster.lock")
+
+NODE = "linkspan"
+BRIDGE = "linkspan0"
+NETWORK = "linkspan"
+CGROUP = "linkspan"
+PAUSE = "linkspan.invalid/pause:1"
+
+CERTIFICATES = STATE / "certificates"
+KUBECONFIGS = STATE / "kubeconfigs"
+CONFIGS = STATE / "configs"
+LOGS = STATE / "logs"
+PARTS = STATE / "parts"
+KUBELET = STATE / "kubelet"
+
+ADMIN = STATE / "kubeconfig"
+KUBECTL = STATE / "kubectl"
+SETTINGS = STATE / "network.json"
+SYSCTLS = STATE / "sysctls.json"
+READY = STATE / "ready"
+
+CONTAINERD = STATE / "containerd"
+CONTAINERD_SOCKET = CONTAINERD / "containerd.sock"
+ETCD_SOCKET = STATE / "etcd.sock"

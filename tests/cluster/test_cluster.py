@@ -1,0 +1,164 @@
+"""The cluster is a real one: it pulls with a password, balances, refuses, outlives its API server."""
+
+import base64
+import json
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import httpx
+import pytest
+
+from tests.services.cluster import ROOT, RunningCluster
+from tests.services.engine import ImageOf
+from tests.services.registry import RunningRegistry
+
+# One of these kills the API server, which every other test would notice.
+pytestmark = pytest.mark.alone
+
+Pushed = Callable[[str], str]
+
+
+@pytest.fixture
+def pushed(
+    docker_client: docker.DockerClient, image_of: ImageOf, registry: RunningRegistry
+) -> Iterator[Pushed]:
+    """Push the test service in a version; returns its address in the registry."""
+    repository = f"{registry.host}/web-{uuid.uuid4().hex[:8]}"
+    tags: list[str] = []
+
+    def push(version: str) -> str:
+        docker_client.images.get(image_of(version)).tag(repository, version)
+        tags.append(f"{repository}:{version}")
+        login = {"username": registry.username, "password": registry.password}
+        for event in docker_client.images.push(
+            repository, version, auth_config=login, stream=True, decode=True
+        ):
+            assert "error" not in event, event
+        return tags[-1]
+
+    yield push
+    for tag in tags:
+        docker_client.images.remove(tag)
+
+
+def pull_secret(registry: RunningRegistry) -> dict[str, Any]:
+    login = base64.b64encode(f"{registry.username}:{registry.password}".encode()).decode()
+    config = json.dumps({"auths": {registry.host: {"auth": login}}})
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "registry"},
+        "type": "kubernetes.io/dockerconfigjson",
+        "data": {".dockerconfigjson": base64.b64encode(config.encode()).decode()},
+    }
+
+
+def deployment(image: str, *, secret: bool = True) -> dict[str, Any]:
+    container = {
+        "name": "web",
+        "image": image,
+        "command": ["sh", "-c", 'echo "this is $VERSION"; exec python3 /app.py'],
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": 8080}, "periodSeconds": 1},
+        "resources": {
+            "requests": {"cpu": "50m", "memory": "32Mi"},
+            "limits": {"cpu": "500m", "memory": "64Mi"},
+        },
+    }
+    spec: dict[str, Any] = {"containers": [container], "terminationGracePeriodSeconds": 5}
+    if secret:
+        spec["imagePullSecrets"] = [{"name": "registry"}]
+    labels = {"app": "web"}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "web"},
+        "spec": {
+            "replicas": 2,
+            "selector": {"matchLabels": labels},
+            "strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+            "template": {"metadata": {"labels": labels}, "spec": spec},
+        },
+    }
+
+
+SERVICE: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "web"},
+    "spec": {"type": "NodePort", "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
+}
+
+
+def version(url: str) -> str:
+    return str(httpx.get(url, timeout=10, trust_env=False).json()["version"])
+
+
+def test_a_service_is_rolled_out(
+    cluster: RunningCluster, namespace: str, registry: RunningRegistry, pushed: Pushed
+) -> None:
+    """Pulled with a password, answered through kube-proxy, seen into, and replaced while the API is away."""
+    first, second = pushed("v1"), pushed("v2")
+    cluster.apply(namespace, pull_secret(registry), SERVICE, deployment(first))
+    cluster.run("rollout", "status", "-n", namespace, "deployment/web", "--timeout=90s")
+    port = cluster.get(namespace, "service", "web")["spec"]["ports"][0]["nodePort"]
+    urls = [f"http://{host}:{port}/" for host in (cluster.node_ip, "127.0.0.1")]
+    assert [version(url) for url in urls] == ["v1", "v1"]
+
+    assert "this is v1" in cluster.run("logs", "-n", namespace, "deployment/web")
+    ask = "import urllib.request as u; print(u.urlopen('http://web', timeout=10).read().decode())"
+    inside = cluster.run("exec", "-n", namespace, "deployment/web", "--", "python3", "-c", ask)
+    assert json.loads(inside)["version"] == "v1"
+
+    cluster.run("set", "image", "-n", namespace, "deployment/web", f"web={second}")
+    cluster.stop_api_server()
+    assert {version(url) for url in urls} <= {"v1", "v2"}
+    cluster.start_api_server()
+    cluster.run("rollout", "status", "-n", namespace, "deployment/web", "--timeout=90s")
+    assert [version(url) for url in urls] == ["v2", "v2"]
+
+
+def test_the_registry_wants_its_password(cluster: RunningCluster, namespace: str, pushed: Pushed) -> None:
+    """Without the secret nothing is pulled: the other test's pull did prove something."""
+    cluster.apply(namespace, deployment(pushed("v3"), secret=False))
+    waiting = "jsonpath={.status.containerStatuses[0].state.waiting.reason}=ErrImagePull"
+    cluster.run("wait", "-n", namespace, "--for=create", "pod", "-l", "app=web", "--timeout=30s")
+    cluster.run("wait", "-n", namespace, "pod", "-l", "app=web", f"--for={waiting}", "--timeout=30s")
+
+
+def test_rights_are_checked(cluster: RunningCluster, namespace: str, tmp_path: Path) -> None:
+    """A service account may do what its role says and nothing else."""
+    cluster.run("create", "role", "-n", namespace, "reader", "--verb=get,list", "--resource=pods")
+    cluster.run(
+        "create",
+        "rolebinding",
+        "-n",
+        namespace,
+        "reads",
+        "--role=reader",
+        f"--serviceaccount={namespace}:default",
+    )
+    config = cluster.kubeconfig_of(namespace, "default", tmp_path / "kubeconfig")
+    cluster.run("get", "pods", f"--kubeconfig={config}")
+    assert "Forbidden" in cluster.run("get", "secrets", f"--kubeconfig={config}", check=False)
+
+
+def test_admission_refuses(cluster: RunningCluster, namespace: str) -> None:
+    """Pod Security and quotas are enforced."""
+    cluster.run("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
+    refused = cluster.run("run", "-n", namespace, "--image=example.invalid/any", "privileged", check=False)
+    assert 'violates PodSecurity "restricted' in refused
+    cluster.run("create", "quota", "-n", namespace, "none", "--hard=services=0")
+    refused = cluster.run("create", "service", "clusterip", "-n", namespace, "web", "--tcp=80", check=False)
+    assert "exceeded quota" in refused
+
+
+def test_up_twice(cluster: RunningCluster) -> None:
+    """It is found, and left as it is."""
+    again = subprocess.run(
+        [str(ROOT / "scripts" / "cluster.sh"), "up"], capture_output=True, text=True, check=True
+    )
+    assert "is up already" in again.stdout

@@ -1,0 +1,146 @@
+"""The real Kubernetes cluster, shared by all test processes; each test has a namespace of its own."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import parts
+from tests.cluster.api import Api
+from tests.cluster.network import load
+from tests.cluster.places import ADMIN, KUBECTL, LOCK, READY, Unavailable
+from tests.cluster.up import is_up
+
+ROOT = Path(__file__).parents[2]
+# Every test process that uses the cluster holds a share of this lock; who gets it whole was the last.
+USERS = LOCK.with_name("cluster-users.lock")
+STARTED_BY_TESTS = READY.with_name("started-by-tests")
+
+
+@dataclass(frozen=True)
+class RunningCluster:
+    """Where it is, and how to ask and to hurt it."""
+
+    kubeconfig: Path
+    """The administrator's."""
+    node_ip: str
+    """Services of type NodePort answer here and on 127.0.0.1."""
+    kubectl: Path
+    api_server: str
+    """Its URL."""
+
+    def run(self, *arguments: str, given: str = "", check: bool = True, seconds: float = 120) -> str:
+        """What kubectl prints, as the administrator. Fails the test with what it says if it fails."""
+        done = subprocess.run(
+            [str(self.kubectl), *arguments],
+            input=given,
+            env={**os.environ, "KUBECONFIG": str(self.kubeconfig)},
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        if check and done.returncode:
+            pytest.fail(f"kubectl {' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
+        return done.stdout if done.returncode == 0 else done.stdout + done.stderr
+
+    def apply(self, namespace: str, *objects: dict[str, Any]) -> None:
+        """Apply objects of one namespace."""
+        listed = {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+        self.run("apply", "-n", namespace, "-f", "-", given=json.dumps(listed))
+
+    def get(self, namespace: str, *what: str) -> dict[str, Any]:
+        """An object, or a list of objects: `get(namespace, "deployment", "web")`."""
+        value: dict[str, Any] = json.loads(self.run("get", "-n", namespace, *what, "-o", "json"))
+        return value
+
+    def kubeconfig_of(self, namespace: str, service_account: str, path: Path) -> Path:
+        """Write a kubeconfig with a token of a service account, which may do only what RBAC lets it."""
+        token = self.run("create", "token", "-n", namespace, service_account).strip()
+        value = json.loads(self.kubeconfig.read_text())
+        value["users"] = [{"name": service_account, "user": {"token": token}}]
+        value["contexts"][0]["context"] = {
+            "cluster": value["clusters"][0]["name"],
+            "user": service_account,
+            "namespace": namespace,
+        }
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(value))
+        return path
+
+    def stop_api_server(self) -> None:
+        """SIGKILL. Pods, Services and everything else go on."""
+        parts.stop("apiserver", signal.SIGKILL)
+
+    def start_api_server(self) -> None:
+        """Start it again, and wait until it is ready."""
+        parts.start_again("apiserver")
+        api = Api(load())
+        end = time.monotonic() + 60
+        while not api.ready():
+            parts.check_running()
+            if time.monotonic() > end:
+                pytest.fail(f"the API server is not ready after 60 s:\n{parts.tail('apiserver')}")
+            time.sleep(0.1)
+
+    def restart_api_server(self) -> None:
+        """Kill it and start it again. Other tests notice: use it only in tests that run alone."""
+        self.stop_api_server()
+        self.start_api_server()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[RunningCluster]:
+    """The cluster of `make cluster`, or one that lives as long as the tests.
+
+    Skips, and says why, where the machine cannot have one (no root, no Go modules).
+    """
+    USERS.parent.mkdir(parents=True, exist_ok=True)
+    with USERS.open("w") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        _start()
+        network = load()
+        yield RunningCluster(ADMIN, network.node_ip, KUBECTL, network.api_server)
+        if STARTED_BY_TESTS.exists() and _is_last(users.fileno()):
+            subprocess.run([str(ROOT / "scripts" / "cluster.sh"), "down"], check=True, capture_output=True)
+
+
+@pytest.fixture
+def namespace(cluster: RunningCluster) -> Iterator[str]:
+    """A new namespace; its deletion is begun at the end and not waited for."""
+    name = f"test-{uuid.uuid4().hex[:10]}"
+    cluster.run("create", "namespace", name)
+    # Pods are refused until the controller manager has made it.
+    cluster.run("wait", "-n", name, "--for=create", "--timeout=60s", "serviceaccount/default")
+    yield name
+    cluster.run("delete", "namespace", name, "--wait=false")
+
+
+def _start() -> None:
+    if is_up():
+        return
+    script = [str(ROOT / "scripts" / "cluster.sh"), "up"]
+    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    if done.returncode == Unavailable.exit_code:
+        pytest.skip(done.stderr.strip().splitlines()[-1])
+    if done.returncode:
+        pytest.fail(f"{done.stdout}{done.stderr}", pytrace=False)
+    if "is up already" not in done.stdout:
+        STARTED_BY_TESTS.touch()
+
+
+def _is_last(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
