@@ -148,6 +148,7 @@ async def roll_out(
         candidate.release,
         candidate.config,
         reference=candidate.reference,
+        manifests=candidate.manifests,
         environment=environment,
         cause=cause,
         expect=plan.live.number if plan.live else 0,

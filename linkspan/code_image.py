@@ -5,15 +5,15 @@ was tested. A commit that does not touch the app gets a tag, not a build.
 """
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from linkspan.build import Builder
-from linkspan.config import CONFIG_FILE, AppConfig, read_config
+from linkspan.config import CONFIG_FILE, AppConfig, load_config
 from linkspan.converge import code_tag, commit_tag
-from linkspan.errors import AppTestsFailed, BuildFailed, ConfigError
+from linkspan.errors import AppTestsFailed, BuildFailed
 from linkspan.nouns import Commit, Digest, Noun, short
 from linkspan.registry.client import Registry
 from linkspan.runtimes.base import Say
+from linkspan.runtimes.kube_manifests import load
 from linkspan.source import GitSource
 from linkspan.verdicts import pardon, reject, rejection
 
@@ -59,7 +59,8 @@ def build(
     and whatever git and the registry raise.
     """
     with source.checkout(commit) as folder:
-        config = _read_app(folder, commit)
+        config = load_config(folder, where=f"{CONFIG_FILE} of {short(commit.sha)}")
+        manifests = load(folder)
         key = builder.key(folder, commit, refresh=refresh, say=say)
         found = CodeBuild(commit=commit, key=key, config=config, digest=_reuse(registry, key, commit))
         if found.digest:
@@ -69,20 +70,17 @@ def build(
             return found.model_copy(update={"held": held})
         try:
             image = builder.build(
-                folder, commit=commit, config=config, tag=f"linkspan/{config.name}:{code_tag(key)}", say=say
+                folder,
+                commit=commit,
+                config=config,
+                manifests=manifests,
+                tag=f"linkspan/{config.name}:{code_tag(key)}",
+                say=say,
             )
         except BuildFailed as error:
             reject(registry, _build_verdict(found), what=_called(found), reason=str(error))
             raise
         return found.model_copy(update={"image": image})
-
-
-def _read_app(folder: Path, commit: Commit) -> AppConfig:
-    path = folder / CONFIG_FILE
-    where = f"{CONFIG_FILE} of {short(commit.sha)}"
-    if not path.is_file():
-        raise ConfigError(f"there is no {where}", fix="Copy the one of the sample app and change it")
-    return read_config(path.read_text(errors="replace"), where=where)
 
 
 def _reuse(registry: Registry, key: str, commit: Commit) -> Digest | None:

@@ -20,6 +20,19 @@ EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+# RFC 1123: a label is a namespace's name, labels with dots between are a host's.
+_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+NamespaceName = Annotated[str, StringConstraints(pattern=rf"^({_LABEL})?$")]
+HostName = Annotated[str, StringConstraints(pattern=rf"^({_LABEL}(\.{_LABEL})*)?$", max_length=253)]
+# A Kubernetes quantity in cores: to the thousandth, and more than nothing.
+CpuQuantity = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^$|^[1-9][0-9]*m$|^[1-9][0-9]*(\.[0-9]{1,3})?$|^0\.([1-9][0-9]{0,2}|0[1-9][0-9]?|00[1-9])$"
+    ),
+]
+
+
 class TestSection(Noun):
     """How the app's own tests are run, inside the image that was just built."""
 
@@ -61,11 +74,14 @@ class SmokeSection(Noun):
 
 
 class EnvironmentSection(Noun):
-    """A place where the app runs."""
+    """A place where the app runs. `cpu`, `host` and `namespace` are for a cluster; empty is its default."""
 
     replicas: int = Field(default=2, ge=1, le=64)
     env: dict[EnvName, str] = Field(default_factory=dict)
     memory: Annotated[str, StringConstraints(pattern=r"^$|^[0-9]+[kmg]$")] = ""
+    cpu: CpuQuantity = ""
+    host: HostName = ""
+    namespace: NamespaceName = ""
 
 
 class AppConfig(Noun):
@@ -136,7 +152,9 @@ def parse_config_json(text: str) -> AppConfig:
     try:
         return AppConfig.model_validate_json(text)
     except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"]))
         raise ConfigError(
-            f"the config in the image's label cannot be read: {error.errors()[0]['msg']}",
+            f"the config in the image's label cannot be read: {field + ': ' if field else ''}{problem['msg']}",
             fix="Build the image again with this version of Linkspan",
         ) from None

@@ -33,6 +33,9 @@ _PATTERNS = {
     "path": "a path that starts with '/'",
     "ready_path": "a path that starts with '/'",
     "memory": "a size such as 512m or 2g",
+    "cpu": "cores such as 500m, 0.5 or 2",
+    "host": "a host name such as app.example.com, in small letters, without scheme, port or path",
+    "namespace": "small letters a-z, digits and '-', at most 63, neither first nor last a '-'",
     "method": "an HTTP method in capitals",
     "env": "letters, digits and '_', not beginning with a digit",
 }
@@ -106,7 +109,7 @@ def _not_json(value: object, path: Location = ()) -> Iterator[tuple[Location, st
 
 def _wanted(detail: ErrorDetails) -> str:
     kind, limits = detail["type"], detail.get("ctx", {})
-    if kind == "string_pattern_mismatch":
+    if kind in {"string_pattern_mismatch", "string_too_long"}:
         if detail["loc"] == ("model", "path"):
             return "a folder such as /model, not '/' itself"
         return _PATTERNS.get(str(detail["loc"][-1]), detail["msg"])

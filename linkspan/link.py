@@ -5,18 +5,21 @@ the labels in it are all that is needed to read the release back.
 """
 
 import json
+from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from linkspan.config import AppConfig
-from linkspan.errors import ReleaseError
+from linkspan.config import AppConfig, config_json, parse_config_json
+from linkspan.errors import ConfigError, ReleaseError
 from linkspan.nouns import Commit, Digest, Layer, Model, Release, short
 from linkspan.registry import media
 from linkspan.registry.media import Document, Image, Manifest, canonical, descriptor, parse
+from linkspan.runtimes.kube_manifests import manifests_json
 
 APP = "dev.linkspan.app"
 COMMIT = "dev.linkspan.commit"
 CONFIG = "dev.linkspan.config"
+MANIFESTS = "dev.linkspan.manifests"
 MODEL = "dev.linkspan.model"
 REVISION = "org.opencontainers.image.revision"
 
@@ -24,13 +27,15 @@ REVISION = "org.opencontainers.image.revision"
 _LAYERS = {media.OCI_MANIFEST: media.OCI_LAYER, media.DOCKER_MANIFEST: media.DOCKER_LAYER}
 
 
-def code_labels(app: str, commit: Commit, config: AppConfig) -> dict[str, str]:
-    """The labels of a code image: all that is needed to link it and to roll it out."""
-    return {
-        APP: app,
-        COMMIT: commit.model_dump_json(),
-        CONFIG: config.model_dump_json(by_alias=True),
-    }
+def code_labels(
+    app: str, commit: Commit, config: AppConfig, manifests: Sequence[Document] = ()
+) -> dict[str, str]:
+    """The labels of a code image: all that is needed to link it and to roll it out.
+
+    `manifests` are the app's own Kubernetes objects; there is no label for none.
+    """
+    labels = {APP: app, COMMIT: commit.model_dump_json(), CONFIG: config_json(config)}
+    return labels | ({MANIFESTS: manifests_json(manifests)} if manifests else {})
 
 
 def read_code_image(image: Image) -> tuple[Commit, AppConfig]:
@@ -38,9 +43,23 @@ def read_code_image(image: Image) -> tuple[Commit, AppConfig]:
     labels = _labels(image)
     try:
         commit = Commit.model_validate_json(labels[COMMIT])
-        return commit, AppConfig.model_validate_json(labels[CONFIG])
-    except (KeyError, ValidationError) as error:
+        return commit, parse_config_json(labels[CONFIG])
+    except (KeyError, ValidationError, ConfigError) as error:
         raise _foreign(image, "code image", error) from None
+
+
+def read_manifests(image: Image) -> tuple[Document, ...]:
+    """The app's own Kubernetes objects, of a code image or of a release; none if it has none.
+
+    Raises ReleaseError for a label that Linkspan did not write.
+    """
+    try:
+        found = json.loads(_labels(image).get(MANIFESTS, "[]"))
+    except ValueError as error:
+        raise _foreign(image, "code image", error) from None
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise _foreign(image, "code image", ValueError(f"{MANIFESTS} is no list of objects"))
+    return tuple(found)
 
 
 def read_release(image: Image, digest: Digest) -> Release:
@@ -165,6 +184,8 @@ def _foreign(image: Image, kind: str, error: Exception) -> ReleaseError:
 
 
 def _first_problem(error: Exception) -> str:
+    if isinstance(error, ConfigError):
+        return error.what
     if not isinstance(error, ValidationError):
         return str(error)
     problem = error.errors()[0]

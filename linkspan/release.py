@@ -6,24 +6,29 @@ deployed before that.
 """
 
 import contextlib
+from collections.abc import Sequence
 
 from linkspan.config import AppConfig
 from linkspan.converge import CodeImage, PackagedModel, release_tag
 from linkspan.errors import RegistryNotFound
-from linkspan.link import link, read_code_image
+from linkspan.link import link, read_code_image, read_manifests
 from linkspan.modelpack import read_modelpack
 from linkspan.nouns import Digest, Noun, Release, Revision
 from linkspan.registry.client import Registry
 from linkspan.registry.media import Image
-from linkspan.runtimes.base import Rollout, Service
+from linkspan.runtimes.base import Manifest, Rollout, Service
 
 
 class Candidate(Noun):
-    """A linked pair, before anybody tried it. `reference` is the image by digest, as an engine pulls it."""
+    """A linked pair, before anybody tried it. `reference` is the image by digest, as an engine pulls it.
+
+    `manifests` are the app's own Kubernetes objects, if it has any.
+    """
 
     release: Release
     config: AppConfig
     reference: str
+    manifests: tuple[Manifest, ...] = ()
 
 
 def propose(registry: Registry, code: CodeImage, packaged: PackagedModel) -> tuple[Candidate, Image]:
@@ -33,7 +38,13 @@ def propose(registry: Registry, code: CodeImage, packaged: PackagedModel) -> tup
     _, layer = read_modelpack(registry.image(packaged.manifest))
     linked = link(image, packaged.model, layer, config.model.path)
     release = Release(app=config.name, commit=code.commit, model=packaged.model, image=linked.digest)
-    return Candidate(release=release, config=config, reference=f"{registry.name}@{linked.digest}"), linked
+    candidate = Candidate(
+        release=release,
+        config=config,
+        reference=f"{registry.name}@{linked.digest}",
+        manifests=read_manifests(image),
+    )
+    return candidate, linked
 
 
 def push_candidate(registry: Registry, linked: Image) -> int:
@@ -52,26 +63,39 @@ def confirm(registry: Registry, release: Release) -> str:
     return tag
 
 
+def service_of(config: AppConfig, environment: str) -> Service:
+    """The service that the app is in an environment. Raises ConfigError if there is no such environment."""
+    return Service(
+        app=config.name, environment=environment, namespace=config.environment(environment).namespace
+    )
+
+
 def rollout_of(
     release: Release,
     config: AppConfig,
     *,
     reference: str,
+    manifests: Sequence[Manifest],
     environment: str,
     cause: str,
     expect: int,
+    run: str = "",
     pinned: bool = False,
 ) -> Rollout:
-    """What the runtime is asked for, by the app's own linkspan.toml as it was in that release."""
+    """What the runtime is asked for, by the app's own linkspan.toml and k8s/ as they were in that release."""
     where = config.environment(environment)
     return Rollout(
-        service=Service(app=release.app, environment=environment),
+        service=service_of(config, environment),
         release=release,
         image=reference,
         cause=cause,
+        run=run,
         replicas=where.replicas,
         env=where.env,
         memory=where.memory,
+        cpu=where.cpu,
+        host=where.host,
+        manifests=tuple(manifests),
         port=config.serve.port,
         ready_path=config.serve.ready_path,
         ready_seconds=config.serve.ready_seconds,
@@ -87,11 +111,13 @@ def again(registry: Registry, revision: Revision, environment: str) -> Rollout:
     Raises RegistryNotFound if the image has been deleted from the registry meanwhile.
     """
     release = revision.release
-    _, config = read_code_image(registry.image(release.image))
+    image = registry.image(release.image)
+    _, config = read_code_image(image)
     return rollout_of(
         release,
         config,
         reference=f"{registry.name}@{release.image}",
+        manifests=read_manifests(image),
         environment=environment,
         cause=revision.cause,
         expect=revision.number,

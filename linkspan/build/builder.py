@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import docker
@@ -23,6 +23,7 @@ from linkspan.docker_engine import engine
 from linkspan.errors import BuildError, BuildFailed, BuildUnavailable, ConfigError
 from linkspan.link import code_labels
 from linkspan.nouns import Commit, Digest, sha256
+from linkspan.runtimes.base import Manifest
 
 _NOISE = re.compile(r" ---> (Running in )?[0-9a-f]+\n|Removing intermediate container .*\n")
 
@@ -93,14 +94,24 @@ class Builder:
             options.append(f"ca_bundle {sha256(self._bundle)}")
         return build_key(commit.tree, ids, options, f"{version['Os']}/{version['Arch']}")
 
-    def build(self, folder: Path, *, commit: Commit, config: AppConfig, tag: str, say: Say) -> str:
+    def build(
+        self,
+        folder: Path,
+        *,
+        commit: Commit,
+        config: AppConfig,
+        manifests: Sequence[Manifest] = (),
+        tag: str,
+        say: Say,
+    ) -> str:
         """Build the image of the app in `folder` as `tag`; returns its ID. Output goes to `say` line by line.
 
+        `manifests` are the app's Kubernetes objects, which the image carries in a label.
         Raises BuildFailed with the step that failed and the last lines of output, ConfigError without a
         Dockerfile, BuildUnavailable (retriable) if the engine goes away.
         """
         text = _dockerfile(folder)
-        labels = code_labels(config.name, commit, config)
+        labels = code_labels(config.name, commit, config, manifests)
         with reaching_engine():
             for image in base_images(text, self._args):
                 bases.base_id(self._client, image, refresh=False, say=say)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 
 # Raise it when the same input would be built to something else by this version of Linkspan.
-_SCHEME = 1
+_SCHEME = 2
 
 
 def build_key(tree: str, base_ids: Sequence[str], options: Sequence[str], platform: str) -> str:

@@ -1,4 +1,4 @@
-"""Questions about Kubernetes objects as plain values: which is the app's, in which order, how it is called."""
+"""Questions about Kubernetes objects as plain values: which is the app's, what order, how it is called."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -148,15 +148,16 @@ def autoscaler_of(manifests: Iterable[Manifest], deployment: Manifest) -> Manife
 
 def mapping(manifest: Manifest, *path: str) -> dict[str, Any]:
     """What is at `path`, {} if nothing is. Raises ConfigError if something else than an object is there."""
-    value: Any = manifest
+    value = manifest
     for depth, key in enumerate(path, start=1):
-        value = value.get(key)
-        if value is None:
+        inner = value.get(key)
+        if inner is None:
             return {}
-        if not isinstance(value, dict):
+        if not isinstance(inner, dict):
             raise ConfigError(
-                f"{called(manifest)}: {'.'.join(path[:depth])} is wrong", expected="an object", found=value
+                f"{called(manifest)}: {'.'.join(path[:depth])} is wrong", expected="an object", found=inner
             )
+        value = inner
     return value
 
 
