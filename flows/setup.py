@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import prefect
-import yaml  # type: ignore[import-untyped]
+import yaml
 from prefect import Flow
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate, WorkPoolUpdate

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 from pydantic import BaseModel
 from typer.main import get_command
 
@@ -19,7 +19,7 @@ from linkspan import errors, links
 from linkspan.cli import EXIT_CODES, SECTIONS, app
 from linkspan.config import AppConfig
 from linkspan.errors import LinkspanError
-from linkspan.link import APP, COMMIT, CONFIG, MODEL
+from linkspan.link import APP, COMMIT, CONFIG, MANIFESTS, MODEL
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
@@ -157,7 +157,7 @@ def test_every_state_event_label_and_tag_is_there() -> None:
     assert named == known | {"linkspan.release.rolled-back"}
 
     registry = section("## In the registry")
-    assert not [label for label in (APP, COMMIT, CONFIG, MODEL) if f"`{label}`" not in registry]
+    assert not [label for label in (APP, COMMIT, CONFIG, MANIFESTS, MODEL) if f"`{label}`" not in registry]
     made = set(re.findall(r'"(code|commit|model|layer|pinned|release|rejected)-', tag_sources()))
     assert made == set(re.findall(r"^\| `([a-z]+)-", registry, re.MULTILINE))
 

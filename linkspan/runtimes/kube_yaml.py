@@ -45,8 +45,7 @@ def documents(text: str, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """
     loader = _open(text, where)
     try:
-        while loader.check_node():
-            node = loader.get_node()
+        while loader.check_node() and (node := loader.get_node()) is not None:
             value = _Reader(loader, where).value(node)
             if value is not None and not isinstance(value, dict):
                 raise _error(where, node, "is no object", expected="apiVersion, kind and metadata")

@@ -8,7 +8,7 @@ from typing import Any
 
 import docker
 import httpx
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from linkspan.errors import EngineUnavailable
 from linkspan.local.services import Local

@@ -14,7 +14,7 @@ from uuid import uuid4
 
 import docker
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from linkspan.engine import Run

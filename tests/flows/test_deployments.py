@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 from prefect import Flow
 from prefect.flows import load_flow_from_entrypoint
 
