@@ -185,5 +185,5 @@ def _makes_room(pods: Sequence[Manifest], revision: int) -> bool:
     """
     if any(is_leaving(pod) for pod in pods):
         return True
-    older = any(revision_of(pod) != str(revision) and not is_over(pod) for pod in pods)
+    older = any(revision_of(pod) not in {"", str(revision)} and not is_over(pod) for pod in pods)
     return older and any(at(pod, "spec", "nodeName") for pod in _living(pods, revision))

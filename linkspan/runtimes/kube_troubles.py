@@ -60,7 +60,7 @@ def pod_troubles(
     if end := last_end(pod):
         yield crashed(pod, end, events, logs)
     yield from _unprepared(pod, events)
-    yield from _unready(pod, events, seconds)
+    yield from _unready(pod, events)
 
 
 def _taken(pod: Manifest, events: Sequence[Manifest]) -> Iterator[Trouble]:
@@ -129,16 +129,18 @@ def _all_wait(pod: Manifest) -> bool:
     )
 
 
-def _unready(pod: Manifest, events: Sequence[Manifest], seconds: float) -> Iterator[Trouble]:
+def _unready(pod: Manifest, events: Sequence[Manifest]) -> Iterator[Trouble]:
     who, ready = name(pod), condition(pod, "Ready")
     runs = any(field(status, "state", "running") for status in objects(pod, "status", "containerStatuses"))
-    after = f"{who} is not ready after {seconds:.0f} s"
+    # A moment and not a length of time: what is said stays the same from one look to the next.
+    since = text(ready, "lastTransitionTime")
+    unready = f"{who} is not ready" + (f" since {since}" if since else "")
     if unhealthy := newest(events, "Unhealthy"):
-        yield Trouble(True, Stage.PROBED, who, f"{after}: {sentence(text(unhealthy, 'message'))}")
+        yield Trouble(True, Stage.PROBED, who, f"{unready}: {sentence(text(unhealthy, 'message'))}")
     elif ready.get("reason") == "ReadinessGatesNotReady":
-        yield Trouble(True, Stage.PROBED, who, f"{after}: {sentence(text(ready, 'message'))}")
+        yield Trouble(True, Stage.PROBED, who, f"{unready}: {sentence(text(ready, 'message'))}")
     elif runs:
-        yield Trouble(True, Stage.STARTING, who, f"{after}: it runs, but no probe has succeeded")
+        yield Trouble(True, Stage.STARTING, who, f"{unready}: it runs, but no probe has succeeded")
     elif newest(events, "Pulling", "Pulled").get("reason") == "Pulling":
         yield Trouble(True, Stage.STARTING, who, f"{who} pulls its image")
     else:

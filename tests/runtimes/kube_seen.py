@@ -127,7 +127,12 @@ def pod(
             "podIPs": [{"ip": f"10.0.0.{ord(letter)}"}],
             "conditions": [
                 {"type": "PodScheduled", "status": "True"},
-                {"type": "Ready", "status": "False", "reason": "ContainersNotReady"},
+                {
+                    "type": "Ready",
+                    "status": "False",
+                    "reason": "ContainersNotReady",
+                    "lastTransitionTime": "2026-11-22T19:00:01Z",
+                },
                 *conditions,
             ],
             "initContainerStatuses": list(inits),

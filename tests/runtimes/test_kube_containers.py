@@ -55,7 +55,7 @@ PULLING = (
         ),
         (PULLING + "429 Too Many Requests", True, "429 Too Many Requests"),
         (
-            'failed to copy: Get "https://store.example/blob?sig=topsecret&se=1": EOF',
+            'failed to copy: Get "https://me:pw@store.example/blob?sig=topsecret&se=1": EOF',
             True,
             'failed to copy: Get "https://store.example/blob": EOF',
         ),
@@ -245,7 +245,9 @@ def test_init_containers_and_one_of_several_are_named() -> None:
 def test_an_init_container_that_has_done_its_work_is_no_crash() -> None:
     did = container(terminated(0, "Completed"), name="fetch", last=terminated(1), restarts=3)
     seen = rolling(pod("c", inits=[did], containers=[container(RUNNING)]))
-    assert verdict(seen)[1].endswith("app-c is not ready after 10 s: it runs, but no probe has succeeded")
+    assert verdict(seen)[1].endswith(
+        "is not ready since 2026-11-22T19:00:01Z: it runs, but no probe has succeeded"
+    )
     assert needs_logs(seen.pods, 2) == []
 
 

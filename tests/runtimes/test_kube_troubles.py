@@ -5,6 +5,7 @@ import pytest
 from linkspan.runtimes.base import Manifest
 from tests.runtimes.kube_seen import (
     RUNNING,
+    container,
     event,
     one,
     pod,
@@ -26,14 +27,15 @@ def test_a_probe_that_fails() -> None:
         event("app-c", "Unhealthy", "Startup probe failed: connection refused", at=3, place="app"),
     ]
     seen = rolling(one(RUNNING), events=events)
-    assert verdict(seen, 41.6) == (True, f"app-c is not ready after 42 s: {words}")
+    says = (True, f"app-c is not ready since 2026-11-22T19:00:01Z: {words}")
+    assert verdict(seen, 41.6) == verdict(seen, 43.6) == says
 
 
 def test_a_readiness_gate_of_a_load_balancer() -> None:
     words = 'corresponding condition of pod readiness gate "target-health.elbv2.k8s.aws/x" does not exist.'
     gated = one(RUNNING)
     gated["status"]["conditions"][1] |= {"reason": "ReadinessGatesNotReady", "message": words}
-    assert verdict(rolling(gated)) == (True, f"app-c is not ready after 10 s: {words}")
+    assert verdict(rolling(gated)) == (True, f"app-c is not ready since 2026-11-22T19:00:01Z: {words}")
 
 
 def test_a_pod_that_fits_on_no_node() -> None:
@@ -109,6 +111,14 @@ def test_a_refusal_that_has_passed_is_forgotten() -> None:
     assert "quota" not in reason
 
 
+def test_an_event_alone_is_not_final_once_a_pod_was_created() -> None:
+    told = event("app-rs2", "FailedCreate", f"Error creating: {POLICY}", kind="ReplicaSet")
+    passing, final = verdict(rolling(pod("c"), events=[told])), verdict(rolling(pod("c"), refused=POLICY))
+    assert (passing[0], final[0]) == (True, False)
+    assert passing[1] == final[1]
+    assert "violates PodSecurity" in final[1]
+
+
 def test_a_replica_set_that_may_not_be_created() -> None:
     words = 'Failed to create new replica set "app-rs2": "app-rs2" is forbidden: exceeded quota: x'
     failed = {"type": "Progressing", "status": "False", "reason": "ReplicaSetCreateError", "message": words}
@@ -167,6 +177,8 @@ def test_volumes_that_do_not_mount() -> None:
     assert verdict(rolling(pod("c"), events=events), 99) == expected
     attach = [event("app-c", "FailedAttachVolume", "Multi-Attach error for volume", at=5)]
     assert verdict(rolling(pod("c"), events=attach))[1].endswith("volumes: Multi-Attach error for volume")
+    fetching = pod("c", inits=[container(RUNNING, name="fetch")])
+    assert "mount" not in verdict(rolling(fetching, events=events))[1]
     # Once the containers run the volumes are there, whatever was said before.
     assert "mount" not in verdict(rolling(one(RUNNING), events=events))[1]
 
