@@ -12,12 +12,14 @@ from blocks.docker_runtime import DockerRuntime
 from blocks.file_model_store import FileModelStore
 from blocks.git_repository import GitRepository
 from blocks.image_builder import ImageBuilder
+from blocks.kubernetes_runtime import KubernetesRuntime
 from blocks.s3_model_store import S3ModelStore
 
 ModelStoreBlock = FileModelStore | AzureModelStore | S3ModelStore
+RuntimeBlock = DockerRuntime | KubernetesRuntime
 
 STORES: tuple[type[ModelStoreBlock], ...] = (FileModelStore, AzureModelStore, S3ModelStore)
-RUNTIMES: tuple[type[DockerRuntime], ...] = (DockerRuntime,)
+RUNTIMES: tuple[type[RuntimeBlock], ...] = (DockerRuntime, KubernetesRuntime)
 ALL: tuple[type[Block], ...] = (GitRepository, *STORES, ContainerRegistry, ImageBuilder, *RUNTIMES)
 
 __all__ = [
@@ -30,6 +32,8 @@ __all__ = [
     "FileModelStore",
     "GitRepository",
     "ImageBuilder",
+    "KubernetesRuntime",
     "ModelStoreBlock",
+    "RuntimeBlock",
     "S3ModelStore",
 ]

@@ -4,7 +4,7 @@ import asyncio
 
 from prefect.artifacts import acreate_link_artifact, acreate_markdown_artifact
 
-from blocks import ContainerRegistry, DockerRuntime, GitRepository, ImageBuilder
+from blocks import ContainerRegistry, GitRepository, ImageBuilder
 from flows.events import RELEASE_FAILED, RELEASE_LIVE, app_resource, told
 from flows.support import announce, load, say, step
 from linkspan import docker_engine, release, report
@@ -13,7 +13,7 @@ from linkspan.errors import RolloutFailed, SmokeFailed
 from linkspan.newest import newest_code, newest_model
 from linkspan.nouns import Model, Noun, Release, Revision
 from linkspan.release import Candidate, rejection_key, rollout_of
-from linkspan.runtimes.base import Service
+from linkspan.runtimes.settings import RuntimeSettings
 from linkspan.smoke import SmokeResult, smoke
 from linkspan.stores.settings import StoreSettings
 from linkspan.verdicts import pardon, reject, rejection
@@ -43,8 +43,8 @@ async def find_model(
     """The newest model that was validated, or the one that was asked for, packed where this code wants it."""
     models = (await load(StoreSettings, store)).models(code.config.model.name)
     settings = await load(ContainerRegistry, registry)
-    target = await load(DockerRuntime, runtime)
-    service = Service(app=code.config.name, environment=environment)
+    target = await load(RuntimeSettings, runtime)
+    service = release.service_of(code.config, environment)
 
     def live() -> Model | None:
         revision = target.open(settings.docker_auth()).live(service)
@@ -70,10 +70,11 @@ async def compare(
     """Link the pair in memory and decide what should happen. Pushes nothing."""
     settings = await load(ContainerRegistry, registry)
     client = settings.open(code.config.name)
-    platform = (await load(DockerRuntime, runtime)).open(settings.docker_auth())
-    service = Service(app=code.config.name, environment=environment)
+    platform = (await load(RuntimeSettings, runtime)).open(settings.docker_auth())
+    service = release.service_of(code.config, environment)
 
     def look() -> Plan:
+        platform.refresh(service)
         candidate, _ = release.propose(client, code, model)
         live = platform.live(service)
         decision = decide(
@@ -142,7 +143,7 @@ async def roll_out(
 ) -> Revision:
     """Replace what is live without a failed request. Raises RolloutFailed, and remembers it."""
     settings = await load(ContainerRegistry, registry)
-    platform = (await load(DockerRuntime, runtime)).open(settings.docker_auth())
+    platform = (await load(RuntimeSettings, runtime)).open(settings.docker_auth())
     candidate, write = plan.candidate, say()
     wanted = rollout_of(
         candidate.release,
@@ -151,6 +152,7 @@ async def roll_out(
         manifests=candidate.manifests,
         environment=environment,
         cause=cause,
+        run=run_url(),
         expect=plan.live.number if plan.live else 0,
         pinned=pin,
     )
@@ -186,7 +188,7 @@ def _refuse(settings: ContainerRegistry, release: Release, environment: str, rea
 async def repair(plan: Plan, environment: str, registry: str, runtime: str) -> Revision:
     """Bring the live release back to how it was rolled out."""
     settings = await load(ContainerRegistry, registry)
-    platform = (await load(DockerRuntime, runtime)).open(settings.docker_auth())
+    platform = (await load(RuntimeSettings, runtime)).open(settings.docker_auth())
     assert plan.live is not None  # noqa: S101 only what is live is ever repaired
     live, write = plan.live, say()
 
@@ -203,8 +205,8 @@ async def write_report(
 ) -> None:
     """The release report and two links, for people who look at the run in the UI."""
     settings = await load(ContainerRegistry, registry)
-    platform = (await load(DockerRuntime, runtime)).open(settings.docker_auth())
-    service = Service(app=revision.release.app, environment=environment)
+    platform = (await load(RuntimeSettings, runtime)).open(settings.docker_auth())
+    service = release.service_of(plan.candidate.config, environment)
     url = await asyncio.to_thread(platform.url, service)
     text = report.release_report(
         revision,

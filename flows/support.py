@@ -12,6 +12,7 @@ from prefect.context import FlowRunContext
 from prefect.deployments import arun_deployment
 from prefect.events import emit_event
 from prefect.tasks import exponential_backoff
+from prefect.utilities.urls import url_for
 
 import blocks  # noqa: F401 registers the types that `load` finds
 from linkspan.errors import ConfigError, LinkspanError
@@ -93,6 +94,12 @@ async def load(kind: type[B], reference: str) -> B:
     if not isinstance(block, kind):
         raise ConfigError(f"{reference!r} cannot stand here", expected=f"a {kind.__name__}")
     return block
+
+
+def run_url() -> str:
+    """Where the UI shows the current flow run, for those who ask later where a release came from."""
+    context = FlowRunContext.get()
+    return (url_for(context.flow_run) or "") if context and context.flow_run else ""
 
 
 def own_key() -> str:

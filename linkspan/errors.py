@@ -31,6 +31,7 @@ LinkspanError
 │   ├── ReleaseNotFound
 │   ├── SmokeFailed
 │   ├── RuntimeUnavailable        (retriable)
+│   ├── RuntimeDenied
 │   ├── RolloutConflict           (retriable) somebody else released meanwhile
 │   └── RolloutFailed
 ├── EngineError                 the Prefect server
@@ -182,6 +183,9 @@ class SmokeFailed(ReleaseError): ...
 
 class RuntimeUnavailable(ReleaseError):
     retriable = True
+
+
+class RuntimeDenied(ReleaseError): ...
 
 
 class RolloutConflict(ReleaseError):

@@ -16,7 +16,7 @@ from linkspan.nouns import Noun
 if TYPE_CHECKING:
     from linkspan.build import BuilderSettings
     from linkspan.registry.settings import RegistrySettings
-    from linkspan.runtimes.docker import DockerRuntimeSettings
+    from linkspan.runtimes.settings import RuntimeSettings
     from linkspan.source import GitSettings
     from linkspan.stores.settings import StoreSettings
 
@@ -28,11 +28,12 @@ SETTINGS = {
     "container-registry": "linkspan.registry.settings:RegistrySettings",
     "image-builder": "linkspan.build:BuilderSettings",
     "docker-runtime": "linkspan.runtimes.docker:DockerRuntimeSettings",
+    "kubernetes-runtime": "linkspan.runtimes.kubernetes:KubernetesRuntimeSettings",
 }
 """Block type slug → settings class. tests/flows/test_blocks.py holds it against blocks/."""
 
 STORES = frozenset({"file-model-store", "azure-model-store", "s3-model-store"})
-RUNTIMES = frozenset({"docker-runtime"})
+RUNTIMES = frozenset({"docker-runtime", "kubernetes-runtime"})
 
 
 class Links(Noun):
@@ -71,9 +72,9 @@ def open_builder(engine: Engine, ref: str) -> "BuilderSettings":
     return cast("BuilderSettings", _open(engine, ref, {"image-builder"}))
 
 
-def open_runtime(engine: Engine, ref: str) -> "DockerRuntimeSettings":
+def open_runtime(engine: Engine, ref: str) -> "RuntimeSettings":
     """Settings of a runtime."""
-    return cast("DockerRuntimeSettings", _open(engine, ref, RUNTIMES))
+    return cast("RuntimeSettings", _open(engine, ref, RUNTIMES))
 
 
 def settings_of(ref: str, data: dict[str, Any]) -> BaseModel:

@@ -37,8 +37,8 @@ class Rollout(Noun):
 
     `image` is the full reference by digest. Times are in seconds. `expect` is the number of the revision that
     the caller saw live (0 for none): the rollout is refused with RolloutConflict if another is live by then.
-    `memory` is as Docker writes it (512m), `cpu` as Kubernetes does (500m). `run` names the flow run. `host` is
-    the name at which users reach the service, `manifests` the app's own objects: both are for a cluster.
+    `memory` is as Docker writes it (512m), `cpu` as Kubernetes does (500m). `run` names the flow run. `host`
+    is the name at which users reach the service, `manifests` the app's own objects: both are for a cluster.
     """
 
     service: Service

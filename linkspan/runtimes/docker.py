@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import docker
 from docker.errors import APIError
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from linkspan.docker_engine import engine, pull, reaching
 from linkspan.errors import (
@@ -33,6 +33,7 @@ from linkspan.runtimes.docker_replicas import Replicas
 from linkspan.runtimes.lock import is_locked, locked
 from linkspan.runtimes.nginx import Live
 from linkspan.runtimes.nginx_image import nginx_image
+from linkspan.runtimes.settings import RuntimeSettings
 
 _SETTLE_SECONDS = 0.5
 """A replica must still be ready this long after all were: some crash on their first request."""
@@ -41,7 +42,7 @@ _SETTLE_SECONDS = 0.5
 def _silent(_: str) -> None: ...
 
 
-class DockerRuntimeSettings(BaseModel):
+class DockerRuntimeSettings(RuntimeSettings):
     """Where and how the docker runtime runs releases."""
 
     base_url: str = Field(

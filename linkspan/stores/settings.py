@@ -1,5 +1,6 @@
 """What every store asks a person for, apart from its address: which objects make the model."""
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
@@ -25,9 +26,9 @@ class StoreSettings(BaseModel):
         ),
     )
 
+    @abstractmethod
     def objects(self) -> ObjectStore:
         """The store. Raises ConfigError for settings that contradict each other; opens no connection."""
-        raise NotImplementedError
 
     def models(self, name: str) -> "ModelStore":
         """The versions of the model `name` in it: published ones, or the plain objects if there are any."""

@@ -1,0 +1,273 @@
+"""One service in a cluster: its history, its objects, and what can be seen of them.
+
+This is the I/O of the kubernetes runtime; what any of it means is decided elsewhere (kube_render, kube_drift,
+kube_readiness, kubernetes).
+"""
+
+import base64
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+
+from linkspan.errors import RolloutConflict
+from linkspan.nouns import Revision
+from linkspan.runtimes import kube_names as names
+from linkspan.runtimes import kube_revision
+from linkspan.runtimes.base import Manifest, Service
+from linkspan.runtimes.kube_client import Cluster, Conflict, Refused
+from linkspan.runtimes.kube_drift import drift_of
+from linkspan.runtimes.kube_objects import app_deployment, autoscaler_of, called, identity
+from linkspan.runtimes.kube_readiness import Observed, needs_logs
+from linkspan.runtimes.kube_revision import Snapshot, State
+
+KEPT = frozenset({"Namespace", "PersistentVolumeClaim", "PersistentVolume", "CustomResourceDefinition"})
+"""Kinds that are never pruned: with them goes data that no rollout brings back."""
+
+
+class KubeService:
+    """A service in its namespace."""
+
+    def __init__(self, cluster: Cluster, service: Service, namespace: str) -> None:
+        self.cluster = cluster
+        self.service = service
+        self.namespace = namespace
+
+    # What there is
+
+    def snapshots(self) -> list[Snapshot]:
+        """The history, newest first, with rollouts that are going on or were interrupted."""
+        found = self.cluster.list(
+            kube_revision.API, kube_revision.KIND, self.namespace, labels=f"{names.HISTORY}={self.service}"
+        )
+        read = [kube_revision.from_object(each) for each in found]
+        return sorted(read, key=lambda snapshot: -snapshot.revision.number)
+
+    def deployment(self, objects: Iterable[Manifest]) -> Manifest | None:
+        """The Deployment that runs the release, of those objects, as it is in the cluster."""
+        return self.find(app_deployment(list(objects)))
+
+    def find(self, thing: Manifest) -> Manifest | None:
+        """An object as it is in the cluster."""
+        meta = thing["metadata"]
+        return self.cluster.get(thing["apiVersion"], thing["kind"], meta["name"], meta.get("namespace", ""))
+
+    def observe(self, objects: Sequence[Manifest], number: int) -> Observed:
+        """What can be seen of a revision's Deployment and pods, and the logs of those that ended."""
+        ours = f"{names.SERVICE}={self.service}"
+        pods = self.cluster.list("v1", "Pod", self.namespace, labels=ours)
+        sets = self.cluster.list("apps/v1", "ReplicaSet", self.namespace, labels=ours)
+        services = [each["metadata"]["name"] for each in objects if each["kind"] == "Service"]
+        slices: list[Manifest] = []
+        for each in services:
+            slices += self.cluster.list(
+                "discovery.k8s.io/v1",
+                "EndpointSlice",
+                self.namespace,
+                labels=f"kubernetes.io/service-name={each}",
+            )
+        logs = {
+            pod: self.cluster.log(self.namespace, pod, container, previous=previous)
+            for pod, container, previous in needs_logs(pods, number)
+        }
+        return Observed(
+            deployment=self.deployment(objects),
+            replica_sets=sets,
+            pods=pods,
+            events=self.cluster.list("v1", "Event", self.namespace),
+            logs=logs,
+            endpoints=slices,
+        )
+
+    # Changing it
+
+    def record(self, snapshot: Snapshot) -> None:
+        """Begin a rollout: whoever makes the number first has it. Raises RolloutConflict for the other."""
+        try:
+            self.cluster.create(kube_revision.to_object(self.service, self.namespace, snapshot))
+        except Conflict:
+            raise RolloutConflict(
+                f"{self.service} is being released by somebody else",
+                found=f"revision {snapshot.revision.number} on its way",
+            ) from None
+
+    def mark(self, revision: Revision, state: State) -> None:
+        """Write down what became of a revision."""
+        self.cluster.annotate(self._stub(revision.number), dict(kube_revision.marks(revision, state)))
+
+    def forget(self, number: int) -> None:
+        """Remove a revision from the history."""
+        self.cluster.delete(self._stub(number))
+
+    def apply(self, objects: Sequence[Manifest]) -> None:
+        """Apply all in their order. Raises Refused, naming the object, and RolloutConflict.
+
+        The Deployment's replicas stay as they are if a HorizontalPodAutoscaler of the set decides about them.
+        """
+        deployment = app_deployment(objects)
+        scaled = autoscaler_of(objects, deployment) is not None
+        for thing in objects:
+            owner = self._owner(thing)
+            if owner not in {"", str(self.service)}:
+                raise Refused(
+                    f"{called(thing)} in namespace {self.namespace} belongs to {owner}: give each service a "
+                    "namespace of its own"
+                )
+            try:
+                if thing is deployment:
+                    self._swap(thing, scaled=scaled)
+                else:
+                    self.cluster.apply(thing)
+            except Refused as error:
+                raise Refused(f"{called(thing)} is refused: {error}") from None
+
+    def drift(self, objects: Sequence[Manifest]) -> str:
+        """How what is in the cluster differs from these objects as applied; empty if it does not."""
+        deployment = app_deployment(objects)
+        scaled = autoscaler_of(objects, deployment) is not None
+        lines = []
+        for thing in objects:
+            found = self.find(thing)
+            if found is None:
+                lines.append(f"{called(thing)} is missing")
+                continue
+            wanted = _at_scale_of(found, thing) if scaled and thing is deployment else thing
+            lines.append(drift_of(found, self.cluster.apply(wanted, dry_run=True)))
+        return "; ".join(filter(None, lines))
+
+    def scale_to_nothing(self, objects: Sequence[Manifest]) -> None:
+        """Take the pods away of a release that has nothing to go back to; the reason stays in the history."""
+        thing = app_deployment(objects)
+        self._swap({**thing, "spec": {**thing["spec"], "replicas": 0}}, scaled=False)
+
+    def prune(self, old: Iterable[Manifest], new: Iterable[Manifest]) -> list[str]:
+        """Remove what the old set has and the new one has not, if it is ours. Returns what was removed."""
+        wanted = {identity(thing) for thing in new}
+        removed = []
+        gone = set()
+        for thing in old:
+            key = identity(thing)
+            if (
+                key in wanted
+                or key in gone
+                or thing["kind"] in KEPT
+                or self._owner(thing) != str(self.service)
+            ):
+                continue
+            gone.add(key)
+            if self.cluster.delete(thing):
+                removed.append(called(thing))
+        return removed
+
+    def keep_credentials(self, image: str, auth: Mapping[str, str]) -> None:
+        """Keep the password with which the nodes pull in a Secret; nothing happens if it is there."""
+        wanted = pull_secret(self.namespace, self.service, image, auth)
+        found = self.find(wanted)
+        if found is None or found.get("data") != wanted["data"]:
+            self.cluster.apply(wanted)
+
+    def ensure_namespace(self) -> bool:
+        """Make the namespace if it is missing and we may; True if it was made. Raises RuntimeDenied."""
+        if self.cluster.get("v1", "Namespace", self.namespace, "") is not None:
+            return False
+        meta = {"name": self.namespace, "labels": {names.MANAGED_BY: names.FIELD_MANAGER}}
+        with suppress(Conflict):
+            self.cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
+        return True
+
+    def remove_credentials(self) -> None:
+        """Remove the Secret that `keep_credentials` made."""
+        stub = {"apiVersion": "v1", "kind": "Secret", "metadata": self._meta(names.PULL_SECRET)}
+        if self._owner(stub) == str(self.service):
+            self.cluster.delete(stub)
+
+    def remove_namespace(self) -> None:
+        """Remove the namespace if Linkspan made it and no other service has a history there."""
+        found = self.cluster.get("v1", "Namespace", self.namespace, "")
+        ours = ((found or {}).get("metadata", {}).get("labels") or {}).get(names.MANAGED_BY)
+        others = self.cluster.list(
+            kube_revision.API, kube_revision.KIND, self.namespace, labels=names.HISTORY
+        )
+        if found and ours == names.FIELD_MANAGER and not others:
+            self.cluster.delete(found)
+
+    def gone(self) -> bool:
+        """Whether there is no such namespace (any more)."""
+        found = self.cluster.get("v1", "Namespace", self.namespace, "")
+        return found is None or "deletionTimestamp" in found["metadata"]
+
+    def superseded(self, snapshot: Snapshot) -> str:
+        """What the Deployment runs instead, if somebody released after this rollout began; else empty."""
+        found = _revision(self.deployment(snapshot.objects))
+        newer = found.isdecimal() and int(found) > snapshot.revision.number
+        return f"revision {found}" if newer else ""
+
+    def _swap(self, thing: Manifest, *, scaled: bool) -> None:
+        """Apply the Deployment, if nobody released in between: compare-and-swap by its resourceVersion."""
+        before = self.find(thing)
+        seen = _revision(before)
+        while True:
+            wanted = _at_scale_of(before, thing) if before and scaled else thing
+            if before:
+                version = before["metadata"]["resourceVersion"]
+                wanted = {**wanted, "metadata": {**wanted["metadata"], "resourceVersion": version}}
+            try:
+                self.cluster.apply(wanted)
+            except Conflict:
+                before = self.find(thing)  # most often only its status has moved on
+                if _revision(before) != seen:
+                    raise RolloutConflict(
+                        f"{self.service} was released by somebody else meanwhile",
+                        expected=f"revision {seen} in {called(thing)}",
+                        found=f"revision {_revision(before)}",
+                    ) from None
+            else:
+                return
+
+    def _owner(self, thing: Manifest) -> str:
+        found = self.find(thing)
+        labels = (found or {}).get("metadata", {}).get("labels") or {}
+        return str(labels.get(names.SERVICE, "")) if found else ""
+
+    def _stub(self, number: int) -> Manifest:
+        meta = self._meta(kube_revision.name_of(self.service, number))
+        return {"apiVersion": kube_revision.API, "kind": kube_revision.KIND, "metadata": meta}
+
+    def _meta(self, name: str) -> Manifest:
+        return {"name": name, "namespace": self.namespace}
+
+
+def pull_secret(namespace: str, service: Service, image: str, auth: Mapping[str, str]) -> Manifest:
+    """The Secret with which nodes pull `image`.
+
+    https://kubernetes.io/docs/tasks/configure-pod-container/pull-image-private-registry/
+    """
+    host = image.partition("/")[0]
+    token = base64.b64encode(f"{auth['username']}:{auth['password']}".encode()).decode()
+    login = {"username": auth["username"], "password": auth["password"], "auth": token}
+    hosts = {host: login}
+    if host in {"docker.io", "index.docker.io", "registry-1.docker.io"}:
+        hosts["https://index.docker.io/v1/"] = login  # the name that the kubelet looks for
+    document = json.dumps({"auths": hosts}, sort_keys=True).encode()
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "kubernetes.io/dockerconfigjson",
+        "metadata": {
+            "name": names.PULL_SECRET,
+            "namespace": namespace,
+            "labels": {names.MANAGED_BY: names.FIELD_MANAGER, names.SERVICE: str(service)},
+        },
+        "data": {".dockerconfigjson": base64.b64encode(document).decode()},
+    }
+
+
+def _at_scale_of(found: Manifest, thing: Manifest) -> Manifest:
+    """`thing` with the replicas that an autoscaler has set, or with its own if it was scaled to nothing."""
+    replicas = found["spec"].get("replicas") or thing["spec"]["replicas"]
+    return {**thing, "spec": {**thing["spec"], "replicas": replicas}}
+
+
+def _revision(deployment: Manifest | None) -> str:
+    """The number of the revision that a Deployment runs; empty if there is none."""
+    found = (deployment or {}).get("metadata", {}).get("annotations") or {}
+    return str(found.get(names.REVISION, ""))
