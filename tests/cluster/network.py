@@ -108,7 +108,7 @@ def removal(saved: str) -> str:
 
 
 def _portmap_chains(chains: list[str], lines: list[str]) -> set[str]:
-    """The rule that jumps to a pod's chain names its network; CNI-HOSTPORT-* is for all networks there are."""
+    """The rule that jumps to a pod's chain names its network; CNI-HOSTPORT-* is for all networks."""
     named = f'\\"{NETWORK}\\"'
     ours = {line.split()[-1] for line in lines if line.startswith("-A CNI-HOSTPORT-DNAT") and named in line}
     if not {chain for chain in chains if chain.startswith("CNI-DN-")} - ours:

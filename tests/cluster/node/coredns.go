@@ -16,8 +16,10 @@ import (
 
 // dns is CoreDNS with the few plugins that a cluster needs.
 func dns() {
-	path := flag.String("conf", "", "path of the Corefile")
-	flag.Parse()
+	// Not the global flags: CoreDNS has a conf there too, that only its own main reads.
+	flags := flag.NewFlagSet("coredns", flag.ExitOnError)
+	path := flags.String("conf", "", "path of the Corefile")
+	flags.Parse(os.Args[1:]) //nolint:errcheck // it exits
 
 	text, err := os.ReadFile(*path)
 	if err != nil {

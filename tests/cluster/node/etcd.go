@@ -13,19 +13,23 @@ import (
 // store is etcd with one member, reached through a socket that only this user may open. It syncs nothing to
 // the disk: it survives the death of its process, not of the machine, and neither does a cluster for tests.
 func store() {
-	data := flag.String("data", "", "folder of the data")
-	client := flag.String("client", "", "path of the socket for the API server")
-	peer := flag.String("peer", "", "path of the socket for other members, of which there are none")
-	flag.Parse()
+	flags := flag.NewFlagSet("etcd", flag.ExitOnError)
+	data := flags.String("data", "", "folder of the data")
+	client := flags.String("client", "", "path of the socket for the API server")
+	peer := flags.String("peer", "", "path of the socket for other members, of which there are none")
+	flags.Parse(os.Args[1:]) //nolint:errcheck // it exits
 
 	config := embed.NewConfig()
 	config.Name = "linkspan"
 	config.Dir = *data
 	config.LogLevel = "warn"
+	config.WarningUnaryRequestDuration = embed.DefaultWarningUnaryRequestDuration
 	config.UnsafeNoFsync = true
-	clients, peers := []url.URL{{Scheme: "unix", Path: *client}}, []url.URL{{Scheme: "unix", Path: *peer}}
-	config.ListenClientUrls, config.AdvertiseClientUrls = clients, clients
-	config.ListenPeerUrls, config.AdvertisePeerUrls = peers, peers
+	config.ListenClientUrls = []url.URL{{Scheme: "unix", Path: *client}}
+	config.ListenPeerUrls = []url.URL{{Scheme: "unix", Path: *peer}}
+	// These have to name a port; nobody listens there and nobody calls.
+	config.AdvertiseClientUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:1"}}
+	config.AdvertisePeerUrls = config.AdvertiseClientUrls
 	config.InitialCluster = config.InitialClusterFromName(config.Name)
 
 	etcd, err := embed.StartEtcd(config)
