@@ -116,11 +116,14 @@ def _remove_cgroups() -> None:
 def _remove_files() -> None:
     """Our folder, and the few files that programs keep in places of their own."""
     shutil.rmtree(STATE, ignore_errors=False) if STATE.exists() else None
-    for path in Path("/var/lib/cni/results").glob(f"{NETWORK}-*"):
+    results = Path("/var/lib/cni/results")
+    for path in results.glob(f"{NETWORK}-*"):
+        pod = path.name.removeprefix(f"{NETWORK}-").partition("-")[0]
         path.unlink()
+        (results / f"cni-loopback-{pod}-lo").unlink(missing_ok=True)
     plugins = Path("/var/lib/kubelet/device-plugins")
     for name in ("kubelet.sock", "kubelet_internal_checkpoint", "DEPRECATION"):
         (plugins / name).unlink(missing_ok=True)
-    for folder in (plugins, plugins.parent, Path("/var/lib/cni/results"), Path("/var/lib/cni")):
+    for folder in (plugins, plugins.parent, results, results.parent):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
