@@ -6,7 +6,7 @@ from prefect.artifacts import acreate_link_artifact, acreate_markdown_artifact
 
 from blocks import ContainerRegistry, GitRepository, ImageBuilder
 from flows.events import RELEASE_FAILED, RELEASE_LIVE, app_resource, told
-from flows.support import announce, load, say, step
+from flows.support import announce, load, run_url, say, step
 from linkspan import docker_engine, release, report
 from linkspan.converge import CodeImage, Decision, PackagedModel, decide
 from linkspan.errors import RolloutFailed, SmokeFailed

@@ -7,6 +7,7 @@ import pytest
 pytest_plugins = [
     "tests.services.engine",
     "tests.services.registry",
+    "tests.services.cluster",
     "tests.services.azurite",
     "tests.services.moto",
     "tests.services.prefect_server",

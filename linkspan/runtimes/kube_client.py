@@ -141,8 +141,8 @@ class Cluster:
             return False
         return True
 
-    def log(self, namespace: str, pod: str, container: str, *, previous: bool) -> str:
-        """The last lines that a container wrote; empty if there are none to be had."""
+    def log(self, namespace: str, pod: str, container: str, *, previous: bool) -> str | None:
+        """The last lines that a container wrote; None if they cannot be had (any more)."""
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
         query = [("container", container), ("tailLines", "20"), ("limitBytes", "65536")]
         try:
@@ -155,7 +155,7 @@ class Cluster:
                     _request_timeout=_TIMEOUT,
                 )
         except (_NotFound, Refused):
-            return ""
+            return None
         return bytes(answer.data).decode(errors="replace")
 
     def knows(self, api: str, kind: str) -> bool:

@@ -56,9 +56,8 @@ class KubeService:
         ours = f"{names.SERVICE}={self.service}"
         pods = self.cluster.list("v1", "Pod", self.namespace, labels=ours)
         sets = self.cluster.list("apps/v1", "ReplicaSet", self.namespace, labels=ours)
-        services = [each["metadata"]["name"] for each in objects if each["kind"] == "Service"]
         slices: list[Manifest] = []
-        for each in services:
+        for each in services_of(objects):
             slices += self.cluster.list(
                 "discovery.k8s.io/v1",
                 "EndpointSlice",
@@ -66,8 +65,9 @@ class KubeService:
                 labels=f"kubernetes.io/service-name={each}",
             )
         logs = {
-            pod: self.cluster.log(self.namespace, pod, container, previous=previous)
+            pod: text
             for pod, container, previous in needs_logs(pods, number)
+            if (text := self.cluster.log(self.namespace, pod, container, previous=previous)) is not None
         }
         return Observed(
             deployment=self.deployment(objects),
@@ -259,6 +259,17 @@ def pull_secret(namespace: str, service: Service, image: str, auth: Mapping[str,
         },
         "data": {".dockerconfigjson": base64.b64encode(document).decode()},
     }
+
+
+def services_of(objects: Sequence[Manifest]) -> list[str]:
+    """The names of the Services that lead to the release's pods: an app may bring others, say for a cache."""
+    labels = app_deployment(objects)["spec"]["template"]["metadata"]["labels"].items()
+    selectors = {
+        each["metadata"]["name"]: (each.get("spec") or {}).get("selector") or {}
+        for each in objects
+        if each["kind"] == "Service"
+    }
+    return [name for name, selector in selectors.items() if selector and selector.items() <= labels]
 
 
 def _at_scale_of(found: Manifest, thing: Manifest) -> Manifest:

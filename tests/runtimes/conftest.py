@@ -2,18 +2,37 @@
 
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import docker
 import pytest
 
 from linkspan.runtimes.base import Runtime, Service
-from tests.runtimes.harness import DockerHarness, Harness
+from tests.runtimes.harness import DockerHarness, Harness, KubernetesHarness
+from tests.services.cluster import RunningCluster
+from tests.services.registry import RunningRegistry
+
+ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(params=["docker"])
+@pytest.fixture(params=["docker", "kubernetes"])
 def harness(request: pytest.FixtureRequest, docker_client: docker.DockerClient) -> Harness:
-    assert request.param == "docker"
-    return DockerHarness(docker_client)
+    if request.param == "docker":
+        return DockerHarness(docker_client)
+    kubernetes: KubernetesHarness = request.getfixturevalue("kubernetes")
+    return kubernetes
+
+
+@pytest.fixture(scope="session")
+def kubernetes(
+    cluster: RunningCluster, registry: RunningRegistry, tmp_path_factory: pytest.TempPathFactory
+) -> KubernetesHarness:
+    """The cluster as Linkspan's own account may use it."""
+    cluster.run("apply", "-k", str(ROOT / "k8s" / "linkspan"))
+    folder = tmp_path_factory.mktemp("kubernetes")
+    return KubernetesHarness(
+        cluster, registry, cluster.kubeconfig_of("linkspan", "linkspan", folder / "kubeconfig")
+    )
 
 
 @pytest.fixture
@@ -22,16 +41,18 @@ def runtime(harness: Harness) -> Runtime:
 
 
 @pytest.fixture
-def new_service(runtime: Runtime) -> Iterator[Callable[[], Service]]:
+def new_service(runtime: Runtime, harness: Harness) -> Iterator[Callable[[], Service]]:
     made: list[Service] = []
 
     def make() -> Service:
         made.append(Service(app=f"t{uuid.uuid4().hex[:8]}", environment="production"))
+        harness.prepare(made[-1])
         return made[-1]
 
     yield make
     for service in made:
         runtime.destroy(service)
+        harness.forget(service)
 
 
 @pytest.fixture

@@ -5,20 +5,46 @@ A new runtime adds one class here and one parameter in conftest.py.
 
 import contextlib
 import json
+import uuid
 from collections.abc import Sequence
-from typing import Protocol
+from pathlib import Path
+from typing import ClassVar, Protocol
 
 import docker
 from docker.errors import NotFound
+from pydantic import SecretStr
 
 from linkspan.runtimes.base import Runtime, Service
 from linkspan.runtimes.docker import DockerRuntimeSettings
+from linkspan.runtimes.kubernetes import KubernetesRuntimeSettings
+from tests.services.cluster import RunningCluster
+from tests.services.engine import ImageOf
+from tests.services.registry import RunningRegistry
 
 
 class Harness(Protocol):
     """A runtime under test."""
 
+    steps: ClassVar[Sequence[tuple[str, int]]]
+    """What is said before each step of a rollout, and which revision is live if it is killed there."""
+    first_steps: ClassVar[Sequence[str]]
+    """Steps of a first rollout before which nothing is live yet."""
+    heals_itself: ClassVar[bool]
+    """Whether the platform replaces a replica that was removed."""
+
     def open(self) -> Runtime: ...
+
+    def prepare(self, service: Service) -> None:
+        """What an administrator does before a service's first release."""
+        ...
+
+    def forget(self, service: Service) -> None:
+        """Undo `prepare`."""
+        ...
+
+    def images(self, client: docker.DockerClient, image_of: ImageOf) -> ImageOf:
+        """Makes test images as this runtime can run them."""
+        ...
 
     def opener(self) -> str:
         """A Python expression that gives the same runtime in another process."""
@@ -42,6 +68,18 @@ class Harness(Protocol):
 
 
 class DockerHarness:
+    steps: ClassVar[Sequence[tuple[str, int]]] = (
+        ("pulling", 1),
+        ("starting", 1),
+        ("waiting", 1),
+        ("switching", 1),
+        ("letting the requests", 2),
+        ("removing what it replaces", 2),
+        (": live", 2),
+    )
+    first_steps: ClassVar[Sequence[str]] = ("pulling", "starting 2", "waiting until", "switching")
+    heals_itself: ClassVar[bool] = False
+
     def __init__(self, client: docker.DockerClient) -> None:
         self._client = client
 
@@ -50,6 +88,13 @@ class DockerHarness:
 
     def opener(self) -> str:
         return "__import__('linkspan.runtimes.docker', fromlist=['x']).DockerRuntimeSettings().open()"
+
+    def prepare(self, service: Service) -> None: ...
+
+    def forget(self, service: Service) -> None: ...
+
+    def images(self, client: docker.DockerClient, image_of: ImageOf) -> ImageOf:
+        return image_of
 
     def replicas(self, service: Service) -> Sequence[str]:
         return sorted(name for name in self.resources(service) if f"linkspan-{service}-r" in name)
@@ -69,6 +114,92 @@ class DockerHarness:
         with contextlib.suppress(NotFound):
             names.append(f"volume {self._client.volumes.get(name).name}")
         return names
+
+
+class KubernetesHarness:
+    """A cluster, used with the rights in k8s/linkspan and no others."""
+
+    steps: ClassVar[Sequence[tuple[str, int]]] = (
+        ("applying", 1),
+        ("waiting until", 1),
+        ("all are ready", 1),
+        (": live", 2),
+    )
+    first_steps: ClassVar[Sequence[str]] = ("applying", "waiting until", "all are ready")
+    heals_itself: ClassVar[bool] = True
+
+    def __init__(self, cluster: RunningCluster, registry: RunningRegistry, kubeconfig: Path) -> None:
+        self._cluster = cluster
+        self._registry = registry
+        self._kubeconfig = kubeconfig
+
+    def open(self) -> Runtime:
+        settings = KubernetesRuntimeSettings(kubeconfig=SecretStr(self._kubeconfig.read_text()))
+        return settings.open(self._registry.settings().docker_auth())
+
+    def opener(self) -> str:
+        auth = self._registry.settings().docker_auth()
+        return (
+            "__import__('linkspan.runtimes.kubernetes', fromlist=['x'])"
+            f".KubernetesRuntimeSettings(kubeconfig=open({str(self._kubeconfig)!r}).read()).open({dict(auth or {})!r})"
+        )
+
+    def prepare(self, service: Service) -> None:
+        allow(self._cluster, str(service))
+
+    def forget(self, service: Service) -> None:
+        self._cluster.run("delete", "namespace", str(service), "--wait=false")
+
+    def images(self, client: docker.DockerClient, image_of: ImageOf) -> ImageOf:
+        repository = f"{self._registry.host}/conformance-{uuid.uuid4().hex[:8]}"
+
+        def pushed(version: str, behaviour: str = "good") -> str:
+            tag = f"{version}-{behaviour}"
+            client.images.get(image_of(version, behaviour)).tag(repository, tag)
+            return push(client, repository, tag, self._registry)
+
+        return pushed
+
+    def replicas(self, service: Service) -> Sequence[str]:
+        pods = self._cluster.get(str(service), "pods", "-l", f"linkspan.dev/service={service}")["items"]
+        return sorted(
+            pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]
+        )
+
+    def kill_replica(self, service: Service) -> None:
+        self._cluster.run("delete", "pod", "-n", str(service), self.replicas(service)[0], "--now")
+
+    def remove_proxy(self, service: Service) -> bool:
+        self._cluster.run("delete", "service", "-n", str(service), "app")
+        return True
+
+    def resources(self, service: Service) -> Sequence[str]:
+        kinds = (
+            "deployment,replicaset,controllerrevision,secret,service,ingress,serviceaccount,networkpolicy,"
+            "horizontalpodautoscaler,poddisruptionbudget,configmap"
+        )
+        found = self._cluster.get(str(service), kinds)["items"]
+        names = [f"{each['kind']}/{each['metadata']['name']}" for each in found]
+        # What the cluster puts into every namespace.
+        return sorted(set(names) - {"ServiceAccount/default", "ConfigMap/kube-root-ca.crt"})
+
+
+def allow(cluster: RunningCluster, namespace: str) -> None:
+    """Make a namespace and let Linkspan's account release to it, as the README tells an administrator to."""
+    cluster.run("create", "namespace", namespace)
+    binding = ["create", "rolebinding", "linkspan", "-n", namespace, "--clusterrole=linkspan-deployer"]
+    cluster.run(*binding, "--serviceaccount=linkspan:linkspan")
+
+
+def push(client: docker.DockerClient, repository: str, tag: str, registry: RunningRegistry) -> str:
+    """Push an image; returns its reference by digest."""
+    auth = registry.settings().docker_auth()
+    for line in client.images.push(repository, tag=tag, auth_config=auth, stream=True, decode=True):
+        if "error" in line:
+            raise AssertionError(line["error"])
+        if "Digest" in line.get("aux", {}):
+            digest = str(line["aux"]["Digest"])
+    return f"{repository}@{digest}"
 
 
 def child_program(opener: str, rollout: dict[str, object], die_at: str) -> str:

@@ -25,15 +25,16 @@ def release(app: str, version: str, image: str) -> Release:
 
 
 def rollout(service: Service, version: str, image: str, **options: Any) -> Rollout:
-    """A rollout with short times; `image` is an image ID, which is a digest too."""
+    """A rollout with short times; `image` is a reference by digest, or an image ID, which is a digest too."""
     values: dict[str, Any] = {
         "cause": "test",
         "ready_seconds": 60.0,
         "request_seconds": 5.0,
         "memory": "64m",
+        "cpu": "10m",
     }
     return Rollout(
-        service=service, release=release(service.app, version, image), image=image, **(values | options)
+        service=service, release=release(service.app, version, image.rpartition("@")[2]), image=image, **(values | options)
     )
 
 

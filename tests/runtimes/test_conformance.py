@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
+import docker
 import pytest
 
 from linkspan.errors import LinkspanError, ReleaseNotFound, RolloutConflict, RolloutFailed
@@ -23,6 +24,12 @@ from tests.services.engine import ImageOf
 
 
 def quiet(_: str) -> None: ...
+
+
+@pytest.fixture
+def image_of(harness: Harness, docker_client: docker.DockerClient, image_of: ImageOf) -> ImageOf:
+    """The test service's images, where the runtime can pull them."""
+    return harness.images(docker_client, image_of)
 
 
 def ask(runtime: Runtime, service: Service, path: str = "/", method: str = "GET", body: str = "") -> bytes:
@@ -260,12 +267,13 @@ def test_a_replica_that_was_removed_is_brought_back(
     before = harness.replicas(service)
     with Prober(runtime.url(service), version_of) as prober:
         harness.kill_replica(service)
-        assert runtime.drift(service, 2)
+        assert harness.heals_itself or runtime.drift(service, 2)
         assert runtime.roll_out(plan.model_copy(update={"expect": 1}), say=quiet) == live
     # A request that the dead replica had already taken is lost with it; none of the others is.
     assert len(prober.report.failures) <= 1, prober.report.failures
     assert not runtime.drift(service, 2)
-    assert harness.replicas(service) == before
+    assert len(harness.replicas(service)) == 2
+    assert harness.heals_itself or harness.replicas(service) == before
 
 
 def test_a_proxy_that_was_removed_is_brought_back(
@@ -285,31 +293,22 @@ def test_a_proxy_that_was_removed_is_brought_back(
     assert version(runtime, service) == "v2"
 
 
-@pytest.mark.parametrize(
-    ("step", "live_after"),
-    [
-        ("pulling", 1),
-        ("starting", 1),
-        ("waiting", 1),
-        ("switching", 1),
-        ("letting the requests", 2),
-        ("removing what it replaces", 2),
-        (": live", 2),
-    ],
-)
+@pytest.mark.parametrize("step", range(7))
 def test_a_rollout_killed_at_any_step_leaves_a_release_serving_and_is_finished_by_the_next(
     *,
     runtime: Runtime,
     harness: Harness,
     service: Service,
     image_of: ImageOf,
-    step: str,
-    live_after: int,
+    step: int,
 ) -> None:
+    if step >= len(harness.steps):
+        pytest.skip("this runtime has no such step")
+    said, live_after = harness.steps[step]
     runtime.roll_out(rollout(service, "v1", image_of("v1")), say=quiet)
     plan = rollout(service, "v2", image_of("v2"), expect=1)
     with Prober(runtime.url(service), version_of) as prober:
-        program = child_program(harness.opener(), plan.model_dump(mode="json"), step)
+        program = child_program(harness.opener(), plan.model_dump(mode="json"), said)
         killed = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
         )
@@ -331,7 +330,7 @@ def test_the_first_rollout_may_be_killed_too(
     runtime: Runtime, harness: Harness, service: Service, image_of: ImageOf
 ) -> None:
     plan = rollout(service, "v1", image_of("v1"))
-    for step in ("pulling", "starting 2", "waiting until", "switching"):
+    for step in harness.first_steps:
         program = child_program(harness.opener(), plan.model_dump(mode="json"), step)
         killed = subprocess.run([sys.executable, "-c", program], timeout=120, check=False)
         assert killed.returncode == -9, step

@@ -113,7 +113,7 @@ def test_a_switch_that_died_is_started_again(
     container = docker_client.containers.get(f"linkspan-{service}")
     edge = container.attrs["State"]["StartedAt"]
     proxy._must(f"kill -{signal} $(cat /run/linkspan/switch.pid)")
-    eventually(lambda: runtime.drift(service, 1))
+    eventually(lambda: runtime.drift(service, 1) != "")
     following = rollout(service, next_version, image_of(next_version), replicas=1, expect=1)
     said: list[str] = []
     with Prober(f"{runtime.url(service)}/", version_of) as prober:
