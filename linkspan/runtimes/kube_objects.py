@@ -98,12 +98,11 @@ def app_deployment(manifests: Sequence[Manifest]) -> Manifest:
     Raises ConfigError, naming what was found, unless there is exactly one, with the image in one container.
     """
     found = [each for each in manifests if is_the_app(each)]
-    deployments = [called(each) for each in manifests if each["kind"] == "Deployment"]
+    deployments = [each for each in manifests if each["kind"] == "Deployment"]
     if len(found) != 1:
         raise ConfigError(
             f"the manifests need exactly one Deployment that runs the app, with `image: {PLACEHOLDER}`",
-            found=", ".join(map(called, found))
-            or f"it in none of {', '.join(deployments) or 'no Deployment'}",
+            found=", ".join(map(called, found or deployments)) or "no Deployment",
             fix=f"Put `image: {PLACEHOLDER}` into the container that is the app, and nowhere else",
         )
     names = [each["name"] for each in containers(found[0], "containers") if is_placeholder(each.get("image"))]
@@ -146,26 +145,30 @@ def autoscaler_of(manifests: Iterable[Manifest], deployment: Manifest) -> Manife
     return None
 
 
-def mapping(manifest: Manifest, *path: str) -> dict[str, Any]:
-    """What is at `path`, {} if nothing is. Raises ConfigError if something else than an object is there."""
-    value = manifest
+def mapping(value: dict[str, Any], *path: str, what: str = "") -> dict[str, Any]:
+    """The object at `path`, {} if nothing is there. Raises ConfigError if something else is.
+
+    `what` is how the error calls `value`, if that is no manifest.
+    """
+    what = what or called(value)
     for depth, key in enumerate(path, start=1):
         inner = value.get(key)
         if inner is None:
             return {}
         if not isinstance(inner, dict):
-            raise ConfigError(
-                f"{called(manifest)}: {'.'.join(path[:depth])} is wrong", expected="an object", found=inner
-            )
+            place = ".".join(path[:depth])
+            raise ConfigError(f"{what}: {place} is wrong", expected="an object", found=inner)
         value = inner
     return value
 
 
-def listed(manifest: Manifest, *path: str) -> list[dict[str, Any]]:
-    """The objects in the list at `path`, [] if nothing is there. Raises ConfigError for anything else."""
-    value = mapping(manifest, *path[:-1]).get(path[-1])
-    if value is None:
+def listed(value: dict[str, Any], *path: str, what: str = "") -> list[dict[str, Any]]:
+    """The objects in the list at `path`, [] if nothing is there. As `mapping`."""
+    what = what or called(value)
+    found = mapping(value, *path[:-1], what=what).get(path[-1])
+    if found is None:
         return []
-    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
-        raise ConfigError(f"{called(manifest)}: {'.'.join(path)} is wrong", expected="a list of objects")
-    return value
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        place = ".".join(path)
+        raise ConfigError(f"{what}: {place} is wrong", expected="a list of objects", found=found)
+    return found

@@ -59,7 +59,7 @@ def render(
     )
     if ours:
         _serve(deployment, container, rollout)
-    _resources(container, rollout)
+    _resources(deployment, container, rollout)
     _image_and_env(deployment, rollout)
     if pull_secret:
         _add_pull_secret(deployment)
@@ -91,7 +91,7 @@ def _place(manifest: Manifest, rollout: Rollout, namespace: str, service_account
         metadata.pop("namespace", None)
     else:
         metadata["namespace"] = namespace
-    _labels(metadata, rollout)
+    _labels(metadata, rollout, called(manifest))
     if manifest["kind"] in {"RoleBinding", "ClusterRoleBinding"}:
         # A subject must name its namespace, which the manifest cannot know; as kustomize does it.
         for subject in listed(manifest, "subjects"):
@@ -99,9 +99,9 @@ def _place(manifest: Manifest, rollout: Rollout, namespace: str, service_account
                 subject["namespace"] = namespace
 
 
-def _labels(metadata: dict[str, Any], rollout: Rollout) -> None:
+def _labels(metadata: dict[str, Any], rollout: Rollout, what: str) -> None:
     metadata["labels"] = {
-        **(metadata.get("labels") or {}),
+        **mapping(metadata, "labels", what=what),
         names.MANAGED_BY: "linkspan",
         names.SERVICE: service_label(rollout),
     }
@@ -113,10 +113,11 @@ def _mark(deployment: Manifest, rollout: Rollout, revision: int, at: datetime) -
     cause = f"{rollout.release.title}, {rollout.cause}"
     own = deployment["metadata"].get("annotations") or {}
     deployment["metadata"]["annotations"] = {**own, **said, names.CHANGE_CAUSE: cause}
-    template = mapping(deployment, "spec", "template")
-    metadata = template["metadata"] = mapping(deployment, "spec", "template", "metadata")
-    metadata["annotations"] = {**(metadata.get("annotations") or {}), **said}
-    _labels(metadata, rollout)
+    metadata = mapping(deployment, "spec", "template", "metadata")
+    deployment["spec"]["template"]["metadata"] = metadata
+    what = f"{called(deployment)}, spec.template.metadata"
+    metadata["annotations"] = {**mapping(metadata, "annotations", what=what), **said}
+    _labels(metadata, rollout, what)
     metadata["labels"][names.REVISION] = str(revision)
 
 
@@ -151,16 +152,14 @@ def _image_and_env(deployment: Manifest, rollout: Rollout) -> None:
 
 
 def _merged_env(deployment: Manifest, container: dict[str, Any], env: dict[str, str]) -> list[dict[str, Any]]:
-    own = container.get("env") or []
-    if not isinstance(own, list) or not all(isinstance(each, dict) for each in own):
-        raise ConfigError(f"{called(deployment)}: env of container {container['name']} must be a list")
+    own = listed(container, "env", what=f"{called(deployment)}, container {container['name']}")
     # Kubernetes would expand $(NAME); linkspan.toml means what it says, here as on Docker.
     ours = {name: {"name": name, "value": value.replace("$", "$$")} for name, value in env.items()}
-    kept = [ours.pop(each.get("name", ""), each) for each in own]
+    kept = [ours.pop(str(each.get("name")), each) for each in own]
     return [*kept, *ours.values()]
 
 
-def _resources(container: dict[str, Any], rollout: Rollout) -> None:
+def _resources(deployment: Manifest, container: dict[str, Any], rollout: Rollout) -> None:
     """Memory as limit and request, so that what was scheduled is never killed for a neighbour's sake."""
     asked: dict[str, dict[str, str]] = {}
     if rollout.memory:
@@ -168,11 +167,10 @@ def _resources(container: dict[str, Any], rollout: Rollout) -> None:
         asked = {"requests": {"memory": memory}, "limits": {"memory": memory}}
     if rollout.cpu:
         asked.setdefault("requests", {})["cpu"] = rollout.cpu
-    if asked:
-        own = container.get("resources") or {}
-        container["resources"] = {
-            **own, **{key: {**(own.get(key) or {}), **each} for key, each in asked.items()}
-        }  # fmt: skip
+    what = f"{called(deployment)}, container {container['name']}"
+    for key, each in asked.items():
+        own = mapping(container, "resources", what=what)
+        container["resources"] = {**own, key: {**mapping(own, key, what=f"{what}, resources"), **each}}
 
 
 def _add_pull_secret(deployment: Manifest) -> None:

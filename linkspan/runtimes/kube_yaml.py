@@ -139,6 +139,12 @@ class _Reader:
                 found=node.value,
                 fix="Put it into quotes if it is text",
             )
+        if (
+            isinstance(value, str)
+            and not value.isascii()
+            and any("\ud800" <= each <= "\udfff" for each in value)
+        ):
+            raise _error(self._where, node, "is no Unicode text")
         if value is not None and not isinstance(value, str | int | float):
             raise _error(self._where, node, "must be text or a number", found=node.tag)
         return value

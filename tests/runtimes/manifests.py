@@ -1,0 +1,77 @@
+"""A rollout, small manifests, and what is rendered of them, for tests of values that go to a cluster."""
+
+from typing import Any
+
+import yaml
+
+from linkspan.nouns import Release
+from linkspan.runtimes.base import Manifest, Rollout, Service
+from linkspan.runtimes.kube_render import render
+from tests.values import NOW, model, release
+
+IMAGE = "registry.example/team/digits@sha256:" + "a" * 64
+MODEL = model("v12", metrics={"f1": 0.5, "accuracy": 0.97}, published_by="bob")
+RELEASE = Release(**{**dict(release(1, "v12")), "model": MODEL})
+
+SMALL = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: web
+  namespace: left
+  labels: {mine: "1", app.kubernetes.io/managed-by: me}
+  annotations: {mine: "2"}
+spec:
+  selector: {matchLabels: {mine: "1"}}
+  template:
+    metadata:
+      labels: {mine: "1"}
+      annotations: {mine: "3"}
+    spec:
+      initContainers:
+        - {name: migrate, image: "linkspan.dev/app:latest"}
+        - {name: wait, image: busybox}
+      containers:
+        - {name: sidecar, image: envoy, env: [{name: A, value: theirs}]}
+        - name: web
+          image: linkspan.dev/app:latest
+          ports: [{containerPort: 9}]
+          env:
+            - {name: KEPT, valueFrom: {fieldRef: {fieldPath: status.podIP}}}
+            - {name: A, valueFrom: {secretKeyRef: {name: s, key: k}}}
+          resources: {limits: {cpu: "2", memory: 1Gi}}
+"""
+
+
+def parsed(*texts: str) -> list[Manifest]:
+    return [each for text in texts for each in yaml.safe_load_all(text)]
+
+
+def a_rollout(**fields: object) -> Rollout:
+    service = Service(app="digits", environment="production")
+    return Rollout.model_validate(
+        {"service": service, "release": RELEASE, "image": IMAGE, "cause": "a push", **fields}
+    )
+
+
+def rendered(
+    manifests: list[Manifest], *, ours: bool = False, secret: bool = False, **fields: Any
+) -> list[Manifest]:
+    return render(
+        manifests,
+        a_rollout(**fields),
+        namespace="there",
+        revision=7,
+        at=NOW,
+        pull_secret=secret,
+        ours=ours,
+    )  # fmt: skip
+
+
+def the(kind: str, objects: list[Manifest]) -> Any:
+    [found] = [each for each in objects if each["kind"] == kind]
+    return found
+
+
+def pod_of(deployment: Manifest) -> Any:
+    return deployment["spec"]["template"]["spec"]
