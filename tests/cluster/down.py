@@ -11,9 +11,9 @@ from tests.cluster import parts
 from tests.cluster.network import tear_down
 from tests.cluster.places import (
     BRIDGE,
+    CACHE,
     CGROUP,
     CONTAINERD,
-    CONTAINERD_SOCKET,
     NETWORK,
     READY,
     STATE,
@@ -31,9 +31,9 @@ def down() -> bool:
     READY.unlink(missing_ok=True)
     for name in parts.names():
         parts.stop(name)
-    _kill(_pids_in_cgroups())
     sockets = [path.read_text().removeprefix("unix://") for path in CONTAINERD.glob("state/*/*/*/address")]
-    _kill(_shims())
+    while pids := _processes() + _pids_in_cgroups():
+        _kill(pids)
     for path in sockets:
         Path(path).unlink(missing_ok=True)
     _unmount()
@@ -60,15 +60,16 @@ def _our_cgroups() -> list[Path]:
     return groups
 
 
-def _shims() -> list[int]:
-    """The processes between our containerd and its containers: its address is among their arguments."""
+def _processes() -> list[int]:
+    """Those between containerd and its containers, and a part that started just when `up` was killed."""
     pids = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            arguments = path.read_bytes().decode(errors="replace").split("\0")
+            program, *arguments = path.read_bytes().decode(errors="replace").split("\0")
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if "containerd-shim" in arguments[0] and str(CONTAINERD_SOCKET) in arguments:
+        ours = program.startswith(f"{CACHE}/") or Path(program).name.startswith("containerd")
+        if ours and any(f"{STATE}/" in argument for argument in arguments):
             pids.append(int(path.parent.name))
     return pids
 

@@ -68,7 +68,7 @@ def set_up() -> Network:
         _run("iptables", *rule, "-m", "comment", "--comment", MARK)
     for name in ("net/ipv4/ip_forward", "net/bridge/bridge-nf-call-iptables"):
         _write_sysctl(name, "1")
-    network = Network(pods, services, _free_port(node_ip), _free_port(node_ip))
+    network = Network(pods, services, _free_port(node_ip, 6443), _free_port(node_ip, 10250))
     SETTINGS.write_text(json.dumps(network._asdict()))
     return network
 
@@ -139,11 +139,18 @@ def _free_subnets() -> tuple[str, str]:
     raise Unavailable("no free subnet in 10.213.0.0/16 and 10.214.0.0/16")
 
 
-def _free_port(address: str) -> int:
-    with socket.socket() as sock:
-        sock.bind((address, 0))
-        port: int = sock.getsockname()[1]
-        return port
+def _free_port(address: str, usual: int) -> int:
+    """The usual one or one after it: below those that the kernel gives to clients, which a part that is
+    started again might find taken by one of them.
+    """
+    for port in range(usual, usual + 100):
+        with socket.socket() as sock:
+            try:
+                sock.bind((address, port))
+            except OSError:
+                continue
+            return port
+    raise Unavailable(f"none of the ports {usual} to {usual + 99} is free")
 
 
 def _save_sysctls() -> None:

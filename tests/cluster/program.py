@@ -62,6 +62,7 @@ def _fingerprint() -> str:
 def _build(go: str, folder: Path) -> None:
     """Build to another name first: what has its name is whole."""
     clock = Clock()
+    say(f"building Kubernetes {release()} from Go modules: once, for some minutes")
     env = _environment()
     listed = _modules(go, ["list", "-deps", "."], cwd=SOURCES, env=env)
     packages = len(listed.splitlines())
@@ -109,14 +110,16 @@ def _modules(go: str, arguments: list[str], *, cwd: Path, env: dict[str, str]) -
     if done.returncode == 0:
         return done.stdout
     text = (done.stderr + done.stdout).strip()
-    if UNREACHABLE.search(text):
-        raise Unavailable(f"the Go module proxy cannot be reached: {text.splitlines()[-1]}")
+    for line in text.splitlines():
+        if UNREACHABLE.search(line):
+            raise Unavailable(f"the Go module proxy cannot be reached: {line.strip()}")
     raise ClusterError(f"go {' '.join(arguments)} failed:\n{text}")
 
 
 def _environment() -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if name != "GOROOT"}
     ours = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
-    return {**os.environ, **ours}
+    return {**inherited, **ours}
 
 
 def _go() -> str:
