@@ -118,10 +118,21 @@ class Cluster:
         )
 
     def create(self, thing: Manifest) -> Manifest:
-        """Make it; Conflict if there is one of that name."""
+        """Make it; Conflict if there is one of that name.
+
+        It is sent as YAML, which JSON is, because the server then writes a ControllerRevision's data down in its
+        own spelling of JSON. In ours, each later change of an annotation would be refused: the server compares
+        the data byte by byte, to see that it did not change, after it spelled one side anew (seen with 1.34).
+        """
         meta = thing["metadata"]
         path = self._path(thing["apiVersion"], thing["kind"], meta.get("namespace", ""))
-        return self._json("post", path, body=thing, field_manager=FIELD_MANAGER)
+        return self._json(
+            "post",
+            path,
+            body=json.dumps(thing),
+            content_type="application/yaml",
+            field_manager=FIELD_MANAGER,
+        )
 
     def annotate(self, thing: Manifest, annotations: dict[str, str | None]) -> Manifest:
         """Set annotations, or remove those that are None."""
