@@ -36,6 +36,7 @@ from linkspan.errors import (
 from linkspan.link import code_labels
 from linkspan.nouns import Commit
 from linkspan.processes import free_port
+from linkspan.runtimes.kube_manifests import MAX_BYTES, manifests_json
 from tests.services.registry import CountingProxy, RunningRegistry
 
 BASE = "linkspan-base:py311"
@@ -232,6 +233,17 @@ def test_an_image_is_built_with_its_labels(
     assert output(client, tag, ["cat", "/app/hello.txt"]) == "hello"
     assert any(line.startswith("Step 2/") for line in said)
     assert not any("Running in" in line for line in said)
+
+
+def test_the_largest_manifests_fit_into_a_label(
+    client: docker.DockerClient, builder: Builder, folder: Path, config: AppConfig, tag: str
+) -> None:
+    """Also if every byte needs the most room on its way to the engine."""
+    bare = len(manifests_json([{"x": ""}]))
+    manifests = [{"x": '"' * ((MAX_BYTES - bare) // 2)}]
+    assert MAX_BYTES - len(manifests_json(manifests)) < 2
+    builder.build(folder, commit=COMMIT, config=config, manifests=manifests, tag=tag, say=quiet)
+    assert client.images.get(tag).labels["dev.linkspan.manifests"] == manifests_json(manifests)
 
 
 def test_the_same_folder_is_taken_from_the_cache(

@@ -5,15 +5,17 @@ from pathlib import Path
 
 import docker
 import pytest
+import yaml
 
 from linkspan import code_image
 from linkspan.build import Builder, BuilderSettings
 from linkspan.code_image import CodeBuild, build, run_tests
 from linkspan.converge import code_tag, commit_tag
 from linkspan.errors import AppTestsFailed, BuildFailed, ConfigError
-from linkspan.link import read_code_image
+from linkspan.link import read_code_image, read_manifests
 from linkspan.nouns import Commit
 from linkspan.registry.client import Registry
+from linkspan.runtimes.kube_manifests import default_manifests
 from linkspan.source import GitSettings, GitSource
 from tests.e2e import tiny_app
 from tests.repos import Repository
@@ -123,6 +125,25 @@ def test_a_commit_whose_tests_fail_is_held_back_until_it_is_wanted(work: Work) -
     assert work.build(commit).held == ""
 
 
+def test_the_apps_kubernetes_objects_are_in_the_image(work: Work) -> None:
+    plain = work.commit("one")
+    first = work.push(work.build(plain))
+    assert read_manifests(work.registry.image(first)) == ()
+    manifests = default_manifests()
+    commit = work.commit("one", **{"k8s/all.yaml": yaml.safe_dump_all(manifests)})
+    built = work.build(commit)
+    assert built.key != work.build(plain).key
+    assert read_manifests(work.registry.image(work.push(built))) == manifests
+    # The same tree is not built again, and has them still.
+    again = work.build(work.source.commit(work.repository.commit({"README": "beside the app"})))
+    assert again.digest
+    assert read_manifests(work.registry.image(again.digest)) == manifests
+
+    slip = work.commit("one", **{"k8s/all.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: key}\n"})
+    with pytest.raises(ConfigError, match=r"k8s/all\.yaml, line 1: Secret/key"):
+        work.build(slip)
+
+
 def test_a_build_that_fails_is_remembered(work: Work) -> None:
     commit = work.commit("one", Dockerfile=f"FROM {work.base}\nRUN echo no-such-package >&2; exit 3\n")
     with pytest.raises(BuildFailed, match="no-such-package"):
@@ -136,7 +157,7 @@ def test_a_commit_without_a_config_says_so(work: Work) -> None:
     work.commit("one")
     work.repository.git("rm", "-q", "app/linkspan.toml")
     commit = work.source.commit(work.repository.commit())
-    with pytest.raises(ConfigError, match=rf"there is no linkspan\.toml of {commit.sha[:7]}"):
+    with pytest.raises(ConfigError, match=rf"linkspan\.toml of {commit.sha[:7]} cannot be read: No such"):
         work.build(commit)
     slip = work.commit("one", **{"linkspan.toml": f'name = "{work.app}"\nmodle = 1\n'})
     with pytest.raises(ConfigError, match=rf"linkspan\.toml of {slip.sha[:7]}, line 2: unknown key `modle`"):

@@ -1,5 +1,6 @@
 """linkspan.toml: what is right is read, what is wrong is named with its line."""
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,9 @@ replicas = 1
 [environments.production]
 replicas = 3
 memory = "512m"
+cpu = "500m"
+host = "digits.example.com"
+namespace = "digits-prod"
 env = { LOG_LEVEL = "info" }
 """
 
@@ -77,8 +81,10 @@ def test_the_label_holds_the_whole_config(text: str) -> None:
 
 
 def test_a_label_that_is_none_of_ours() -> None:
-    with pytest.raises(ConfigError, match="label"):
+    with pytest.raises(ConfigError, match="label cannot be read: model: Field required"):
         parse_config_json('{"name": "digits"}')
+    with pytest.raises(ConfigError, match="label cannot be read: Invalid JSON"):
+        parse_config_json("{")
 
 
 def test_toml_errors_name_line_and_column() -> None:
@@ -143,6 +149,19 @@ def test_toml_errors_name_line_and_column() -> None:
         (SMALL + "path = '/'\n", "line 4: `model.path` is wrong (expected a folder such as /model"),
         (SMALL + "path = '/a/../b'\n", "line 4: `model.path` is wrong"),
         (SMALL + "[environments.prod]\nmemory = '1 GB'\n", "a size such as 512m or 2g"),
+        (
+            SMALL + "[environments.prod]\ncpu = '0m'\n",
+            "line 5: `environments.prod.cpu` is wrong (exp",
+        ),
+        (
+            SMALL + "[environments.prod]\nhost = 'https://a.b'\n",
+            "(expected a host name such as app.example",
+        ),
+        (SMALL + f"[environments.prod]\nhost = '{'a.' * 127}a'\n", "(expected a host name such as app.exa"),
+        (
+            SMALL + "[environments.prod]\nnamespace = 'Prod'\n",
+            "(expected small letters a-z, digits and '-",
+        ),
         (SMALL + "[environments.'Prod EU']\nreplicas = 1\n", "line 4: `environments.Prod EU` is wrong"),
         (SMALL + "[environments.prod.env]\n'A=B' = 'x'\n", "line 5: `environments.prod.env.A=B` is wrong"),
         (SMALL + "[environments]\n", "line 4: `environments` is wrong (expected at least one entry"),
@@ -154,6 +173,36 @@ def test_toml_errors_name_line_and_column() -> None:
 )
 def test_an_error_names_line_key_and_remedy(text: str, wanted: str) -> None:
     assert wanted in refused(text)
+
+
+@pytest.mark.parametrize(
+    ("key", "right", "wrong"),
+    [
+        (
+            "cpu",
+            ["", "1m", "500m", "1", "2", "10", "1.5", "0.5", "0.50", "0.05", "0.001", "2.125"],
+            ["0", "0m", "0.0", "0.000", "0.0001", "500M", "05", "1.", ".5", "1e3", "-1", "1 ", "1\n", "0.5m"],
+        ),
+        (
+            "namespace",
+            ["", "a", "team-a", "1", "a" * 63],
+            ["a.b", "-a", "a-", "a_b", "A", "a" * 64, "a\n"],
+        ),
+        (
+            "host",
+            ["", "a", "a.b", "app.example.com", "1.2", "x-y.z", "a" * 63 + ".b", ("a" * 49 + ".") * 5 + "b"],
+            ["*.a", "a.", ".a", "a..b", "a:80", "a/b", "A.b", "-a.b", "a-.b", "a_b.c", "a" * 64, "é.de"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_a_cluster_takes(key: str, right: list[str], wrong: list[str]) -> None:
+    for value in right:
+        text = f"{SMALL}[environments.prod]\n{key} = {json.dumps(value)}\n"
+        assert getattr(read_config(text, where="x").environment("prod"), key) == value
+    for value in wrong:
+        assert f"environments.prod.{key}` is wrong" in refused(
+            f"{SMALL}[environments.prod]\n{key} = {json.dumps(value)}\n"
+        )
 
 
 def test_all_errors_are_listed_in_the_order_of_the_file() -> None:

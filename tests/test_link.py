@@ -10,12 +10,12 @@ import pytest
 
 from linkspan.config import AppConfig
 from linkspan.errors import DigestMismatch, ModelCorrupt, ReleaseError
-from linkspan.link import code_labels, link, read_code_image, read_release
+from linkspan.link import code_labels, link, read_code_image, read_manifests, read_release
 from linkspan.modelpack import fingerprint_of, modelpack, read_modelpack
 from linkspan.nouns import Commit, Model, ModelFile, Signature, Tensor, sha256
 from linkspan.registry import Image, Manifest, media
 from linkspan.registry.media import canonical
-from tests.registry.images import COMMIT, a_code_image, a_layer, a_model
+from tests.registry.images import COMMIT, CONFIG, a_code_image, a_layer, a_model
 
 KINDS = {media.DOCKER_MANIFEST: media.DOCKER_LAYER, media.OCI_MANIFEST: media.OCI_LAYER}
 
@@ -115,6 +115,37 @@ def test_an_image_without_our_labels_is_refused() -> None:
         link(a_code_image(labels={"maintainer": "ann"}), a_model(), a_layer(), "/model")
     with pytest.raises(ReleaseError, match="no code image"):
         link(a_code_image(config={}), a_model(), a_layer(), "/model")
+
+
+MANIFESTS = (
+    {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "é"}, "spec": {"a": [1, 2.5, None]}},
+    {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "c"}, "data": {"x": 'a "b"\n$c \\'}},
+)  # fmt: skip
+
+
+def test_the_apps_kubernetes_objects_come_with_the_release() -> None:
+    code = a_code_image(labels=code_labels("digits", COMMIT, CONFIG, MANIFESTS))
+    assert read_manifests(code) == MANIFESTS
+    assert read_code_image(code) == (COMMIT, CONFIG)
+    assert read_manifests(link(code, a_model(), a_layer(), "/model")) == MANIFESTS
+
+
+def test_an_app_without_kubernetes_objects_has_no_label_for_them() -> None:
+    assert "dev.linkspan.manifests" not in code_labels("digits", COMMIT, CONFIG, ())
+    assert read_manifests(a_code_image()) == ()
+
+
+@pytest.mark.parametrize("label", ["{", "{}", "[1]", "7"])
+def test_a_label_for_kubernetes_objects_that_is_not_ours(label: str) -> None:
+    labels = code_labels("digits", COMMIT, CONFIG) | {"dev.linkspan.manifests": label}
+    with pytest.raises(ReleaseError, match="is no code image of Linkspan"):
+        read_manifests(a_code_image(labels=labels))
+
+
+def test_a_config_in_the_label_that_cannot_be_read() -> None:
+    labels = code_labels("digits", COMMIT, CONFIG) | {"dev.linkspan.config": '{"name": "digits"}'}
+    with pytest.raises(ReleaseError, match=r"is no code image of Linkspan.*model: Field required"):
+        read_code_image(a_code_image(labels=labels))
 
 
 def test_a_linked_image_is_not_linked_again() -> None:

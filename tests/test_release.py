@@ -7,7 +7,7 @@ import pytest
 from linkspan.config import EnvironmentSection
 from linkspan.converge import CodeImage, PackagedModel, release_tag
 from linkspan.errors import ConfigError, RegistryNotFound
-from linkspan.link import read_release
+from linkspan.link import code_labels, read_release
 from linkspan.modelpack import modelpack
 from linkspan.registry.client import Registry
 from linkspan.release import (
@@ -18,6 +18,7 @@ from linkspan.release import (
     rejection_key,
     replicas_of,
     rollout_of,
+    service_of,
 )
 from tests.registry.images import CODE_LAYER, COMMIT, CONFIG, a_code_image, a_layer, a_model
 from tests.services.registry import CountingProxy, RunningRegistry
@@ -38,11 +39,15 @@ def app_registry(
 @pytest.fixture
 def pair(app_registry: Registry) -> tuple[CodeImage, PackagedModel]:
     """A tested code image and a packaged model."""
+    return pushed(app_registry)
+
+
+def pushed(registry: Registry, labels: dict[str, str] | None = None) -> tuple[CodeImage, PackagedModel]:
     for blob in (CODE_LAYER, LAYER):
-        app_registry.push_blob(blob)
-    code = app_registry.push_image(a_code_image(), tag="code-1")
+        registry.push_blob(blob)
+    code = registry.push_image(a_code_image(labels=labels), tag="code-1")
     model = a_model()
-    manifest = app_registry.push_image(modelpack(model, a_layer(LAYER)), tag="model-digits-v12")
+    manifest = registry.push_image(modelpack(model, a_layer(LAYER)), tag="model-digits-v12")
     image = CodeImage(commit=COMMIT, config=CONFIG, digest=code)
     return image, PackagedModel(model=model, manifest=manifest)
 
@@ -89,18 +94,56 @@ def test_a_rollout_is_what_the_app_says_of_its_environment(
         candidate.release,
         candidate.config,
         reference=candidate.reference,
+        manifests=candidate.manifests,
         environment="production",
         cause="a push",
         expect=6,
+        run="brave-otter",
     )
     assert str(rollout.service) == "digits-production"
     assert (rollout.replicas, rollout.env) == (3, {"A": "b=c"})
+    assert (rollout.run, rollout.cpu, rollout.host, rollout.service.namespace) == ("brave-otter", "", "", "")
+    assert rollout.manifests == ()
     assert (rollout.image, rollout.expect, rollout.pinned) == (candidate.reference, 6, False)
     assert (rollout.port, rollout.ready_path) == (CONFIG.serve.port, CONFIG.serve.ready_path)
     with pytest.raises(ConfigError, match="no environment 'staging'"):
         rollout_of(
-            candidate.release, candidate.config, reference="x", environment="staging", cause="", expect=0
+            candidate.release,
+            candidate.config,
+            reference="x",
+            manifests=(),
+            environment="staging",
+            cause="",
+            expect=0,
         )
+
+
+def test_a_rollout_has_what_a_cluster_needs(app_registry: Registry) -> None:
+    """In a run, and when an earlier release is put back: both from the image's labels alone."""
+    manifests = ({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}},)
+    where = EnvironmentSection(cpu="500m", memory="1g", host="digits.example", namespace="team")
+    config = CONFIG.model_copy(update={"environments": {"production": where}})
+    code, packaged = pushed(app_registry, labels=code_labels("digits", COMMIT, config, manifests))
+    candidate, linked = propose(app_registry, code, packaged)
+    assert candidate.manifests == manifests
+    push_candidate(app_registry, linked)
+    rollouts = (
+        rollout_of(
+            candidate.release,
+            candidate.config,
+            reference=candidate.reference,
+            manifests=candidate.manifests,
+            environment="production",
+            cause="a push",
+            expect=4,
+        ),
+        again(app_registry, revision(4, candidate.release), "production"),
+    )
+    for rollout in rollouts:
+        assert rollout.manifests == manifests
+        assert (rollout.cpu, rollout.memory, rollout.host) == ("500m", "1g", "digits.example")
+        assert rollout.service == service_of(config, "production")
+        assert rollout.service.namespace == "team"
 
 
 def test_again_needs_the_registry_only(
