@@ -7,6 +7,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import kubernetes.client
+
 from linkspan.runtimes.kube_manifests import default_manifests, manifests_json
 from linkspan.runtimes.kube_objects import autoscaler_of, called
 from tests.runtimes.manifests import SMALL, a_rollout, parsed, pod_of, rendered, the
@@ -131,6 +133,54 @@ def test_our_own_pass_pod_security_restricted() -> None:
     assert user
     ids = (pod["securityContext"]["runAsUser"], pod["securityContext"]["runAsGroup"])
     assert ids == (int(user[1]), int(user[2]))
+
+
+def misfits(value: Any, kind: str, at: str = "") -> list[str]:
+    """Where `value` is not what Kubernetes' API calls `kind`, by the types of its client."""
+    if found := re.fullmatch(r"(?i:list\[|dict[\[(]str, )(.*)[\])]", kind):
+        if not isinstance(value, list if kind.lower().startswith("list") else dict):
+            return [f"{at} is no {kind}"]
+        inner = enumerate(value) if isinstance(value, list) else value.items()
+        return [each for key, one in inner for each in misfits(one, found[1], f"{at}.{key}")]
+    plain = {"str": str, "int": int, "bool": bool, "object": object}.get(kind)
+    if plain:
+        return [] if isinstance(value, plain) else [f"{at} is no {kind}"]
+    model = getattr(kubernetes.client, kind)
+    types = {model.attribute_map[name]: each for name, each in model.openapi_types.items()}
+    wrong = [f"{at}.{key} is unknown" for key in value.keys() - types.keys()]
+    for key in value.keys() & types.keys():
+        wrong += misfits(value[key], types[key], f"{at}.{key}")
+    return wrong
+
+
+KINDS = {
+    "Deployment": "V1Deployment",
+    "HorizontalPodAutoscaler": "V2HorizontalPodAutoscaler",
+    "Ingress": "V1Ingress",
+    "NetworkPolicy": "V1NetworkPolicy",
+    "PodDisruptionBudget": "V1PodDisruptionBudget",
+    "Service": "V1Service",
+    "ServiceAccount": "V1ServiceAccount",
+}
+
+
+def test_every_field_of_our_own_is_in_the_api() -> None:
+    """An API server may drop what it does not know without a word."""
+    fields: dict[str, Any] = {"host": "x.example", "cpu": "1", "memory": "1g", "env": {"A": "b"}}
+    objects = rendered(list(default_manifests()), ours=True, secret=True, **fields)
+    for each in objects:
+        version = KINDS[each["kind"]][:2].lower()
+        assert each["apiVersion"].rpartition("/")[2] == version
+        assert misfits(each, KINDS[each["kind"]], each["kind"]) == []
+    deployment = objects[-1]
+    deployment["spec"]["replica"] = 2
+    deployment["spec"]["template"]["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["second"] = 1
+    deployment["spec"]["minReadySeconds"] = "5"
+    assert sorted(misfits(deployment, "V1Deployment")) == [
+        ".spec.minReadySeconds is no int",
+        ".spec.replica is unknown",
+        ".spec.template.spec.containers.0.lifecycle.preStop.sleep.second is unknown",
+    ]
 
 
 def test_our_own_come_with_the_wheel(tmp_path: Path) -> None:
