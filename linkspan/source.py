@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from linkspan.errors import CommitNotFound, ConfigError
 from linkspan.git_command import GitCommand, is_folder
 from linkspan.git_mirror import GitMirror
 from linkspan.nouns import Commit
+from linkspan.plain_text import plain_text
 
 # git-log(1); none of these can hold a line break.
 _FORMAT = "%H%x00%T%x00%an%x00%cI%x00%s"
@@ -219,7 +221,7 @@ class GitSource:
                     "tree": trees[sha],
                     "author": _plain(author),
                     "subject": _plain(subject),
-                    "committed_at": at,
+                    "committed_at": _moment(at),
                 }
             )
             for sha, _, author, at, subject in rows
@@ -261,6 +263,14 @@ class GitSource:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
 
+def _moment(text: str) -> datetime:
+    """A commit's date; 1970, as git has it, for one that is none: histories from other tools hold such."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return datetime.fromtimestamp(0, UTC)
+
+
 def _plain(text: str) -> str:
     """One line of what somebody else wrote, harmless in a log and a label."""
-    return "".join(char for char in text if char.isprintable())[:200]
+    return plain_text(text)[:200]

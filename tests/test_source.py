@@ -161,7 +161,22 @@ def test_unusual_names_and_words(repo: Repository, cache: Path) -> None:
     repo.commit({"a": "1"}, "Ünïcode \x1b[31mred\x07 | \u2028 and 'quotes'\n\nBody\n")
     commit = folder_source(repo, cache).newest()
     assert commit is not None
-    assert commit.subject == "Ünïcode [31mred |  and 'quotes'"
+    assert commit.subject == "Ünïcode red |   and 'quotes'"
+
+
+@pytest.mark.parametrize(
+    "date", ["-5 +0000", "1700000000 +9999", "253402300800 +0000", "no date", "1700000000"]
+)
+def test_a_date_that_is_none_stops_nobody(repo: Repository, cache: Path, date: str) -> None:
+    """Histories that other tools converted hold such commits, and git takes them."""
+    first = repo.commit({"a": "1"})
+    tree = repo.git("rev-parse", "HEAD^{tree}")
+    odd = repo.work / "odd"
+    odd.write_text(f"tree {tree}\nparent {first}\nauthor Eve <e> 1 +0000\ncommitter Eve <e> {date}\n\nOdd\n")
+    sha = repo.git("hash-object", "-t", "commit", "-w", "--literally", str(odd))
+    repo.git("update-ref", "refs/heads/main", sha)
+    repo.push()
+    assert [commit.sha for commit in folder_source(repo, cache).recent()] == [sha, first]
 
 
 def test_checkout_is_exactly_the_commit(repo: Repository, cache: Path) -> None:

@@ -6,9 +6,10 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from linkspan.plain_text import plain_text
+
 Say = Callable[[str], None]
 
-_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])")
 _HELD = 65_536  # characters without an end of line that are kept
 _LONGEST = 2000  # characters of a line; a minified file in a traceback is no use to anybody
 
@@ -38,7 +39,7 @@ class Lines:
             self._emit(held)
 
     def _emit(self, line: str) -> None:
-        plain = "".join(char for char in _ANSI.sub("", line) if char.isprintable() or char == "\t").rstrip()
+        plain = plain_text(line, keep="\t").rstrip()
         if plain:
             plain = plain if len(plain) <= _LONGEST else plain[:_LONGEST] + " …"
             self.last.append(plain)
