@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TextIO
 
 from linkspan.errors import LinkspanError
+from linkspan.plain_text import plain_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,10 +46,10 @@ def _console(stream: TextIO, *, stderr: bool) -> "Console":
 
 
 def plain(text: object) -> str:
-    """Text in which square brackets are just that."""
+    """Text in which square brackets are just that, and nothing is an order to the terminal."""
     from rich.markup import escape
 
-    return escape(str(text))
+    return escape(plain_text(str(text), keep="\n\t"))
 
 
 def columns(console: "Console", rows: Iterable[Sequence[str]], headings: Sequence[str] = ()) -> None:

@@ -49,6 +49,11 @@ def test_lines_of_output_stay_lines() -> None:
     ]
 
 
+def test_others_words_give_no_orders_to_the_terminal() -> None:
+    said = "\x1b]0;title\x07\x1b[31mred\x1b[0m\x9b31m\u202e\udcff\ttab\nline"
+    assert plain(said) == "red31m\ttab\nline"
+
+
 def test_an_error_in_the_order_that_a_person_needs(capsys: pytest.CaptureFixture[str]) -> None:
     shell.linkspan("--version")  # forgets the consoles of tests before
     fail(ConfigError("a [thing] is wrong", expected="this", found="that", fix="Mend it"))
