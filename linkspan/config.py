@@ -17,7 +17,10 @@ AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/\S*$")]
 # A layer is unpacked there: never the root, never "..".
 FolderPath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$")]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# A day: timers and nginx cannot count to whatever a float can.
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+# It travels in an image's label, which engines and registries hold in memory.
+_MOST_BYTES = 1 << 20
 
 
 # RFC 1123: a label is a namespace's name, labels with dots between are a host's.
@@ -109,16 +112,28 @@ class AppConfig(Noun):
 
 def load_config(folder: Path, *, where: str = CONFIG_FILE) -> AppConfig:
     """`read_config` of the linkspan.toml in an app's folder; a missing file is a ConfigError too."""
+    file = folder / CONFIG_FILE
+    # A link in somebody's commit would have us read, and quote, any file of this machine.
+    if file.is_symlink():
+        raise ConfigError(f"{where} is a link", expected="a file", fix="Put the file itself there")
     try:
-        data = (folder / CONFIG_FILE).read_bytes()
+        with file.open("rb") as opened:
+            data = opened.read(_MOST_BYTES + 1)
     except OSError as error:
         raise ConfigError(
             f"{where} cannot be read: {error.strerror}",
             expected=f"a file {CONFIG_FILE} in the app's folder",
             fix="Copy the one in app/ and put your app's and your model's name into it",
         ) from None
+    return read_config(decode_config(data, where=where), where=where)
+
+
+def decode_config(data: bytes, *, where: str) -> str:
+    """The text of a linkspan.toml. Raises ConfigError for one that is too big, or no UTF-8."""
+    if len(data) > _MOST_BYTES:
+        raise ConfigError(f"{where} is too big", expected=f"at most {_MOST_BYTES} bytes")
     try:
-        return read_config(data.decode("utf-8-sig"), where=where)  # editors on Windows write a BOM
+        return data.decode("utf-8-sig")  # editors on Windows write a BOM
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{where}, line {line}: not UTF-8 text") from None
@@ -131,9 +146,11 @@ def read_config(text: str, *, where: str) -> AppConfig:
     """
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        problems = Problems(AppConfig, text, where)
+    except ValueError as error:  # also what Python says of a number with thousands of digits
         raise ConfigError(f"{where} is not TOML: {error}") from None
-    problems = Problems(AppConfig, text, where)
+    except RecursionError:
+        raise ConfigError(f"{where} has tables or lists in each other, hundreds deep") from None
     problems.refuse_what_json_has_not(data)
     try:
         # Strict, as JSON: "2" is no number, yet a list may be a tuple.

@@ -10,10 +10,15 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from linkspan.errors import ConfigError
+from linkspan.plain_text import plain_text
 from linkspan.toml_lines import key_lines
 
 Location = tuple[str | int, ...]
 _Problem = tuple[int, ConfigError]
+
+_MOST_LISTED = 20
+_LONGEST = 100  # characters of a key
+_DEEPEST = 50
 
 _WANTED = {
     "string_type": "text in quotes",
@@ -62,7 +67,9 @@ class Problems:
     def _together(self, problems: list[_Problem]) -> ConfigError:
         if len(problems) == 1:
             return problems[0][1]
-        listed = (f"\n  {error}" for _, error in sorted(problems, key=lambda problem: problem[0]))
+        listed = [f"\n  {error}" for _, error in sorted(problems, key=lambda problem: problem[0])]
+        if len(listed) > _MOST_LISTED:
+            listed[_MOST_LISTED:] = [f"\n  and {len(listed) - _MOST_LISTED} more"]
         return ConfigError(f"{self._where} has {len(problems)} errors:" + "".join(listed))
 
     def _problem(self, detail: ErrorDetails) -> _Problem:
@@ -70,7 +77,9 @@ class Problems:
         parent = _dotted(path[:-1])
         if kind == "extra_forbidden":
             section = f" in [{parent}]" if parent else ""
-            return self._at(path, f"unknown key `{path[-1]}`{section}", fix=_hint(self._model, path))
+            return self._at(
+                path, f"unknown key `{_dotted(path[-1:])}`{section}", fix=_hint(self._model, path)
+            )
         if kind == "missing":
             section = f"[{parent}]" if parent else "the top of the file"
             return self._at(path[:-1], f"`{_dotted(path)}` is missing", fix=f"Put it into {section}")
@@ -90,12 +99,14 @@ class Problems:
             path = path[:-1]
         line = self._lines.get(path, 1)
         return line, ConfigError(
-            f"{self._where}, line {line}: {what}", expected=expected, found=found, fix=fix
+            f"{self._where}, line {line}: {plain_text(what)}", expected=expected, found=found, fix=fix
         )
 
 
 def _not_json(value: object, path: Location = ()) -> Iterator[tuple[Location, str, str]]:
-    if isinstance(value, dict):
+    if len(path) > _DEEPEST:
+        yield path, f"at most {_DEEPEST} tables or lists in each other", "more"
+    elif isinstance(value, dict):
         for key, item in value.items():
             yield from _not_json(item, (*path, key))
     elif isinstance(value, list):
@@ -103,6 +114,8 @@ def _not_json(value: object, path: Location = ()) -> Iterator[tuple[Location, st
             yield from _not_json(item, (*path, index))
     elif isinstance(value, float) and not math.isfinite(value):
         yield path, "a finite number", str(value)
+    elif isinstance(value, int) and value.bit_length() > 63:  # TOML 1.0, "Integer"
+        yield path, "a whole number of at most 64 bits", f"one of {value.bit_length() + 1}"
     elif not isinstance(value, str | int | float):
         yield path, "text in quotes", f"a date or time, {value}"
 
@@ -153,7 +166,8 @@ def _fields(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _dotted(path: Location) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
 def _short(value: object) -> str:

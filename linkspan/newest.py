@@ -6,7 +6,7 @@ order. No clock decides anything.
 
 from collections.abc import Callable, Iterator
 
-from linkspan.config import CONFIG_FILE, AppConfig, read_config
+from linkspan.config import CONFIG_FILE, AppConfig, decode_config, read_config
 from linkspan.converge import CodeImage, PackagedModel, commit_tag, newest_tested
 from linkspan.errors import CommitNotFound, ConfigError, ModelError, ModelNotFound
 from linkspan.link import read_code_image
@@ -97,7 +97,7 @@ def _config_of(source: GitSource, commit: Commit) -> AppConfig:
     where = f"{CONFIG_FILE} of {short(commit.sha)}"
     if text is None:
         raise ConfigError(f"there is no {where}", fix="Copy the one of the sample app and change it")
-    return read_config(text.decode(errors="replace"), where=where)
+    return read_config(decode_config(text, where=where), where=where)
 
 
 def _packed(store: ModelStore, registry: Registry, folder: str) -> Iterator[PackagedModel]:

@@ -183,3 +183,5 @@ def test_the_config_of_the_newest_commit(repository: Repository, source: GitSour
     assert used.model.name == "digits"
     assert "prot" in said[-1]
     assert said[-1].endswith(f"Until then that of {good[:7]} is used")
+    repository.commit({"linkspan.toml": "\ufeff" + TOML})  # as editors on Windows write it
+    assert newest_config(source) is not None
