@@ -1,8 +1,8 @@
 """Runs git, through GitPython, with credentials that nobody can see and errors that say what to do.
 
 A token goes to git as configuration in the environment (git-config(1), GIT_CONFIG_COUNT), so it is in no
-argument list, no file and no message; a private key goes into a file of mode 0600 that lives as long as one
-command.
+argument list, no file and no message; a private key goes into a file in memory that has no name and ends with
+the process, however that ends.
 """
 
 import base64
@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -127,13 +127,14 @@ class GitCommand:
         for number, (key, value) in enumerate(self._config.items(), start=first):
             env[f"GIT_CONFIG_KEY_{number}"] = key
             env[f"GIT_CONFIG_VALUE_{number}"] = value
-        with tempfile.TemporaryDirectory(prefix="linkspan-ssh-") as folder:
+        with ExitStack() as files:
             options = ["-o BatchMode=yes", "-o ConnectTimeout=20", "-o ServerAliveInterval=20"]
             if self._private_key:
-                options += ["-o IdentitiesOnly=yes", f"-i {_private(folder, 'key', self._private_key)}"]
+                key = files.enter_context(_in_memory(self._private_key))
+                options += ["-o IdentitiesOnly=yes", f"-i {key}"]
             if self._known_hosts:
-                file = _private(folder, "known_hosts", self._known_hosts)
-                options += [f"-o UserKnownHostsFile={file}", "-o StrictHostKeyChecking=yes"]
+                known = files.enter_context(_in_memory(self._known_hosts))
+                options += [f"-o UserKnownHostsFile={known}", "-o StrictHostKeyChecking=yes"]
             else:
                 options.append("-o StrictHostKeyChecking=accept-new")
             if self._private_key or "GIT_SSH_COMMAND" not in os.environ:
@@ -210,9 +211,14 @@ def _line(stderr: str, words: str) -> str:
     return wanted[:300]
 
 
-def _private(folder: str, name: str, text: str) -> Path:
-    path = Path(folder, name)
-    path.touch(mode=0o600)
+@contextmanager
+def _in_memory(text: str) -> Iterator[str]:
+    """A path at which ssh finds `text`, and which no kill can leave behind. Linux only."""
     # ssh refuses a key without a last newline, which is what a pasted one often lacks.
-    path.write_text(text.replace("\r\n", "\n").rstrip("\n") + "\n")
-    return path
+    data = text.replace("\r\n", "\n").rstrip("\n") + "\n"
+    with os.fdopen(os.memfd_create("linkspan"), "w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o600)  # what ssh asks of a key
+        file.write(data)
+        file.flush()
+        # Of this process: ssh closes what it inherits.
+        yield f"/proc/{os.getpid()}/fd/{file.fileno()}"
