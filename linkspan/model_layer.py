@@ -5,7 +5,6 @@ upload is only committed after the model was opened and has scored. A model that
 behind, and a layer that is there already is not read again.
 """
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from linkspan.models import ModelStore, Pinned, identify
 from linkspan.nouns import Layer, Model, ModelFile
 from linkspan.registry.client import Registry
 from linkspan.runtimes.base import Say
+from linkspan.scratch import scratch
 from linkspan.stores.base import Progress
 from linkspan.validate import validate
 from linkspan.verdicts import pardon, reject, rejection
@@ -111,8 +111,8 @@ def _stream(
 ) -> Layer:
     assert pinned.model is not None  # noqa: S101 what identify is for
     files = pinned.model.files
-    with tempfile.TemporaryDirectory(prefix="linkspan-model-") as scratch:
-        spool = Path(scratch) if any(file.path.endswith(".onnx") for file in files) else None
+    with scratch("model") as place:
+        spool = place if any(file.path.endswith(".onnx") for file in files) else None
 
         def open_file(file: ModelFile) -> Iterator[bytes]:
             chunks = store.read(pinned, file.path)

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from linkspan.git_command import GitCommand, is_folder
 from linkspan.git_mirror import GitMirror
 from linkspan.nouns import Commit
 from linkspan.plain_text import plain_text
+from linkspan.scratch import scratch
 
 # git-log(1); none of these can hold a line break.
 _FORMAT = "%H%x00%T%x00%an%x00%cI%x00%s"
@@ -154,8 +154,8 @@ class GitSource:
         has to be asked from a server, ConfigError if files need git-lfs and it is not installed.
         """
         self._ensure(commit)
-        with tempfile.TemporaryDirectory(prefix="linkspan-checkout-", ignore_cleanup_errors=True) as place:
-            tree = Path(place, "tree")
+        with scratch("checkout") as place:
+            tree = place / "tree"
             self._mirror.read(lambda: self._check_out(commit, tree))
             yield tree / self.folder
 

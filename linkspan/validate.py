@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pydantic import Field, ValidationError
 from linkspan.errors import ModelRefused
 from linkspan.nouns import Noun, Signature
 from linkspan.sandbox import Outcome, run_confined
+from linkspan.scratch import scratch
 
 _WORKER = Path(__file__).with_name("validate_worker.py")
 _GIB = 1 << 30
@@ -117,8 +117,8 @@ def _folder(files: Mapping[str, Path] | Path) -> Iterator[Path]:
     if isinstance(files, Path):
         yield files.resolve()
         return
-    with tempfile.TemporaryDirectory(prefix="linkspan-validate-") as name:
-        folder = Path(name).resolve()
+    with scratch("validate") as place:
+        folder = place.resolve()
         for path, source in files.items():
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
