@@ -52,6 +52,7 @@ _PULL_IS_FINAL = re.compile(
     r"|signature validation failed",
     re.IGNORECASE,
 )
+_UNAUTHORIZED = re.compile(r"unauthorized|no basic auth|denied", re.IGNORECASE)
 _NAMES_IN_WORDS = re.compile(r'"[^"]*"|https?://\S+')
 PASSES = re.compile(
     r"timed out|timeout|deadline exceeded|connection refused|no endpoints available|too many requests"
@@ -149,7 +150,7 @@ def container_troubles(
     why, words = text(waiting, "reason"), text(waiting, "message")
     who = _who(pod, text(status, "name"), init=init)
     if why in _PULL:
-        yield _unpulled(pod, status, events, who)
+        yield _unpulled(pod, status, events, seconds, who)
     elif why == "CreateContainerConfigError":
         passes = bool(PASSES.search(words)) and seconds < PATIENCE
         yield Trouble(passes, Stage.CONFIGURED, name(pod), f"{who} cannot be configured: {sentence(words)}")
@@ -160,7 +161,9 @@ def container_troubles(
         yield Trouble(True, Stage.RUN, name(pod), f"{who} waits: {why}: {sentence(words)}".rstrip(": "))
 
 
-def _unpulled(pod: Manifest, status: Manifest, events: Sequence[Manifest], who: str) -> Trouble:
+def _unpulled(
+    pod: Manifest, status: Manifest, events: Sequence[Manifest], seconds: float, who: str
+) -> Trouble:
     words = pull_words(text(status, "state", "waiting", "message"))
     if not words:
         # Before Kubernetes 1.32 a back-off does not repeat its cause; the event of the last attempt has it.
@@ -170,6 +173,8 @@ def _unpulled(pod: Manifest, status: Manifest, events: Sequence[Manifest], who: 
     secret = text(newest(events, "FailedToRetrieveImagePullSecret"), "message")
     missing = re.search(r"secrets \(([^)]*)\)", secret)
     note = f" (there is no pull secret {missing[1]})" if missing else ""
+    if seconds < PATIENCE and (missing or _UNAUTHORIZED.search(words)):
+        final = False  # a kubelet may learn of a new Secret a moment after it learns of a new pod
     image = sentence(text(status, "image")) or "its image"
     why = words or text(status, "state", "waiting", "reason")
     return Trouble(not final, Stage.PULLED, name(pod), f"{who} cannot pull {image}: {why}{note}")

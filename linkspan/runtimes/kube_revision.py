@@ -85,7 +85,7 @@ def from_object(found: Manifest) -> Snapshot:
         run=said.get(names.RUN, ""),
         at=datetime.fromisoformat(said[names.AT]),
         pinned=said.get(names.PINNED) == "true",
-        outcome="replaced" if state == "rolling" else state,
+        outcome="live" if state == "rolling" else state,
         reason=said.get(names.REASON, ""),
     )
     return Snapshot(revision, state, data["spec"], data["replicas"], tuple(data["objects"]))

@@ -8,20 +8,27 @@ seen it ready; one that a killed rollout left is taken up by the next.
 
 import json
 import time
+from dataclasses import replace
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
 
-from linkspan.errors import ReleaseNotFound, RolloutConflict, RolloutFailed, RuntimeUnavailable
+from linkspan.errors import (
+    ReleaseNotFound,
+    RolloutConflict,
+    RolloutFailed,
+    RuntimeDenied,
+    RuntimeUnavailable,
+)
 from linkspan.nouns import Revision, sha256
 from linkspan.runtimes import kube_names as names
 from linkspan.runtimes.base import Manifest, Rollout, Say, Service
 from linkspan.runtimes.kube_client import Cluster, Refused, open_client
 from linkspan.runtimes.kube_manifests import default_manifests
 from linkspan.runtimes.kube_objects import app_deployment, containers
-from linkspan.runtimes.kube_pulls import is_pulling, pulls_fail
+from linkspan.runtimes.kube_pulls import is_preparing, pulls_fail
 from linkspan.runtimes.kube_readiness import rollout_readiness
 from linkspan.runtimes.kube_render import render
 from linkspan.runtimes.kube_revision import Snapshot
@@ -35,6 +42,7 @@ HISTORY = 50
 _LOOK_SECONDS = 0.5
 _PULL_SECONDS = 1800
 """A node may take this long to pull; the time to become ready starts after that."""
+_DENIED_SECONDS = 30
 _AWAY_SECONDS = 300
 """The API server may be away this long while a rollout waits."""
 
@@ -188,7 +196,8 @@ class KubernetesRuntime:
         """The rollout that an interrupted run of the same began, else a new one, written down."""
         newest = snapshots[0] if snapshots else None
         if newest and newest.state == "rolling" and newest.spec == spec:
-            return newest
+            revision = newest.revision.model_copy(update={"pinned": rollout.pinned})
+            return replace(newest, revision=revision)
         number = newest.revision.number + 1 if newest else 1
         at = datetime.now(UTC).replace(microsecond=0)
         own = rollout.manifests
@@ -222,8 +231,9 @@ class KubernetesRuntime:
             now = time.monotonic()
             try:
                 observed = mine.observe(new.objects, number)
-            except RuntimeUnavailable as error:
-                if now - seen > _AWAY_SECONDS:
+            except (RuntimeUnavailable, RuntimeDenied) as error:
+                # An API server that has just started knows no roles yet, and says no to everybody.
+                if now - seen > (_AWAY_SECONDS if error.retriable else _DENIED_SECONDS):
                     raise
                 if said != error.what:
                     say(f"revision {number}: {error.what}; waiting for it")
@@ -235,7 +245,7 @@ class KubernetesRuntime:
             verdict = rollout_readiness(observed, number, seconds=now - start)
             if verdict.done or not verdict.retriable:
                 return verdict
-            if is_pulling(observed, number) and now - began < _PULL_SECONDS:
+            if is_preparing(observed, number) and now - began < _PULL_SECONDS:
                 start = now
             if now - start > seconds:
                 late = f"not ready after {seconds:g} s: {verdict.reason}"

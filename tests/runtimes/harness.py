@@ -31,6 +31,8 @@ class Harness(Protocol):
     """Steps of a first rollout before which nothing is live yet."""
     heals_itself: ClassVar[bool]
     """Whether the platform replaces a replica that was removed."""
+    proxied: ClassVar[bool]
+    """Whether a proxy of Linkspan's stands between users and the app."""
 
     def open(self) -> Runtime: ...
 
@@ -79,6 +81,7 @@ class DockerHarness:
     )
     first_steps: ClassVar[Sequence[str]] = ("pulling", "starting 2", "waiting until", "switching")
     heals_itself: ClassVar[bool] = False
+    proxied: ClassVar[bool] = True
 
     def __init__(self, client: docker.DockerClient) -> None:
         self._client = client
@@ -127,6 +130,7 @@ class KubernetesHarness:
     )
     first_steps: ClassVar[Sequence[str]] = ("applying", "waiting until", "all are ready")
     heals_itself: ClassVar[bool] = True
+    proxied: ClassVar[bool] = False
 
     def __init__(self, cluster: RunningCluster, registry: RunningRegistry, kubeconfig: Path) -> None:
         self._cluster = cluster
@@ -162,9 +166,7 @@ class KubernetesHarness:
 
     def replicas(self, service: Service) -> Sequence[str]:
         pods = self._cluster.get(str(service), "pods", "-l", f"linkspan.dev/service={service}")["items"]
-        return sorted(
-            pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]
-        )
+        return sorted(pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"])
 
     def kill_replica(self, service: Service) -> None:
         self._cluster.run("delete", "pod", "-n", str(service), self.replicas(service)[0], "--now")

@@ -34,7 +34,10 @@ def rollout(service: Service, version: str, image: str, **options: Any) -> Rollo
         "cpu": "10m",
     }
     return Rollout(
-        service=service, release=release(service.app, version, image.rpartition("@")[2]), image=image, **(values | options)
+        service=service,
+        release=release(service.app, version, image.rpartition("@")[2]),
+        image=image,
+        **(values | options),
     )
 
 

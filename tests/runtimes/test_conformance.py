@@ -107,12 +107,15 @@ def test_other_replicas_or_environment_are_rolled_out(
     assert version(runtime, service) == "from env"
 
 
-def test_users_reach_the_app_as_themselves(runtime: Runtime, service: Service, image_of: ImageOf) -> None:
+def test_users_reach_the_app_as_themselves(
+    runtime: Runtime, harness: Harness, service: Service, image_of: ImageOf
+) -> None:
     runtime.roll_out(rollout(service, "v1", image_of("v1"), replicas=1), say=quiet)
     headers = json.loads(ask(runtime, service, "/headers"))
     assert headers["Host"] == urlsplit(runtime.url(service)).netloc
-    assert headers["X-Forwarded-For"]
-    assert headers["X-Forwarded-Proto"] == "http"
+    if harness.proxied:
+        assert headers["X-Forwarded-For"]
+        assert headers["X-Forwarded-Proto"] == "http"
     assert json.loads(ask(runtime, service, "/", "POST", "x" * 3_000_000))["size"] == 3_000_000
 
 
@@ -120,10 +123,10 @@ def test_users_reach_the_app_as_themselves(runtime: Runtime, service: Service, i
     ("behaviour", "options", "says"),
     [
         ("exits", {}, "exited with code 3: ImportError: no module named sklearn"),
-        ("never", {"ready_seconds": 2}, "not ready after 2 s: .* 503: the model cannot be opened: bad magic"),
-        ("deaf", {"ready_seconds": 2}, "not ready after 2 s: .* does not answer /readyz: .*refused|connect"),
+        ("never", {"ready_seconds": 3}, "not ready after 3 s: .* 503"),
+        ("deaf", {"ready_seconds": 3}, "not ready after 3 s: .*/readyz.*(refused|connect)"),
         ("crashes", {}, "exited with code 9"),
-        ("hungry", {"memory": "32m"}, r"ran out of memory and was killed \(its limit is 32 MiB\)"),
+        ("hungry", {"memory": "32m"}, r"ran out of memory and was killed \(its limit is 32 ?Mi\)"),
     ],
 )
 def test_a_release_that_does_not_become_ready_changes_nothing(
@@ -289,7 +292,8 @@ def test_a_proxy_that_was_removed_is_brought_back(
     assert runtime.drift(service, 2)
     assert runtime.roll_out(rollout(service, "v2", image_of("v2"), expect=2), say=quiet) == live
     assert not runtime.drift(service, 2)
-    assert runtime.url(service) == url
+    if harness.proxied:  # a cluster may choose another node port
+        assert runtime.url(service) == url
     assert version(runtime, service) == "v2"
 
 

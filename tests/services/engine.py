@@ -26,7 +26,20 @@ APP = """
 import http.server, json, os, signal, sys, threading, time
 BEHAVIOUR, VERSION = os.environ["BEHAVIOUR"], os.environ["VERSION"]
 START = time.monotonic()
-signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+OPEN = set()
+LEAVING = threading.Event()
+
+def leave(*_):
+    # Who is told to end answers what comes, asks clients to close, and ends once the last one has.
+    LEAVING.set()
+    def end():
+        deadline = time.monotonic() + 5
+        while OPEN and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os._exit(0)
+    threading.Thread(target=end).start()
+
+signal.signal(signal.SIGTERM, leave)
 if BEHAVIOUR == "exits":
     print("ImportError: no module named sklearn", flush=True)
     sys.exit(3)
@@ -38,10 +51,18 @@ if BEHAVIOUR == "hungry":
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # head and body are two writes: 40 ms otherwise
+    def setup(self):
+        OPEN.add(self)
+        super().setup()
+    def finish(self):
+        super().finish()
+        OPEN.discard(self)
     def answer(self, status, value):
         body = json.dumps(value).encode() if not isinstance(value, bytes) else value
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
+        if LEAVING.is_set():
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
     def do_GET(self):
