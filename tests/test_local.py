@@ -258,6 +258,29 @@ def test_where_the_home_is(env: dict[str, str], expected: str) -> None:
     assert str(Home.default(env).path) == expected
 
 
+def test_a_folder_that_others_use_is_left_as_it_is(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    (shared / "theirs").touch()
+    with pytest.raises(ConfigError, match="is in use for other things"), Home(shared).held():
+        pass
+    assert shared.stat().st_mode & 0o7777 == 0o1777
+    (shared / "theirs").unlink()
+    Home(shared).create()
+    assert shared.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_home_that_is_no_folder_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for home in (Home(file), Home(file / "below")):
+        with pytest.raises(ConfigError, match=f"{file}"):
+            home.create()
+        with pytest.raises(ConfigError, match=r"state\.json cannot be read"):
+            home.read_state()
+
+
 def test_no_setting_of_the_users_shell_reaches_the_services() -> None:
     assert prefect_settings.clean({"PREFECT_API_KEY": "x", "PREFECT_PROFILE": "y", "PATH": "z"}) == {
         "PATH": "z"

@@ -58,9 +58,26 @@ class Home:
         return hashlib.sha256(os.fsencode(self.path)).hexdigest()[:24]
 
     def create(self) -> None:
-        """Make the folder, for its owner only: it holds the server's database with everybody's secrets."""
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.path.chmod(0o700)
+        """Make the folder, for its owner only: it holds the server's database with everybody's secrets.
+
+        Raises ConfigError where that cannot be, also for a folder that others use: `--home /tmp` must not
+        close /tmp to them.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            shared = self.path.stat().st_mode & 0o077
+            if shared and any(self.path.iterdir()):
+                raise ConfigError(
+                    f"{self.path} is in use for other things, and open to other users",
+                    expected="a folder for linkspan alone; it may be one that is not there yet",
+                    fix=f"Name another with --home or LINKSPAN_HOME; if it is linkspan's: chmod 700 {self.path}",
+                )
+            self.path.chmod(0o700)
+        except OSError as error:
+            raise ConfigError(
+                f"{self.path} cannot be linkspan's folder: {error.strerror}",
+                fix="Name another with --home or LINKSPAN_HOME",
+            ) from None
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -106,6 +123,11 @@ class Home:
             return State.model_validate_json(path.read_bytes())
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise ConfigError(
+                f"{path} cannot be read: {error.strerror}",
+                fix="LINKSPAN_HOME names the folder of `linkspan up`",
+            ) from None
         except ValidationError as error:
             raise ConfigError(
                 f"{path} is not a state file of this version: {error.error_count()} errors",
