@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from linkspan.errors import ConfigError
+from linkspan.local.home import Home
 
 _ENTRY = Path(__file__).with_name("sandbox_entry.py")
 _OUTPUT_LIMIT = 1 << 20
@@ -120,7 +121,8 @@ def _secret_places() -> list[Path]:
         ".aws .azure .boto .config .docker .git-credentials .gnupg .kube .linkspan .netrc .npmrc .pgpass"
         " .prefect .pypirc .ssh"
     )
-    places = [Path.home() / name for name in below_home.split()]
+    # Linkspan's own has the server's password, and its database with everybody's.
+    places = [Home.default().path, *(Path.home() / name for name in below_home.split())]
     places += [
         Path(path) for path in ("/run/secrets", "/var/run/secrets", "/etc/linkspan", "/var/run/docker.sock")
     ]

@@ -278,11 +278,14 @@ def test_the_sandbox_cannot_see_other_processes_or_credentials(
     (home / ".aws" / "credentials").write_text("aws_secret_access_key = sesame")
     (home / ".netrc").write_text("password sesame")
     monkeypatch.setenv("HOME", str(home))
+    (home / "linkspan").mkdir()
+    (home / "linkspan" / "auth").write_text("linkspan:sesame")
+    monkeypatch.setenv("LINKSPAN_HOME", str(home / "linkspan"))
     probe = f"""
 import os
 from pathlib import Path
 print(Path("/proc/{os.getpid()}/environ").exists(), len([n for n in os.listdir("/proc") if n.isdigit()]))
-for name in (".aws/credentials", ".netrc"):
+for name in (".aws/credentials", ".netrc", "linkspan/auth"):
     path = Path({str(home)!r}) / name
     print(path.read_text() if path.exists() else "")
 """
