@@ -70,7 +70,7 @@ class Home:
                 raise ConfigError(
                     f"{self.path} is in use for other things, and open to other users",
                     expected="a folder for linkspan alone; it may be one that is not there yet",
-                    fix=f"Name another with --home or LINKSPAN_HOME; if it is linkspan's: chmod 700 {self.path}",
+                    fix=f"Name another with --home or LINKSPAN_HOME; if it is ours: chmod 700 {self.path}",
                 )
             self.path.chmod(0o700)
         except OSError as error:
@@ -126,7 +126,7 @@ class Home:
         except OSError as error:
             raise ConfigError(
                 f"{path} cannot be read: {error.strerror}",
-                fix="LINKSPAN_HOME names the folder of `linkspan up`",
+                fix="LINKSPAN_HOME is the folder of `linkspan up`",
             ) from None
         except ValidationError as error:
             raise ConfigError(
