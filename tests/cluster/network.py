@@ -145,6 +145,7 @@ def _free_port(address: str, usual: int) -> int:
     """
     for port in range(usual, usual + 100):
         with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the parts do
             try:
                 sock.bind((address, port))
             except OSError:

@@ -93,7 +93,12 @@ class RunningCluster:
             time.sleep(0.1)
 
     def restart_api_server(self) -> None:
-        """Kill it and start it again. Other tests notice: use it only in tests that run alone."""
+        """Kill it and start it again. Other tests notice: use it only in tests that run alone.
+
+        All other parts see it again some seconds later: each failed attempt doubles the wait before the next
+        one, up to 30 s, and only two minutes without a failure reset it (client-go's reflector). So several
+        restarts in a row make rollouts slow.
+        """
         self.stop_api_server()
         self.start_api_server()
 
