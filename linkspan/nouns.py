@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Annotated, Literal, Self
 
 from packaging.version import InvalidVersion, Version
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
 
 from linkspan.errors import ConfigError
 
@@ -109,7 +109,8 @@ class Model(Noun):
     name: Name
     version: str
     files: tuple[ModelFile, ...]
-    metrics: Mapping[str, float] = Field(default_factory=dict)
+    # Finite: JSON has no other, and what is written into a label must be read again.
+    metrics: Mapping[str, FiniteFloat] = Field(default_factory=dict)
     signature: Signature | None = None
     published_by: str = ""
     published_at: datetime | None = None

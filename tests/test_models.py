@@ -423,6 +423,7 @@ def test_a_file_overwritten_after_it_was_pinned(objects: Watched, root: Path, fo
     [
         (b"{", "not a version's manifest"),
         (b"", "not a version's manifest"),
+        (b'{"name": "digits", "version": "v1", "files": [], "metrics": {"a": 1e999}}', "finite number"),
         (b'{"name":"digits","version":"v1"}', "files"),
         (b'{"name":"digits","version":"v1","files":[]}', "names no file"),
         (b'{"name":"digits","version":"v2","files":[]}', "another version"),
