@@ -170,8 +170,8 @@ def parse_config_json(text: str) -> AppConfig:
         return AppConfig.model_validate_json(text)
     except ValidationError as error:
         problem = error.errors()[0]
-        field = ".".join(map(str, problem["loc"]))
+        field = ".".join(map(str, problem["loc"])) + ": " if problem["loc"] else ""
         raise ConfigError(
-            f"the config in the image's label cannot be read: {field + ': ' if field else ''}{problem['msg']}",
+            f"the config in the image's label cannot be read: {field}{problem['msg']}",
             fix="Build the image again with this version of Linkspan",
         ) from None
