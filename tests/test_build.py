@@ -16,7 +16,7 @@ import docker
 import pytest
 from docker.errors import ImageNotFound
 
-from linkspan.build import Builder, BuilderSettings, build_key
+from linkspan.build import Builder, BuilderSettings, apptests, build_key
 from linkspan.build import tidy as tidy_module
 from linkspan.build.dockerfile import base_images, takes_base
 from linkspan.build.output import Lines, Transfer
@@ -170,6 +170,16 @@ def test_lines_are_whole_and_plain() -> None:
     assert lines.tail == "100%\nÄther\nlast"
     lines.feed("x" * 100_000)
     assert len(said[-1]) < 3000
+
+
+def test_a_flood_is_cut_and_its_end_is_said() -> None:
+    said: list[str] = []
+    lines = Lines(said.append, remember=2, most=3)
+    lines.feed("".join(f"{number}\n" for number in range(1000)))
+    lines.close()
+    assert said[:3] == ["0", "1", "2"]
+    assert "enough" in said[3]
+    assert said[4:] == ["1000 lines, of which these are the last:", "998", "999"]
 
 
 def test_progress_is_thinned() -> None:
@@ -626,6 +636,15 @@ def test_tests_that_fail(client: docker.DockerClient, builder: Builder, image: s
         AppTestsFailed, match=r"(?s)the app's tests failed.*assert 1 == 2.*exit code 0, found 5"
     ):
         builder.test(image, Tests(command=("sh", "-c", "echo assert 1 == 2; exit 5")), say=quiet)
+    assert no_containers_of(client, image)
+
+
+def test_tests_that_print_without_end(
+    client: docker.DockerClient, builder: Builder, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apptests, "_MOST_OUTPUT", 1 << 20)
+    with pytest.raises(AppTestsFailed, match=r"(?s)print without end.*forever.*at most 1 MB"):
+        builder.test(image, Tests(command=("yes", "forever"), timeout_seconds=60), say=quiet)
     assert no_containers_of(client, image)
 
 

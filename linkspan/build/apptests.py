@@ -18,6 +18,7 @@ from linkspan.errors import AppTestsFailed, BuildFailed, BuildUnavailable
 _ROLE = "dev.linkspan.role"
 _UNTIL = "dev.linkspan.until"
 _NO_PROGRAM = re.compile(r"executable file not found|no such file or directory|permission denied|exec format")
+_MOST_OUTPUT = 100 << 20  # the engine keeps all of it on its disk until the container is gone
 _GRACE = 60.0  # seconds past its end after which a container is nobody's
 
 
@@ -92,8 +93,15 @@ def _run(container: Container, test: TestSection, say: Say) -> None:
     timer.daemon = True
     timer.start()
     try:
+        passed = 0
         for piece in container.logs(stream=True, follow=True):
             lines.feed(piece)
+            passed += len(piece)
+            if passed > _MOST_OUTPUT:
+                raise AppTestsFailed(
+                    f"the app's tests print without end: `{command}`\n{lines.tail}\n",
+                    expected=f"at most {_MOST_OUTPUT >> 20} MB",
+                )
         lines.close()
         status = int(container.wait()["StatusCode"])
     except NotFound:
