@@ -25,12 +25,17 @@ _CHATTER = (
 )
 # A build step of Docker's that we added, with a whole JSON document in it.
 _OUR_LABEL = re.compile(r"Step \d+/\d+ : LABEL dev\.linkspan\.")
+# How flows/coalesce.py says which run does what this one would have done.
+_BY_RUN = re.compile(r"^Superseded by run .*\(([0-9a-f-]{36})\)$")
 # How Prefect words the state of a flow that raised.
 _RAISED = re.compile(r"exception: (\w+): ", re.DOTALL)
 
 
 def follow(context: Context, run_id: str) -> Run:
-    """Print a run's log until it ends. Raises what `failure` says unless it completed."""
+    """Print a run's log until it ends. Raises what `failure` says unless it completed.
+
+    A run that was superseded (flows/coalesce.py) is done by another one: then that one is followed.
+    """
     last: Run | None = None
     try:
         for item in context.engine.follow(run_id):
@@ -52,6 +57,9 @@ def follow(context: Context, run_id: str) -> Run:
         note(f"No longer watching; the run goes on: {context.engine.run_url(run_id)}")
         raise
     assert last is not None  # noqa: S101 follow always ends with the run
+    if last.state_name == "Superseded" and (other := _BY_RUN.search(last.message)):
+        note("Somebody else asked for the same; watching the run that does it")
+        return follow(context, other[1])
     if (error := failure(last)) is not None:
         raise error
     return last
