@@ -1,5 +1,6 @@
 """`python -m demo [up|once|down]`: the whole story, and its end."""
 
+import os
 import shutil
 import signal
 import sys
@@ -8,7 +9,8 @@ from types import FrameType
 
 from docker.errors import DockerException
 
-from demo import machine, show, story, world
+from demo import kubernetes, machine, show, story, world
+from demo.kubernetes import DemoCluster
 from demo.places import HOME, LOGS, ROOT, WORLD
 from linkspan.cli.output import fail
 from linkspan.docker_engine import engine
@@ -17,8 +19,10 @@ from linkspan.local import leftovers
 from linkspan.local.home import Home
 from linkspan.local.services import PORT, Local
 from linkspan.processes import free_port, listens
+from linkspan.runtimes.base import Runtime
 from linkspan.runtimes.docker import DockerRuntimeSettings
 
+ON_KUBERNETES = os.environ.get("RUNTIME") == "kubernetes"
 KEPT = WORLD.parent / "logs-of-the-last-failure"
 
 
@@ -49,7 +53,10 @@ def play(*, stay: bool) -> None:
     show.title("This machine")
     client = machine.engine()
     show.done("Base image", machine.run_script("base-image.sh", machine.BASE).removeprefix("base image: "))
+    cluster = DemoCluster() if ON_KUBERNETES else None
     with ExitStack() as stack:
+        if cluster:
+            cluster.start()
         registry = machine.DemoRegistry(client, Home(WORLD).mark)
         registry.start()
         stack.callback(registry.stop)
@@ -60,7 +67,11 @@ def play(*, stay: bool) -> None:
         show.done("Blocks", "git repository, model store, registry, builder, runtime")
         world.make_repository()
         settings = registry.settings
-        runtime = DockerRuntimeSettings().open(settings.docker_auth())
+        runtime: Runtime = DockerRuntimeSettings().open(settings.docker_auth())
+        if cluster:
+            access = cluster.settings()
+            cluster.link(local.engine, access)
+            runtime = access.open(settings.docker_auth())
         stage = story.Stage(local.engine, registry, runtime)
 
         story.first_release(stage)
@@ -90,10 +101,13 @@ def down() -> None:
         try:
             machine.remove_container(client)
             DockerRuntimeSettings().open().destroy(story.SERVICE)
+            machine.remove_trials(client)
             machine.remove_networks(client)
             machine.remove_images(client)
         except DockerException as error:
             show.note(f"the Docker Engine could not be asked to tidy up: {error}")
+    if ON_KUBERNETES or kubernetes.OURS.exists():
+        DemoCluster().remove()
     shutil.rmtree(WORLD, ignore_errors=True)
 
 
