@@ -1,8 +1,9 @@
 .PHONY: demo down test check cluster cluster-down lock setup
 
 # Set up what is needed, tell the whole story, and stay until Ctrl-C. ONCE=1 cleans up and exits instead.
+# RUNTIME=kubernetes tells it on a cluster: that of KUBECONFIG, else one of its own (see `cluster`).
 demo: setup
-	@.venv/bin/python -m demo $(if $(ONCE),once,up)
+	@RUNTIME=$(or $(RUNTIME),docker) .venv/bin/python -m demo $(if $(ONCE),once,up)
 
 # Remove everything the demo started, and nothing else.
 down:

@@ -194,6 +194,12 @@ class Engine:
         ]
         return sorted(all_of_them, key=lambda each: each.name)
 
+    def set_parameters(self, name: str, changes: Mapping[str, Json]) -> None:
+        """Change some of a deployment's parameters; the next `prefect deploy` sets those of its file again."""
+        found = self._http.get(_deployment_path(name), what=f"deployment {name}")
+        body = {"parameters": {**found["parameters"], **changes}}
+        self._http.request("PATCH", f"deployments/{found['id']}", body, what=f"deployment {name}")
+
     def workers(self, pool: str) -> list[Worker]:
         """The workers of a work pool."""
         return [Worker.of(each) for each in self._http.post(f"work_pools/{quote(pool)}/workers/filter", {})]

@@ -37,7 +37,7 @@ class Context:
         self.engine = Engine.from_environment()
         self.app = app or os.environ.get("LINKSPAN_APP") or _app_here() or self._only_app()
         try:
-            self.service = Service(app=self.app, environment=environment)
+            self._service = Service(app=self.app, environment=environment)
         except ValidationError as error:
             field = str(error.errors()[0]["loc"][0])
             raise ConfigError(
@@ -45,9 +45,17 @@ class Context:
                 expected="lower-case letters, digits and '-', at most 40, not '-' at an end",
             ) from None
 
+    @cached_property
+    def service(self) -> Service:
+        """The service; in a cluster with the namespace that the newest linkspan.toml names."""
+        if not self.links.runtime.startswith("kubernetes-runtime/") or self.newest_config is None:
+            return self._service
+        named = self.newest_config.environments.get(self._service.environment)
+        return self._service.model_copy(update={"namespace": named.namespace if named else ""})
+
     @property
     def release_deployment(self) -> str:
-        return f"{RELEASE_FLOW}/{self.service}"
+        return f"{RELEASE_FLOW}/{self._service}"
 
     @property
     def app_deployment(self) -> str:

@@ -171,7 +171,7 @@ def test_a_pull_that_fails_says_nothing_about_the_release(
     runtime: Runtime, service: Service, image_of: ImageOf
 ) -> None:
     live = runtime.roll_out(rollout(service, "v1", image_of("v1")), say=quiet)
-    missing = rollout(service, "v2", image_of("v1"), expect=1)
+    missing = rollout(service, "v2", image_of("v1"), expect=1, ready_seconds=5)
     other = missing.model_copy(
         update={
             "image": f"127.0.0.1:1/digits@sha256:{'a' * 64}",
