@@ -227,6 +227,8 @@ def _cni(network: Network) -> dict[str, object]:
 
 
 def _corefile(network: Network) -> str:
+    resolvers = Path("/etc/resolv.conf")
+    others = resolvers.exists() and "nameserver" in resolvers.read_text()
     return f"""\
 .:53 {{
     bind {network.node_ip}
@@ -235,7 +237,7 @@ def _corefile(network: Network) -> str:
         kubeconfig {KUBECONFIGS / "coredns"} linkspan
         fallthrough in-addr.arpa
     }}
-    forward . /etc/resolv.conf
+    {f"forward . {resolvers}" if others else ""}
     cache 5
     loadbalance
 }}

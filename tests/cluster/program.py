@@ -83,7 +83,7 @@ def _build(go: str, folder: Path) -> None:
         if build.wait():
             raise ClusterError("Kubernetes cannot be built:\n" + "\n".join(last))
         (folder / f"{name}.new").rename(folder / name)
-    clock.say(f"Kubernetes {release()} is built")
+    clock.say(f"Kubernetes {release()} is built".ljust(70))  # over the longer line before it
 
 
 def _show_progress(lines: Iterable[str], packages: int, clock: Clock) -> list[str]:

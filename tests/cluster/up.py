@@ -104,9 +104,13 @@ def _wait(what: str, ready: Callable[[], bool], *, seconds: float = 120) -> None
 
 def _make_cgroups() -> None:
     """The kubelet makes pods' groups below one of ours, by which `down` finds their processes."""
-    hierarchies = Path("/sys/fs/cgroup")
-    version2 = (hierarchies / "cgroup.controllers").exists()
-    for hierarchy in [hierarchies] if version2 else hierarchies.iterdir():
+    root = Path("/sys/fs/cgroup")
+    if (root / "cgroup.controllers").exists():  # version 2: one tree, in which children have to be given all
+        for controller in (root / "cgroup.controllers").read_text().split():
+            (root / "cgroup.subtree_control").write_text(f"+{controller}")
+        (root / CGROUP).mkdir(exist_ok=True)
+        return
+    for hierarchy in root.iterdir():
         if hierarchy.is_dir() and not hierarchy.is_symlink():
             (hierarchy / CGROUP).mkdir(exist_ok=True)
 
