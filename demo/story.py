@@ -4,6 +4,7 @@ import base64
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from demo.machine import DemoRegistry
 from demo.places import APP, CLONE, ENVIRONMENT, ROOT, TRAINED
 from demo.show import Row, done, note, title
 from linkspan.engine import Engine
-from linkspan.errors import RunFailed
+from linkspan.errors import RunFailed, RuntimeUnavailable
 from linkspan.nouns import Revision, short
 from linkspan.prober import Prober, Report
 from linkspan.registry.client import Registry
@@ -180,7 +181,9 @@ def _release(
 
 def _wait(stage: Stage, before: _Before, begin: float, wanted: Callable[[Revision], bool]) -> Revision:
     while time.monotonic() - begin < PATIENCE:
-        live = stage.runtime.live(SERVICE)
+        live = None
+        with suppress(RuntimeUnavailable):  # the flows wait for it too
+            live = stage.runtime.live(SERVICE)
         if live and live.number > before.revision and wanted(live) and _answers(stage.url, live):
             return live
         for deployment in FLOWS:
