@@ -141,7 +141,7 @@ def remove_trials(client: docker.DockerClient) -> None:
     """Remove the containers of the app's tests and smoke tests that an end in the middle of them left."""
     labelled = {"label": f"dev.linkspan.app={APP}"}  # they have it of their image
     for container in client.containers.list(all=True, filters=labelled, ignore_removed=True):
-        if container.name.startswith(("linkspan-smoke-", "linkspan-test-")):
+        if str(container.name).startswith(("linkspan-smoke-", "linkspan-test-")):
             container.remove(force=True, v=True)
 
 
