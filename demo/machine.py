@@ -139,8 +139,8 @@ def remove_container(client: docker.DockerClient) -> None:
 
 def remove_trials(client: docker.DockerClient) -> None:
     """Remove the containers of the app's tests and smoke tests that an end in the middle of them left."""
-    labelled = {"label": f"dev.linkspan.app={APP}"}  # they have it of their image
-    for container in client.containers.list(all=True, filters=labelled, ignore_removed=True):
+    label = f"dev.linkspan.app={APP}"  # they have it of their image
+    for container in client.containers.list(all=True, filters={"label": label}, ignore_removed=True):
         if str(container.name).startswith(("linkspan-smoke-", "linkspan-test-")):
             container.remove(force=True, v=True)
 
