@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 
 from linkspan.config_errors import Problems
 from linkspan.errors import ConfigError
@@ -16,7 +16,16 @@ CONFIG_FILE = "linkspan.toml"
 AbsolutePath = Annotated[str, StringConstraints(pattern=r"^/\S*$")]
 # A layer is unpacked there: never the root, never "..".
 FolderPath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$")]
-EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+def _not_ours(name: str) -> str:
+    # They say which commit and which model a release is, and that must stay true.
+    if name.startswith("LINKSPAN_"):
+        raise ValueError("names that begin with LINKSPAN_ are set by Linkspan")
+    return name
+
+
+EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"), AfterValidator(_not_ours)]
 # A day: timers and nginx cannot count to whatever a float can.
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 # It travels in an image's label, which engines and registries hold in memory.

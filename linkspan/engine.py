@@ -195,7 +195,7 @@ class Engine:
         return sorted(all_of_them, key=lambda each: each.name)
 
     def set_parameters(self, name: str, changes: Mapping[str, Json]) -> None:
-        """Change some of a deployment's parameters; the next `prefect deploy` sets those of its file again."""
+        """Change some of a deployment's parameters. The next `prefect deploy` sets those of its file."""
         found = self._http.get(_deployment_path(name), what=f"deployment {name}")
         body = {"parameters": {**found["parameters"], **changes}}
         self._http.request("PATCH", f"deployments/{found['id']}", body, what=f"deployment {name}")

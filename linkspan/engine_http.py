@@ -26,9 +26,11 @@ class EngineHttp:
     """
 
     def __init__(self, api_url: str, auth: SecretStr | None, api_key: SecretStr | None) -> None:
-        self.api_url = api_url.rstrip("/")
+        url = httpx.URL(api_url)
+        # A password in the address would be in every message that names it.
+        self.api_url = str(url.copy_with(userinfo=b"")).rstrip("/")
         headers: dict[str, str] = {}
-        basic: httpx.BasicAuth | None = None
+        basic = httpx.BasicAuth(url.username, url.password) if url.userinfo else None
         if api_key is not None:
             headers["Authorization"] = f"Bearer {api_key.get_secret_value()}"
         elif auth is not None:

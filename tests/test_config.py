@@ -95,6 +95,10 @@ def test_toml_errors_name_line_and_column() -> None:
     ("text", "wanted"),
     [
         (
+            SMALL + "[environments.production]\nenv = { LINKSPAN_COMMIT = \"other\" }\n",
+            "not beginning with a digit or with LINKSPAN_",
+        ),
+        (
             SMALL + "[environments.production]\nreplicsa = 3\n",
             "line 5: unknown key `replicsa` in [environments.production]. Did you mean `replicas`?",
         ),

@@ -117,6 +117,20 @@ def test_deployments_and_the_parts_of_one(engine: Engine) -> None:
     assert found[SCHEDULED].queue == "test-scheduled"
 
 
+def test_a_password_in_the_address_is_used_and_never_shown(engine: Engine) -> None:
+    host = engine.api_url.removeprefix("http://")
+    user, _, password = AUTH.get_secret_value().partition(":")
+    with Engine(f"http://{user}:{password}@{host}") as own:
+        assert own.version()
+        assert password not in own.api_url
+    with (
+        Engine(f"http://{user}:wr0ng-one@{host}") as stranger,
+        pytest.raises(EngineDenied) as refused,
+    ):
+        stranger.version()
+    assert "wr0ng-one" not in str(refused.value)
+
+
 def test_the_version_proves_the_password(engine: Engine) -> None:
     assert engine.version().startswith("3.")
 

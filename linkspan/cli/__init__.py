@@ -7,6 +7,7 @@ Starting it must cost nothing: git hooks and completions call it. So the modules
 and little else at their top, and what a command needs where it is called.
 """
 
+import os
 import sys
 from typing import Any
 
@@ -91,3 +92,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone (`| head`); else Python would say so once more while it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -82,6 +82,13 @@ class Runtime(Protocol):
         """Revisions, newest first, failed ones too; at most 50."""
         ...
 
+    def revision_of(self, service: Service, replica: str) -> int | None:
+        """The number of the revision that a replica (a pod, a container) of the service belongs to.
+
+        Also for one that has gone, as long as the platform remembers. None if it is no replica of the service.
+        """
+        ...
+
     def roll_out(self, rollout: Rollout, *, say: Say) -> Revision:
         """Replace what is live by `rollout.release`; return when every replica is ready and has traffic.
 

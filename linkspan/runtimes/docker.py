@@ -29,7 +29,7 @@ from linkspan.runtimes import docker_plan as plan
 from linkspan.runtimes.base import Rollout, Say, Service
 from linkspan.runtimes.docker_images import remove_old
 from linkspan.runtimes.docker_proxy import Proxy
-from linkspan.runtimes.docker_replicas import Replicas
+from linkspan.runtimes.docker_replicas import Replicas, revision_of
 from linkspan.runtimes.lock import is_locked, locked
 from linkspan.runtimes.nginx import Live
 from linkspan.runtimes.nginx_image import nginx_image
@@ -135,6 +135,10 @@ class DockerRuntime:
         if host in {"0.0.0.0", "::"}:  # noqa: S104
             host = urlsplit(self._settings.base_url).hostname or "localhost"
         return f"http://{host}:{self._settings.port or known[1]}"
+
+    def revision_of(self, service: Service, replica: str) -> int | None:
+        with reaching():
+            return revision_of(self._client, service, replica)
 
     # Doing
 

@@ -1,5 +1,6 @@
 """The replicas of one revision: started, watched, restored and removed."""
 
+import re
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -165,6 +166,18 @@ class Replicas:
             return self._client.containers.get(name)
         except NotFound:
             return None
+
+
+def revision_of(client: docker.DockerClient, service: Service, replica: str) -> int | None:
+    """The revision of a replica by its name, which says it also when it has gone, or by its container's ID."""
+    if named := re.fullmatch(rf"{re.escape(plan.name_of(service))}-r([0-9]+)-[0-9]+", replica):
+        return int(named[1])
+    try:
+        labels = client.containers.get(replica).labels
+    except NotFound:
+        return None
+    ours = plan.labels(service, "replica").items() <= labels.items()
+    return int(labels[plan.REVISION]) if ours else None
 
 
 def _status(container: Container | None) -> str:

@@ -120,9 +120,9 @@ class Cluster:
     def create(self, thing: Manifest) -> Manifest:
         """Make it; Conflict if there is one of that name.
 
-        It is sent as YAML, which JSON is, because the server then writes a ControllerRevision's data down in its
-        own spelling of JSON. In ours, each later change of an annotation would be refused: the server compares
-        the data byte by byte, to see that it did not change, after it spelled one side anew (seen with 1.34).
+        It is sent as YAML, which JSON is, because the server then writes a ControllerRevision's data down in
+        its own spelling of JSON. In ours, each later change of an annotation would be refused: the server
+        compares the data byte by byte, and has spelled one side anew (seen with 1.34).
         """
         meta = thing["metadata"]
         path = self._path(thing["apiVersion"], thing["kind"], meta.get("namespace", ""))

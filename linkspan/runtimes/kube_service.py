@@ -78,6 +78,16 @@ class KubeService:
             endpoints=slices,
         )
 
+    def replica(self, name: str) -> Manifest | None:
+        """The metadata of a pod; of one that has gone, as its ReplicaSet gave it, while that is there."""
+        ours = f"{names.SERVICE}={self.service}"
+        for pod in self.cluster.list("v1", "Pod", self.namespace, labels=ours, fields=f"metadata.name={name}"):
+            return _metadata(pod)
+        made_by = f"metadata.name={name.rpartition('-')[0]}"
+        for made in self.cluster.list("apps/v1", "ReplicaSet", self.namespace, labels=ours, fields=made_by):
+            return _metadata(made["spec"]["template"])
+        return None
+
     # Changing it
 
     def record(self, snapshot: Snapshot) -> None:
@@ -276,6 +286,11 @@ def _at_scale_of(found: Manifest, thing: Manifest) -> Manifest:
     """`thing` with the replicas that an autoscaler has set, or with its own if it was scaled to nothing."""
     replicas = found["spec"].get("replicas") or thing["spec"]["replicas"]
     return {**thing, "spec": {**thing["spec"], "replicas": replicas}}
+
+
+def _metadata(thing: Manifest) -> Manifest:
+    found: Manifest = thing["metadata"]
+    return found
 
 
 def _revision(deployment: Manifest | None) -> str:

@@ -8,8 +8,8 @@ seen it ready; one that a killed rollout left is taken up by the next.
 
 import json
 import time
-from dataclasses import replace
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
@@ -125,6 +125,20 @@ class KubernetesRuntime:
         seen = [found for thing in live.objects if (found := mine.find(thing)) is not None]
         pods = mine.observe(live.objects, live.revision.number).pods
         return url_of(seen, pods, self._settings.node_address, urlsplit(self._cluster.host).hostname or "")
+
+    def revision_of(self, service: Service, replica: str) -> int | None:
+        mine = self._service(service)
+        said = (mine.replica(replica) or {}).get("annotations") or {}
+        # A number is given again where a rollout was forgotten: the image tells the two apart.
+        return next(
+            (
+                snapshot.revision.number
+                for snapshot in (mine.snapshots() if said else [])
+                if str(snapshot.revision.number) == said.get(names.REVISION)
+                and snapshot.revision.release.image == said.get(names.IMAGE)
+            ),
+            None,
+        )
 
     # Doing
 

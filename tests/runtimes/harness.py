@@ -143,10 +143,9 @@ class KubernetesHarness:
 
     def opener(self) -> str:
         auth = self._registry.settings().docker_auth()
-        return (
-            "__import__('linkspan.runtimes.kubernetes', fromlist=['x'])"
-            f".KubernetesRuntimeSettings(kubeconfig=open({str(self._kubeconfig)!r}).read()).open({dict(auth or {})!r})"
-        )
+        settings = f"KubernetesRuntimeSettings(kubeconfig=open({str(self._kubeconfig)!r}).read())"
+        module = "__import__('linkspan.runtimes.kubernetes', fromlist=['x'])"
+        return f"{module}.{settings}.open({dict(auth or {})!r})"
 
     def prepare(self, service: Service) -> None:
         allow(self._cluster, str(service))

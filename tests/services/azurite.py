@@ -64,7 +64,7 @@ def azurite_program() -> Path:
 @pytest.fixture(scope="session")
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
     if not shutil.which("npm"):
-        pytest.skip("npm is not installed, so Azurite cannot be")
+        pytest.fail("npm is not installed, so Azurite cannot be: scripts/test.sh installs it", pytrace=False)
     folder = tmp_path_factory.mktemp("azurite")
     port = free_port()
     command = [str(azurite_program()), "--blobHost", "127.0.0.1", "--blobPort", str(port)]
