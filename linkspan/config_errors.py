@@ -42,7 +42,7 @@ _PATTERNS = {
     "host": "a host name such as app.example.com, in small letters, without scheme, port or path",
     "namespace": "small letters a-z, digits and '-', at most 63, neither first nor last a '-'",
     "method": "an HTTP method in capitals",
-    "env": "letters, digits and '_', not beginning with a digit",
+    "env": "letters, digits and '_', not beginning with a digit or with LINKSPAN_",
 }
 
 
