@@ -85,7 +85,7 @@ class Runtime(Protocol):
     def revision_of(self, service: Service, replica: str) -> int | None:
         """The number of the revision that a replica (a pod, a container) of the service belongs to.
 
-        Also for one that has gone, as long as the platform remembers. None if it is no replica of the service.
+        Also of one that has gone, as long as the platform remembers; None if it is none of the service's.
         """
         ...
 

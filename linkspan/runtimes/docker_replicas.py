@@ -169,7 +169,7 @@ class Replicas:
 
 
 def revision_of(client: docker.DockerClient, service: Service, replica: str) -> int | None:
-    """The revision of a replica by its name, which says it also when it has gone, or by its container's ID."""
+    """The revision of a replica by its name, also when it has gone, or by its container's ID."""
     if named := re.fullmatch(rf"{re.escape(plan.name_of(service))}-r([0-9]+)-[0-9]+", replica):
         return int(named[1])
     try:

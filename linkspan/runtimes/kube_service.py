@@ -81,10 +81,11 @@ class KubeService:
     def replica(self, name: str) -> Manifest | None:
         """The metadata of a pod; of one that has gone, as its ReplicaSet gave it, while that is there."""
         ours = f"{names.SERVICE}={self.service}"
-        for pod in self.cluster.list("v1", "Pod", self.namespace, labels=ours, fields=f"metadata.name={name}"):
+        wanted = f"metadata.name={name}"
+        for pod in self.cluster.list("v1", "Pod", self.namespace, labels=ours, fields=wanted):
             return _metadata(pod)
-        made_by = f"metadata.name={name.rpartition('-')[0]}"
-        for made in self.cluster.list("apps/v1", "ReplicaSet", self.namespace, labels=ours, fields=made_by):
+        wanted = f"metadata.name={name.rpartition('-')[0]}"
+        for made in self.cluster.list("apps/v1", "ReplicaSet", self.namespace, labels=ours, fields=wanted):
             return _metadata(made["spec"]["template"])
         return None
 

@@ -129,16 +129,12 @@ class KubernetesRuntime:
     def revision_of(self, service: Service, replica: str) -> int | None:
         mine = self._service(service)
         said = (mine.replica(replica) or {}).get("annotations") or {}
+        if not said:
+            return None
         # A number is given again where a rollout was forgotten: the image tells the two apart.
-        return next(
-            (
-                snapshot.revision.number
-                for snapshot in (mine.snapshots() if said else [])
-                if str(snapshot.revision.number) == said.get(names.REVISION)
-                and snapshot.revision.release.image == said.get(names.IMAGE)
-            ),
-            None,
-        )
+        known = {str(each.revision.number): each.revision for each in mine.snapshots()}
+        found = known.get(said.get(names.REVISION, ""))
+        return found.number if found and found.release.image == said.get(names.IMAGE) else None
 
     # Doing
 

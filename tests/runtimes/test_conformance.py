@@ -61,6 +61,7 @@ def test_nothing_is_live_before_the_first_release(runtime: Runtime, service: Ser
 def test_three_releases_follow_each_other(
     runtime: Runtime, harness: Harness, service: Service, image_of: ImageOf
 ) -> None:
+    replicas: dict[int, Sequence[str]] = {}
     for number, name in enumerate(["v1", "v2", "v3"], start=1):
         plan = rollout(service, name, image_of(name), expect=number - 1, pinned=number == 2)
         revision = runtime.roll_out(plan, say=quiet)
@@ -70,6 +71,10 @@ def test_three_releases_follow_each_other(
         assert not runtime.drift(service, 2)
         assert version(runtime, service) == name
         assert len(harness.replicas(service)) == 2, "the ones before are gone"
+        replicas[number] = harness.replicas(service)
+    for number, names in replicas.items():
+        assert [runtime.revision_of(service, name) for name in names] == [number, number]
+    assert runtime.revision_of(service, "of-somebody-else") is None
     again = harness.open()  # no memory but the platform's
     assert outcomes(again.history(service)) == [
         (3, "v3", "live"),
@@ -254,6 +259,7 @@ def test_two_services_side_by_side(
     runtime.roll_out(rollout(two, "v2", image_of("v2"), replicas=1), say=quiet)
     assert runtime.url(one) != runtime.url(two)
     assert (version(runtime, one), version(runtime, two)) == ("v1", "v2")
+    assert runtime.revision_of(two, harness.replicas(one)[0]) is None
     before = harness.resources(two)
     runtime.destroy(one)
     assert harness.resources(one) == []
