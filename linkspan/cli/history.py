@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from linkspan.cli.options import AppOption, EnvironmentOption, JsonOption
-from linkspan.cli.output import ago, columns, out, plain, print_json
+from linkspan.cli.output import ago, columns, one_line, out, plain, print_json
 
 if TYPE_CHECKING:
     from linkspan.nouns import Revision
@@ -40,7 +40,7 @@ def history(
     failed = [revision for revision in revisions if revision.reason]
     if failed:
         out().print()
-        columns(out(), [(f"[red]{r.number} failed:[/]", plain(_one_line(r.reason))) for r in failed])
+        columns(out(), [(f"[red]{r.number} failed:[/]", plain(one_line(r.reason))) for r in failed])
 
 
 def _row(revision: "Revision", *, narrow: bool) -> tuple[str, ...]:
@@ -60,8 +60,3 @@ def _row(revision: "Revision", *, narrow: bool) -> tuple[str, ...]:
         *([] if narrow else [short(release.image)]),
         plain(revision.cause),
     )
-
-
-def _one_line(text: str) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= 300 else flat[:299] + "…"

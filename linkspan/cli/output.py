@@ -128,6 +128,12 @@ def whoami() -> str:
         return f"user {os.getuid()}"
 
 
+def one_line(text: str, most: int = 300) -> str:
+    """`text` without line breaks, cut to `most` characters."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= most else flat[: most - 1] + "…"
+
+
 def ago(at: datetime | None) -> str:
     """`3 min ago`."""
     if at is None:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from linkspan.cli.options import AppOption, EnvironmentOption, JsonOption
-from linkspan.cli.output import ago, columns, err, out, plain, print_json
+from linkspan.cli.output import ago, columns, err, one_line, out, plain, print_json
 
 if TYPE_CHECKING:
     from linkspan.cli.context import Context
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from linkspan.nouns import Revision
 
 RUNS = 5
+FAILURES = 3
 # Runs that found nothing to do would fill the list: the schedule starts one every few minutes.
 _IDLE = frozenset({"UpToDate", "Superseded"})
 
@@ -28,6 +29,7 @@ def status(
     outlook = look(context, live)
     runs = _runs(context)
     url = context.runtime.url(context.service) if live else None
+    failed = failed_since(live, context.runtime.history(context.service))
     if as_json:
         print_json(
             {
@@ -35,12 +37,13 @@ def status(
                 "url": url,
                 "live": live and live.model_dump(mode="json"),
                 "pinned": bool(live and live.pinned),
+                "failed": [revision.model_dump(mode="json") for revision in failed],
                 **outlook.model_dump(mode="json"),
                 "runs": [run.model_dump(exclude={"parameters"}) for _, run in runs],
             }
         )
         return
-    columns(out(), [*_live(str(context.service), url, live), *_newest(outlook)])
+    columns(out(), [*_live(str(context.service), url, live), *map(_failed, failed), *_newest(outlook)])
     if runs:
         out().print("\n[bold]Last runs[/]")
         columns(out(), [_run(flow, run) for flow, run in runs])
@@ -64,6 +67,17 @@ def _live(service: str, url: str | None, live: "Revision | None") -> list[tuple[
     if live.pinned:
         rows.append(("[bold yellow]Pinned[/]", "The flows leave it alone until `linkspan deploy`"))
     return rows
+
+
+def failed_since(live: "Revision | None", history: "list[Revision]") -> "list[Revision]":
+    """What was tried in vain since the live revision, newest first."""
+    number = live.number if live else 0
+    return [each for each in history if each.outcome == "failed" and each.number > number][:FAILURES]
+
+
+def _failed(revision: "Revision") -> tuple[str, str]:
+    told = f"{revision.release.title}, revision {revision.number}, {ago(revision.at)}: {revision.reason}"
+    return "[bold red]Failed[/]", plain(one_line(told))
 
 
 def _newest(outlook: "Outlook") -> list[tuple[str, str]]:
