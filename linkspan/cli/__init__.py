@@ -15,13 +15,25 @@ import typer
 from typer.core import TyperGroup
 
 from linkspan import __version__
-from linkspan.cli import deploy, destroy, doctor, history, publish, rollback, run, services, status, trigger
+from linkspan.cli import (
+    deploy,
+    destroy,
+    doctor,
+    history,
+    publish,
+    rollback,
+    run,
+    services,
+    status,
+    trigger,
+    why,
+)
 from linkspan.cli.output import fail
 from linkspan.errors import LinkspanError
 
 SECTIONS = {
     "Releasing": ("publish", "deploy", "rollback", "trigger"),
-    "Looking": ("status", "history", "doctor"),
+    "Looking": ("status", "history", "why", "doctor"),
     "Running it": ("up", "run", "destroy"),
 }
 
@@ -63,6 +75,7 @@ app.command("rollback", epilog=rollback.EXAMPLES)(rollback.rollback)
 app.command("trigger", epilog=trigger.EXAMPLES)(trigger.trigger)
 app.command("status")(status.status)
 app.command("history")(history.history)
+app.command("why", epilog=why.EXAMPLES)(why.why)
 app.command("doctor")(doctor.doctor)
 app.command("up", epilog=services.EXAMPLES)(services.up)
 app.command("run", epilog=run.EXAMPLES, context_settings=run.PASS_ON)(run.run)

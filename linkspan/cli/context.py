@@ -144,5 +144,17 @@ class Context:
         )
 
 
+def environments() -> list[Context]:
+    """Every app in every environment for which the Prefect server has a deployment."""
+    found = []
+    for each in Engine.from_environment().deployments():
+        flow, _, service = each.name.partition("/")
+        app, _, environment = service.rpartition("-")
+        named = each.parameters.get("app", app), each.parameters.get("environment", environment)
+        if flow == RELEASE_FLOW and "-".join(named) == service:
+            found.append(Context(*named))
+    return found
+
+
 def _app_here() -> str:
     return load_config(Path()).name if Path(CONFIG_FILE).is_file() else ""

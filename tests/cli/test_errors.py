@@ -20,7 +20,7 @@ from tests.values import NOW
 
 COMMANDS = [command for section in SECTIONS.values() for command in section]
 # Enough for each command to get as far as asking for a server.
-ARGUMENTS = {"publish": ["model.bin"], "trigger": ["commit"], "destroy": ["--yes"]}
+ARGUMENTS = {"publish": ["model.bin"], "trigger": ["commit"], "destroy": ["--yes"], "why": ["3fa9c1d"]}
 ASKING = [name for name in COMMANDS if name not in {"up", "doctor", "run"}]
 
 
@@ -64,7 +64,8 @@ def test_no_server_is_known(command: str, nowhere: Path) -> None:
 def test_the_server_is_down(command: str, nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
     (nowhere / "model.bin").write_text("weights")
-    arguments = [*ARGUMENTS.get(command, []), "--app", "digits"]
+    about = [] if command == "why" else ["--app", "digits"]  # it asks all
+    arguments = [*ARGUMENTS.get(command, []), *about]
     done = linkspan(command, *arguments, *(["--patience", "0"] if command == "trigger" else []))
     assert (done.code, done.out) == (9, ""), done
     assert "cannot be reached" in done.err

@@ -21,6 +21,7 @@ def test_the_life_of_an_app(world: World, tmp_path: Path) -> None:
     publishing(world, tmp_path)
     rolling_back(world)
     deploying(world, first)
+    asking_why(world)
     a_commit_that_fails(world)
     reading(world, first)
     the_end(world)
@@ -192,6 +193,49 @@ def deploying(world: World, first: str) -> None:
     assert newest_again.code == 0, newest_again
     assert (world.answer()["word"], world.answer()["model"]) == ("two", "v3")
     assert world.status()["action"] == "nothing"
+
+
+def asking_why(world: World) -> None:
+    live, before = linkspan("history", "--json").json[:2]
+    url = world.status()["url"]
+    wanted = {"app": world.app, "environment": "production", "role": "replica"}
+    labels = [f"dev.linkspan.{name}={value}" for name, value in wanted.items()]
+    [replica] = world.docker.containers.list(filters={"label": labels})
+    network = replica.attrs["NetworkSettings"]["Networks"][f"linkspan-{world.service}"]
+    ways = {
+        "url": [url, url.replace("127.0.0.1", "localhost") + "/score"],
+        "replica": [str(replica.name), str(replica.id)[:12]],
+        "image": [live["release"]["image"], live["release"]["image"][7:14]],
+        "version": [f"http://{network['IPAddress']}:8080"],
+    }
+    for found_by, questions in ways.items():
+        for question in questions:
+            done = linkspan("why", question, "--json")
+            assert done.code == 0, done
+            [found] = done.json
+            assert (found["found_by"], found["revision"]) == (found_by, live), question
+            assert (found["service"], found["url"], found["state"]) == (str(world.service), url, "live")
+            assert found["replaced"]["number"] == before["number"]
+    shown = linkspan("why", url)
+    assert f"Commit {live['release']['commit']['sha']} Say two, by Ada" in shown.says
+    assert f"Replaced revision {before['number']} (" in shown.says
+    assert f"Flow run {world.local.engine.ui_url}/runs/flow-run/" in shown.says
+    assert "Found by" not in shown.says
+    assert "no service has that address" in linkspan("why", ways["version"][0]).says
+
+    gone = linkspan("why", f"linkspan-{world.service}-r5-0")
+    assert "Started by rollback by" in gone.says
+    assert "Flow run none: from the command line" in gone.says
+    assert "State replaced" in gone.says
+    assert "by revision 6" in gone.says
+    for unknown, code in (
+        ("nobody-knows", 8),
+        ("0123456789abcdef", 8),
+        ("http://127.0.0.1:1", 8),
+        ("a b", 2),
+    ):
+        done = linkspan("why", unknown)
+        assert (done.code, done.out) == (code, ""), done
 
 
 def a_commit_that_fails(world: World) -> None:
