@@ -1,14 +1,14 @@
 """The app of the end-to-end tests: one file of the standard library, so that its image takes a second."""
 
-SERVICE = """\
-import http.server, json, os, pathlib, signal, threading
-WORD, BEHAVIOUR = {word!r}, {behaviour!r}
-signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-model = pathlib.Path("/model")
+from tests.services.engine import LEAVE
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+SERVICE = """\
+import http.server, json, os, pathlib, signal, threading, time
+WORD, BEHAVIOUR = {word!r}, {behaviour!r}
+model = pathlib.Path("/model")
+{leave}
+
+class Handler(Leaving):
     def do_GET(self):
         if self.path == "/readyz":
             there = (model / "model.onnx").exists()
@@ -28,8 +28,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-    def log_message(self, *_):
-        pass
 
 class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 128
@@ -58,6 +56,7 @@ expect_json = {{ label = "seven" }}
 [environments.production]
 replicas = 1
 memory = "64m"
+cpu = "50m"
 """
 
 DOCKERFILE = 'FROM {base}\nCOPY . /app/\nUSER 1000\nCMD ["python3", "/app/service.py"]\n'
@@ -71,6 +70,6 @@ def files(app: str, base: str, word: str = "one", behaviour: str = "good") -> di
     return {
         "Dockerfile": DOCKERFILE.format(base=base),
         "linkspan.toml": CONFIG.format(app=app, path="/model"),
-        "service.py": SERVICE.format(word=word, behaviour=behaviour),
+        "service.py": SERVICE.format(word=word, behaviour=behaviour, leave=LEAVE),
         "test.py": PASSES,
     }

@@ -13,7 +13,14 @@ from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, State, TaskRun
 
-from blocks import ContainerRegistry, DockerRuntime, FileModelStore, GitRepository, ImageBuilder
+from blocks import (
+    ContainerRegistry,
+    DockerRuntime,
+    FileModelStore,
+    GitRepository,
+    ImageBuilder,
+    RuntimeBlock,
+)
 from flows.app_stream import app_stream
 from flows.build_and_deploy import build_and_deploy
 from flows.model_stream import model_stream
@@ -22,7 +29,6 @@ from linkspan.nouns import Model, Revision
 from linkspan.registry.client import Registry
 from linkspan.release import again
 from linkspan.runtimes.base import Runtime, Service
-from linkspan.runtimes.docker import DockerRuntimeSettings
 from tests.e2e import tiny_app
 from tests.e2e.front import FaultyProxy
 from tests.onnx_models import linear_model
@@ -60,6 +66,7 @@ class World:
     front: FaultyProxy
     docker: docker.DockerClient
     base: str
+    place: RuntimeBlock = field(default_factory=DockerRuntime)
     made: int = 0
     repository: Repository = field(init=False)
     models: Path = field(init=False)
@@ -114,7 +121,7 @@ class World:
 
     def runtime(self) -> Runtime:
         auth = {"username": self.running.username, "password": self.running.password}
-        return DockerRuntimeSettings().open(auth)
+        return self.place.open(auth)
 
     def live(self) -> Revision | None:
         return self.runtime().live(self.service)
@@ -159,7 +166,7 @@ class World:
                 ContainerRegistry(**names),
                 ImageBuilder(memory="512m"),
             ],
-            str(self.service): [DockerRuntime()],
+            str(self.service): [self.place],
         }
         for name, group in blocks.items():
             await asyncio.gather(*(block.save(name, overwrite=True) for block in group))
@@ -171,7 +178,7 @@ class World:
             "store": f"file-model-store/{self.app}",
             "registry": f"container-registry/{self.app}",
             "builder": f"image-builder/{self.app}",
-            "runtime": f"docker-runtime/{self.service}",
+            "runtime": f"{self.place.get_block_type_slug()}/{self.service}",
             "environment": ENVIRONMENT,
             "model_stream": f"model-stream/{self.app}",
         }

@@ -21,16 +21,29 @@ from linkspan.errors import LinkspanError
 ROOT = Path(__file__).parents[2]
 BASE = "linkspan-base:py311"
 
-# A service in one file of the standard library. Its behaviour comes from the environment of its image.
-APP = """
-import http.server, json, os, signal, sys, threading, time
-BEHAVIOUR, VERSION = os.environ["BEHAVIOUR"], os.environ["VERSION"]
-START = time.monotonic()
+# How a service of the standard library ends, as gunicorn does: it answers what comes, asks clients to close
+# their connections, and ends once the last one has.
+LEAVE = """
 OPEN = set()
 LEAVING = threading.Event()
 
+class Leaving(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes: 40 ms otherwise
+    def setup(self):
+        OPEN.add(self)
+        super().setup()
+    def finish(self):
+        super().finish()
+        OPEN.discard(self)
+    def end_headers(self):
+        if LEAVING.is_set():
+            self.send_header("Connection", "close")
+        super().end_headers()
+    def log_message(self, *_):
+        pass
+
 def leave(*_):
-    # Who is told to end answers what comes, asks clients to close, and ends once the last one has.
     LEAVING.set()
     def end():
         deadline = time.monotonic() + 5
@@ -40,6 +53,14 @@ def leave(*_):
     threading.Thread(target=end).start()
 
 signal.signal(signal.SIGTERM, leave)
+"""
+
+# A service in one file of the standard library. Its behaviour comes from the environment of its image.
+APP = f"""
+import http.server, json, os, signal, sys, threading, time
+BEHAVIOUR, VERSION = os.environ["BEHAVIOUR"], os.environ["VERSION"]
+START = time.monotonic()
+{LEAVE}
 if BEHAVIOUR == "exits":
     print("ImportError: no module named sklearn", flush=True)
     sys.exit(3)
@@ -48,21 +69,11 @@ if BEHAVIOUR == "hungry":
     while True:
         hoard.append(bytearray(os.urandom(1 << 20)))
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # head and body are two writes: 40 ms otherwise
-    def setup(self):
-        OPEN.add(self)
-        super().setup()
-    def finish(self):
-        super().finish()
-        OPEN.discard(self)
+class Handler(Leaving):
     def answer(self, status, value):
         body = json.dumps(value).encode() if not isinstance(value, bytes) else value
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
-        if LEAVING.is_set():
-            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
     def do_GET(self):
@@ -78,12 +89,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             time.sleep(float(self.path.rsplit("/", 1)[1]))
         if self.path == "/headers":
             return self.answer(200, dict(self.headers.items()))
-        return self.answer(200, {"version": VERSION})
+        return self.answer(200, {{"version": VERSION}})
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        return self.answer(200, {"version": VERSION, "size": len(body)})
-    def log_message(self, *_):
-        pass
+        return self.answer(200, {{"version": VERSION, "size": len(body)}})
 
 class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 128
