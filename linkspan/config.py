@@ -120,7 +120,7 @@ class AppConfig(Noun):
 
 
 def load_config(folder: Path, *, where: str = CONFIG_FILE) -> AppConfig:
-    """`read_config` of the linkspan.toml in an app's folder; a missing file is a ConfigError too."""
+    """`parse_config` of the linkspan.toml in an app's folder; a missing file is a ConfigError too."""
     file = folder / CONFIG_FILE
     # A link in somebody's commit would have us read, and quote, any file of this machine.
     if file.is_symlink():
@@ -134,18 +134,19 @@ def load_config(folder: Path, *, where: str = CONFIG_FILE) -> AppConfig:
             expected=f"a file {CONFIG_FILE} in the app's folder",
             fix="Copy the one in app/ and put your app's and your model's name into it",
         ) from None
-    return read_config(decode_config(data, where=where), where=where)
+    return parse_config(data, where=where)
 
 
-def decode_config(data: bytes, *, where: str) -> str:
-    """The text of a linkspan.toml. Raises ConfigError for one that is too big, or no UTF-8."""
+def parse_config(data: bytes, *, where: str) -> AppConfig:
+    """`read_config` of a file's bytes. Raises ConfigError also for one that is too big, or no UTF-8."""
     if len(data) > _MOST_BYTES:
         raise ConfigError(f"{where} is too big", expected=f"at most {_MOST_BYTES} bytes")
     try:
-        return data.decode("utf-8-sig")  # editors on Windows write a BOM
+        text = data.decode("utf-8-sig")  # editors on Windows write a BOM
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{where}, line {line}: not UTF-8 text") from None
+    return read_config(text, where=where)
 
 
 def read_config(text: str, *, where: str) -> AppConfig:

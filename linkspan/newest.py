@@ -6,7 +6,7 @@ order. No clock decides anything.
 
 from collections.abc import Callable, Iterator
 
-from linkspan.config import CONFIG_FILE, AppConfig, decode_config, read_config
+from linkspan.config import CONFIG_FILE, AppConfig, parse_config
 from linkspan.converge import CodeImage, PackagedModel, commit_tag, newest_tested
 from linkspan.errors import CommitNotFound, ConfigError, ModelError, ModelNotFound
 from linkspan.link import read_code_image
@@ -93,11 +93,11 @@ def newest_config(source: GitSource) -> AppConfig | None:
 
 
 def _config_of(source: GitSource, commit: Commit) -> AppConfig:
-    text = source.read(commit, CONFIG_FILE)
+    data = source.read(commit, CONFIG_FILE)
     where = f"{CONFIG_FILE} of {short(commit.sha)}"
-    if text is None:
+    if data is None:
         raise ConfigError(f"there is no {where}", fix="Copy the one of the sample app and change it")
-    return read_config(decode_config(text, where=where), where=where)
+    return parse_config(data, where=where)
 
 
 def _packed(store: ModelStore, registry: Registry, folder: str) -> Iterator[PackagedModel]:
