@@ -9,6 +9,7 @@ import binascii
 import json
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -57,7 +58,7 @@ class Password:
         return self._credentials
 
 
-class _Cached:
+class _Cached(ABC):
     """Credentials that are asked for once and again shortly before they end."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -70,8 +71,9 @@ class _Cached:
             self._held, self._until = self._fetch()
         return self._held
 
+    @abstractmethod
     def _fetch(self) -> tuple[Credentials, float]:
-        raise NotImplementedError
+        """New ones, and until when they are good, by the clock."""
 
 
 class Ecr(_Cached):
