@@ -18,7 +18,7 @@ from linkspan.errors import ConfigError, ObjectChanged, ObjectExists, ObjectNotF
 from linkspan.stores import azure_errors
 from linkspan.stores.base import ObjectStore, Progress, StoredObject
 from linkspan.stores.ranges import read_ranges
-from linkspan.stores.settings import PREFIX, StoreSettings
+from linkspan.stores.settings import PREFIX, StoreSettings, folder
 from linkspan.stores.upload import Meter, part_size, parts, size_of, whole
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class AzureObjects:
         self._range = range_size
         self._attempts = attempts
         self._page = page
-        self._base = settings.prefix.strip("/") + "/" if settings.prefix.strip("/") else ""
+        self._base = folder(settings.prefix)
 
     @property
     def url(self) -> str:

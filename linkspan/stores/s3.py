@@ -20,7 +20,7 @@ from linkspan.errors import (
 from linkspan.stores import s3_errors
 from linkspan.stores.base import CHUNK, ObjectStore, Progress, StoredObject
 from linkspan.stores.ranges import read_ranges
-from linkspan.stores.settings import PREFIX, StoreSettings
+from linkspan.stores.settings import PREFIX, StoreSettings, folder
 from linkspan.stores.upload import Meter, part_size, parts, size_of, whole
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class S3Objects:
         self._range = range_size
         self._attempts = attempts
         self._page = page
-        self._base = settings.prefix.strip("/") + "/" if settings.prefix.strip("/") else ""
+        self._base = folder(settings.prefix)
 
     @property
     def url(self) -> str:

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
 PREFIX = "Folder inside it, for example team-a/models. Leave empty to use all of it."
 
 
+def folder(prefix: str) -> str:
+    """What keys begin with: the prefix that a person gave, with one slash at its end, or nothing."""
+    inner = prefix.strip("/")
+    return f"{inner}/" if inner else ""
+
+
 class StoreSettings(BaseModel):
     """Settings of a store. Subclasses add the address and the credentials, and say how to open it."""
 
