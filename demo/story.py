@@ -190,7 +190,8 @@ def _wait(stage: Stage, before: _Before, begin: float, wanted: Callable[[Revisio
             for run in stage.engine.recent_runs(deployment, limit=3, state_types=("FAILED", "CRASHED")):
                 if run.id not in stage.failed:
                     stage.failed.add(run.id)
-                    run.raise_for_state()
+                    if run.failure:
+                        raise run.failure
         time.sleep(0.2)
     raise RunFailed(f"nothing went live in {PATIENCE:.0f} s", fix=f"Look at {stage.engine.ui_url}")
 

@@ -1,13 +1,17 @@
 """What the Prefect server says about runs, logs, deployments and workers, as values."""
 
+import re
 from datetime import datetime
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from linkspan.errors import RunFailed
+from linkspan import errors
+from linkspan.errors import LinkspanError, RunFailed
 
 FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
+# How Prefect words the state of a flow that raised.
+_RAISED = re.compile(r"exception: (\w+): ")
 LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
 
 
@@ -63,12 +67,19 @@ class Run(_Value):
         """Whether it has ended. A crashed run may still be started again by an automation."""
         return self.state_type in FINAL
 
-    def raise_for_state(self) -> None:
-        """Raises RunFailed, with the state's message, if the run ended in any way but Completed."""
-        if self.final and self.state_type != "COMPLETED":
-            raise RunFailed(
-                f"the run “{self.name}” ended as {self.state_name}: {self.message}", fix=f"See {self.url}"
-            )
+    @property
+    def failure(self) -> LinkspanError | None:
+        """The error that ended it, of the kind that the flow raised, so that exit codes tell them apart.
+
+        None for a run that completed or goes on; RunFailed for what was no error of ours, such as a crash.
+        """
+        if not self.final or self.state_type == "COMPLETED":
+            return None
+        raised = _RAISED.search(self.message)
+        kind = getattr(errors, raised[1], None) if raised else None
+        if raised and isinstance(kind, type) and issubclass(kind, LinkspanError):
+            return kind(self.message[raised.end() :], fix=f"See {self.url}")
+        return RunFailed(f"run {self.name} ended as {self.state_name}: {self.message}", fix=f"See {self.url}")
 
 
 class LogLine(_Value):

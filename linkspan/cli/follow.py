@@ -27,12 +27,10 @@ _CHATTER = (
 _OUR_LABEL = re.compile(r"Step \d+/\d+ : LABEL dev\.linkspan\.")
 # How flows/coalesce.py says which run does what this one would have done.
 _BY_RUN = re.compile(r"^Superseded by run .*\(([0-9a-f-]{36})\)$")
-# How Prefect words the state of a flow that raised.
-_RAISED = re.compile(r"exception: (\w+): ", re.DOTALL)
 
 
 def follow(context: Context, run_id: str) -> Run:
-    """Print a run's log until it ends. Raises what `failure` says unless it completed.
+    """Print a run's log until it ends. Raises its `failure` unless it completed.
 
     A run that was superseded (flows/coalesce.py) is done by another one: then that one is followed.
     """
@@ -60,7 +58,7 @@ def follow(context: Context, run_id: str) -> Run:
     if last.state_name == "Superseded" and (other := _BY_RUN.search(last.message)):
         note("Somebody else asked for the same; watching the run that does it")
         return follow(context, other[1])
-    if (error := failure(last)) is not None:
+    if (error := last.failure) is not None:
         raise error
     return last
 
@@ -75,24 +73,10 @@ def worth_saying(message: str) -> str:
     return message.partition("Traceback (most recent call last)")[0].rstrip()
 
 
-def failure(run: Run) -> LinkspanError | None:
-    """The error that ended a run, of the kind that the flow raised, so that exit codes tell them apart.
-
-    None for a run that completed or goes on; RunFailed for what was no error of ours, such as a crash.
-    """
-    if not run.final or run.state_type == "COMPLETED":
-        return None
-    raised = _RAISED.search(run.message)
-    kind = getattr(errors, raised[1], None) if raised else None
-    if raised and isinstance(kind, type) and issubclass(kind, LinkspanError):
-        return kind(run.message[raised.end() :], fix=f"See {run.url}")
-    return RunFailed(f"run {run.name} ended as {run.state_name}: {run.message}", fix=f"See {run.url}")
-
-
 def follow_to_live(context: Context, run_id: str, wanted: Callable[[Release], bool]) -> dict[str, object]:
     """Follow a stream, then the release it started, until a wanted release is live.
 
-    Raises what `failure` or `stopped` says, RunFailed if nothing goes live in LIVE_SECONDS.
+    Raises a run's failure, what `stopped` says, RunFailed if nothing goes live in LIVE_SECONDS.
     """
     run = follow(context, run_id)
     if run.state_name in {"Waiting", "HeldBack"}:
@@ -133,7 +117,7 @@ def _went_live(
         if not release.final or superseded or release.created < stream.created or release.id in seen:
             continue
         seen.add(release.id)
-        if (error := failure(release)) is not None:
+        if (error := release.failure) is not None:
             raise error
         note(f"{release.name}: {release.state_name} {release.message}")
         if release.state_name in {"Waiting", "Pinned", "HeldBack"}:

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from linkspan import newest, release
 from linkspan.cli.context import Context
-from linkspan.cli.follow import failure
 from linkspan.code_image import tested_image
 from linkspan.converge import CodeImage, Decision, PackagedModel, decide, waiting_for
 from linkspan.errors import EngineError, LinkspanError
@@ -154,6 +153,6 @@ def _stopped(context: Context) -> list[str]:
         last = [run for run in last if run.state_type != "CANCELLED"]
         if last and last[0].state_name == "HeldBack" and deployment != context.release_deployment:
             found.append(last[0].message)
-        if last and (error := failure(last[0])) is not None:
+        if last and (error := last[0].failure) is not None:
             found.append(f"The last run of {deployment} failed: {error}")
     return found

@@ -10,7 +10,6 @@ import pytest
 
 from linkspan import errors
 from linkspan.cli import SECTIONS, app
-from linkspan.cli.follow import failure
 from linkspan.cli.measured import read_metrics
 from linkspan.engine import Run
 from linkspan.errors import ConfigError, LinkspanError
@@ -159,7 +158,7 @@ def test_errors_wrap_between_words_on_a_terminal_and_not_in_a_pipe(nowhere: Path
     ],
 )
 def test_a_failed_run_ends_as_what_failed_in_it(raised: str, kind: type[LinkspanError], code: int) -> None:
-    error = failure(run("FAILED", f"Flow run encountered an exception: {raised}"))
+    error = run("FAILED", f"Flow run encountered an exception: {raised}").failure
     assert type(error) is kind
     assert error is not None
     assert error.exit_code == code
@@ -168,9 +167,9 @@ def test_a_failed_run_ends_as_what_failed_in_it(raised: str, kind: type[Linkspan
 
 
 def test_a_run_that_did_not_fail_is_no_failure() -> None:
-    assert failure(run("COMPLETED", "")) is None
-    assert failure(run("RUNNING", "")) is None
-    crashed = failure(run("CRASHED", "its worker died"))
+    assert run("COMPLETED", "").failure is None
+    assert run("RUNNING", "").failure is None
+    crashed = run("CRASHED", "its worker died").failure
     assert isinstance(crashed, errors.RunFailed)
 
 
