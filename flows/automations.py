@@ -5,6 +5,7 @@ this: the schedules of prefect.yaml look after what is not mended.
 """
 
 import asyncio
+from collections.abc import Mapping
 from datetime import timedelta
 
 from prefect.automations import AutomationCore, EventTrigger, Posture
@@ -44,60 +45,68 @@ RESTARTS = ["1", "2", "3", "4"]
 def wanted() -> list[AutomationCore]:
     """The automations as they should be."""
     return [
-        AutomationCore(
-            name=f"{PREFIX}a crashed run starts again",
-            description="Up to its fifth attempt. Flows fail by themselves at fewer (guard_attempts).",
-            trigger=EventTrigger(
-                # Not at once: the worker reports a crash twice, and the second would crash the restart.
-                after={"prefect.flow-run.Crashed"},
-                expect={"prefect.flow-run.Pending"},
-                match=_our_runs({"prefect.run-count": RESTARTS}),
-                match_related=_OUR_TAG,
-                for_each={"prefect.resource.id"},
-                posture=Posture.Proactive,
-                threshold=1,
-                within=RESTART_AFTER,
+        _mends(
+            "a crashed run starts again",
+            "Up to its fifth attempt. Flows fail by themselves at fewer (guard_attempts).",
+            # Not at once: the worker reports a crash twice, and the second would crash the restart.
+            after={"prefect.flow-run.Crashed"},
+            expect={"prefect.flow-run.Pending"},
+            within=RESTART_AFTER,
+            only={"prefect.run-count": RESTARTS},
+            to=ChangeFlowRunState(
+                state=StateType.SCHEDULED,
+                name="AwaitingRetry",
+                message="The process died; starting again",
             ),
-            actions=[
-                ChangeFlowRunState(
-                    state=StateType.SCHEDULED,
-                    name="AwaitingRetry",
-                    message="The process died; starting again",
-                )
-            ],
         ),
-        AutomationCore(
-            name=f"{PREFIX}a run without heartbeat has crashed",
-            description="Its worker died too, or its machine; the slot in its queue is freed.",
-            trigger=EventTrigger(
-                # The start too: a run may die before its first beat has left.
-                after={*STARTED, HEARTBEAT},
-                expect={HEARTBEAT, *(f"prefect.flow-run.{name}" for name in ENDED)},
-                match=_our_runs({}),
-                match_related=_OUR_TAG,
-                for_each={"prefect.resource.id"},
-                posture=Posture.Proactive,
-                threshold=1,
-                within=HEARTBEAT_LOST,
+        _mends(
+            "a run without heartbeat has crashed",
+            "Its worker died too, or its machine; the slot in its queue is freed.",
+            # The start too: a run may die before its first beat has left.
+            after={*STARTED, HEARTBEAT},
+            expect={HEARTBEAT, *(f"prefect.flow-run.{name}" for name in ENDED)},
+            within=HEARTBEAT_LOST,
+            only={},
+            to=ChangeFlowRunState(
+                state=StateType.CRASHED,
+                name="Crashed",
+                message=f"No sign of life for {HEARTBEAT_LOST.seconds} s",
             ),
-            actions=[
-                ChangeFlowRunState(
-                    state=StateType.CRASHED,
-                    name="Crashed",
-                    message=f"No sign of life for {HEARTBEAT_LOST.seconds} s",
-                )
-            ],
         ),
     ]
+
+
+def _mends(
+    name: str,
+    description: str,
+    *,
+    after: set[str],
+    expect: set[str],
+    within: timedelta,
+    only: Mapping[str, str | list[str]],
+    to: ChangeFlowRunState,
+) -> AutomationCore:
+    """Changes the state of a run of ours that has seen one of `after` and then none of `expect` in time."""
+    return AutomationCore(
+        name=PREFIX + name,
+        description=description,
+        trigger=EventTrigger(
+            after=after,
+            expect=expect,
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*", **only}),
+            match_related=_OUR_TAG,
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=within,
+        ),
+        actions=[to],
+    )
 
 
 _OUR_TAG = ResourceSpecification(
     {"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"}
 )
-
-
-def _our_runs(labels: dict[str, str | list[str]]) -> ResourceSpecification:
-    return ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*", **labels})
 
 
 async def ensure(client: PrefectClient | None = None) -> list[str]:
