@@ -47,10 +47,16 @@ class Context:
 
     @cached_property
     def service(self) -> Service:
-        """The service; in a cluster with the namespace that the newest linkspan.toml names."""
-        if not self.links.runtime.startswith("kubernetes-runtime/") or self.newest_config is None:
+        """The service; in a cluster with the namespace that the newest linkspan.toml that is good names.
+
+        A slip in the newest one must not keep anybody from looking, nor from rolling back.
+        """
+        from linkspan.newest import usable_config
+
+        if not self.links.runtime.startswith("kubernetes-runtime/"):
             return self._service
-        named = self.newest_config.environments.get(self._service.environment)
+        config = usable_config(self.source, say=lambda _: None)
+        named = config.environments.get(self._service.environment) if config else None
         return self._service.model_copy(update={"namespace": named.namespace if named else ""})
 
     @property
