@@ -135,14 +135,17 @@ class Cluster:
         )
 
     def annotate(self, thing: Manifest, annotations: dict[str, str | None]) -> Manifest:
-        """Set annotations, or remove those that are None."""
-        return self._json(
-            "patch",
-            self._path_of(thing),
-            body={"metadata": {"annotations": annotations}},
-            content_type="application/merge-patch+json",
-            field_manager=FIELD_MANAGER,
-        )
+        """Set annotations, or remove those that are None; Conflict if the object is gone."""
+        try:
+            return self._json(
+                "patch",
+                self._path_of(thing),
+                body={"metadata": {"annotations": annotations}},
+                content_type="application/merge-patch+json",
+                field_manager=FIELD_MANAGER,
+            )
+        except _NotFound as error:
+            raise Conflict(str(error)) from None
 
     def delete(self, thing: Manifest) -> bool:
         """Remove it and what belongs to it; False if it was gone."""

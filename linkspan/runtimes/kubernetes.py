@@ -186,16 +186,24 @@ class KubernetesRuntime:
         new = self._begin(rollout, mine, snapshots, spec)
         revision = new.revision
         number = revision.number
+        applied = False
         try:
             say(f"revision {number}: applying {len(new.objects)} objects in namespace {mine.namespace}")
             if self._auth:
                 mine.keep_credentials(rollout.image, self._auth)
             mine.apply(new.objects)
+            applied = True
             say(f"revision {number}: waiting until all are ready")
             verdict = self._wait(mine, new, rollout.ready_seconds, say)
         except Refused as error:
             verdict = Readiness(done=False, retriable=False, reason=str(error))
         if not verdict.done:
+            if superseded := mine.superseded(new, applied=applied):
+                raise RolloutConflict(
+                    f"{rollout.service} was released by somebody else meanwhile",
+                    expected=f"revision {number}",
+                    found=superseded,
+                )
             raise self._undo(rollout, mine, live, new, verdict, say)
         say(f"revision {number}: all are ready and have the traffic")
         self._settle(mine, new, snapshots, say)
@@ -228,6 +236,7 @@ class KubernetesRuntime:
             at=at,
             pinned=rollout.pinned,
         )
+        mine.claim(objects)
         snapshot = Snapshot(revision, "rolling", spec, rollout.replicas, tuple(objects))
         mine.record(snapshot)
         return snapshot
@@ -293,24 +302,22 @@ class KubernetesRuntime:
     ) -> Exception:
         """Put back what was live. Returns the error to raise."""
         number = new.revision.number
-        if superseded := mine.superseded(new):
-            return RolloutConflict(
-                f"{rollout.service} was released by somebody else meanwhile",
-                expected=f"revision {number}",
-                found=superseded,
-            )
         say(f"revision {number}: {verdict.reason}")
         fix = "The release before it serves again; mend what is said above and release again"
-        if live is None:
-            mine.scale_to_nothing(new.objects)
-            fix = "Nothing was live before it; mend what is said above and release again"
-        else:
-            say(f"putting revision {live.revision.number} back")
-            mine.apply(live.objects)
-            back = self._wait(mine, live, max(rollout.ready_seconds, 60), say)
-            mine.prune(new.objects, live.objects)
-            if not back.done:
-                fix = f"Revision {live.revision.number} was put back, but is not ready either: {back.reason}"
+        try:
+            if live is None:
+                fix = "Nothing was live before it; mend what is said above and release again"
+                mine.scale_to_nothing(new.objects)
+            else:
+                say(f"putting revision {live.revision.number} back")
+                mine.apply(live.objects)
+                back = self._wait(mine, live, max(rollout.ready_seconds, 60), say)
+                mine.prune(new.objects, live.objects)
+                if not back.done:
+                    fix = f"Revision {live.revision.number} is back, but is not ready either: {back.reason}"
+        except Refused as error:
+            # Rules that came after a release refuse it too; it serves on if the new one was refused by them.
+            fix = f"What was live is refused now too, and was not put back everywhere: {error}"
         if verdict.retriable:
             mine.forget(number)
             return RuntimeUnavailable(
@@ -332,6 +339,7 @@ class KubernetesRuntime:
             mine.keep_credentials(rollout.image, self._auth)
         if changed := mine.drift(live.objects):
             say(f"revision {number}: {changed}")
+            mine.claim(live.objects)
             mine.apply(live.objects)
         verdict = self._wait(mine, live, rollout.ready_seconds, say)
         if not verdict.done:
