@@ -29,6 +29,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "container-registry": {"host": "registry.example", "username": "me", "password": SECRET},
     "image-builder": {"build_args": ["A=1"]},
     "docker-runtime": {"port": 8081},
+    "kubernetes-runtime": {"context": "production", "kubeconfig": SECRET},
 }
 
 KINDS: dict[str, type[Block]] = {kind.get_block_type_slug(): kind for kind in blocks.ALL}
