@@ -21,6 +21,7 @@ ALONE = {
     "tests/cli/test_up.py",
     "tests/e2e/test_worker.py",
     "tests/flows/test_coalesce.py",
+    "tests/runtimes/test_kubernetes_restart.py",
     "tests/test_local.py",
 }
 

@@ -6,7 +6,7 @@ A new runtime adds one class here and one parameter in conftest.py.
 import contextlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -137,9 +137,12 @@ class KubernetesHarness:
         self._registry = registry
         self._kubeconfig = kubeconfig
 
-    def open(self) -> Runtime:
-        settings = KubernetesRuntimeSettings(kubeconfig=SecretStr(self._kubeconfig.read_text()))
-        return settings.open(self._registry.settings().docker_auth())
+    def open(self, auth: Mapping[str, str] | None = None, *, pull_secret: bool = True) -> Runtime:
+        """`auth` instead of the registry's own."""
+        settings = KubernetesRuntimeSettings(
+            kubeconfig=SecretStr(self._kubeconfig.read_text()), pull_secret=pull_secret
+        )
+        return settings.open(auth or self._registry.settings().docker_auth())
 
     def opener(self) -> str:
         auth = self._registry.settings().docker_auth()

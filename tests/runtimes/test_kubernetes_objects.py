@@ -1,0 +1,277 @@
+"""The objects of a release in a cluster: whose they are, what they say, and what somebody did to them."""
+
+import base64
+import copy
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import docker
+import pytest
+
+from linkspan.errors import RolloutFailed, RuntimeDenied, RuntimeUnavailable
+from linkspan.runtimes.base import Manifest, Runtime, Service
+from linkspan.runtimes.kube_manifests import default_manifests
+from tests.runtimes.harness import KubernetesHarness
+from tests.runtimes.releases import rollout
+from tests.services.cluster import RunningCluster
+from tests.services.engine import ImageOf
+from tests.services.registry import PASSWORD, USER, RunningRegistry
+
+LOGIN = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+
+
+def quiet(_: str) -> None: ...
+
+
+@pytest.fixture
+def harness(kubernetes: KubernetesHarness) -> KubernetesHarness:
+    return kubernetes
+
+
+@pytest.fixture
+def image_of(kubernetes: KubernetesHarness, docker_client: docker.DockerClient, image_of: ImageOf) -> ImageOf:
+    """The test service's images, in a repository of the private registry that no node has pulled from."""
+    return kubernetes.images(docker_client, image_of)
+
+
+@pytest.fixture
+def neighbour(service: Service, runtime: Runtime) -> Iterator[Service]:
+    """Another service that was given the same namespace."""
+    other = Service(app=f"{service.app}2", environment="production", namespace=str(service))
+    yield other
+    runtime.destroy(other)
+
+
+def without_autoscaler() -> list[Manifest]:
+    """And with pods that leave at once, for a test that asks nothing of them."""
+    kept = [each for each in default_manifests() if each["kind"] != "HorizontalPodAutoscaler"]
+    del app_of(kept)["lifecycle"]
+    # A pod that is told to end before its program hears it stays that long.
+    deployment_of(kept)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 2
+    return kept
+
+
+def deployment_of(manifests: list[Manifest]) -> Manifest:
+    return next(each for each in manifests if each["kind"] == "Deployment")
+
+
+def app_of(manifests: list[Manifest]) -> dict[str, Any]:
+    """The container that is the app."""
+    container: dict[str, Any] = deployment_of(manifests)["spec"]["template"]["spec"]["containers"][0]
+    return container
+
+
+def config_map(name: str, text: str = "") -> Manifest:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"text": text}}
+
+
+def password_in(cluster: RunningCluster, service: Service) -> str:
+    secret = cluster.get(str(service), "secret", "linkspan-registry")
+    [login] = json.loads(base64.b64decode(secret["data"][".dockerconfigjson"]))["auths"].values()
+    return str(login["password"])
+
+
+def test_what_somebody_changed_by_hand_is_noticed_and_restored(
+    cluster: RunningCluster, runtime: Runtime, harness: KubernetesHarness, service: Service, image_of: ImageOf
+) -> None:
+    env = {"COLOUR": "blue"}
+    plan = rollout(service, "v1", image_of("v1"), env=env, manifests=without_autoscaler())
+    live = runtime.roll_out(plan, say=quiet)
+    again = plan.model_copy(update={"expect": 1})
+    assert not runtime.drift(service, 2)
+
+    def hand(*words: str) -> str:
+        cluster.run(*words, "-n", str(service))
+        return runtime.drift(service, 2)
+
+    assert "Deployment/app: spec.replicas is 3 instead of 2" in hand("scale", "deploy/app", "--replicas=3")
+    assert "env[COLOUR].value is red instead of blue" in hand("set", "env", "deploy/app", "COLOUR=red")
+    drift = hand("set", "image", "deploy/app", "app=example.invalid/other:1")
+    assert f"containers[app].image is example.invalid/other:1 instead of {plan.image}"[:99] in drift
+    assert runtime.live(service) == live, "what is live is what was released"
+    assert runtime.roll_out(again, say=quiet) == live
+    assert not runtime.drift(service, 2)
+    assert len(harness.replicas(service)) == 2
+
+    assert "Deployment/app is missing" in hand("delete", "deployment", "app")
+    drift = hand("delete", "service", "app")
+    assert "Deployment/app is missing" in drift
+    assert "Service/app is missing" in drift
+    assert runtime.roll_out(again, say=quiet) == live
+    assert not runtime.drift(service, 2)
+    assert len(harness.replicas(service)) == 2
+    assert runtime.history(service) == [live]
+
+    changed = harness.open({"username": USER, "password": "renewed"})
+    changed.refresh(service)
+    assert password_in(cluster, service) == "renewed"
+    runtime.roll_out(again, say=quiet)
+    assert password_in(cluster, service) == PASSWORD
+    hand("delete", "secret", "linkspan-registry")
+    runtime.refresh(service)
+    assert password_in(cluster, service) == PASSWORD
+
+
+@pytest.fixture
+def widgets(cluster: RunningCluster, service: Service) -> Iterator[str]:
+    """The API group of a kind, Widget, that nobody but this cluster knows."""
+    group = f"{service.app}.example.org"
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    kind = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"widgets.{group}"},
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"kind": "Widget", "plural": "widgets"},
+            "versions": [version],
+        },
+    }
+    cluster.apply("default", kind)
+    cluster.run("wait", f"crd/widgets.{group}", "--for=condition=Established", "--timeout=30s")
+    yield group
+    cluster.run("delete", f"crd/widgets.{group}", "--wait=false")
+
+
+def grant(cluster: RunningCluster, service: Service, group: str) -> None:
+    """What an administrator adds for an app that brings other kinds than Linkspan's own."""
+    verbs = ["get", "create", "patch", "delete"]
+    rules = [
+        {"apiGroups": [group], "resources": ["widgets"], "verbs": verbs},
+        {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": verbs},
+    ]
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "own"}}
+    cluster.apply(str(service), {**role, "rules": rules})
+    who = "--serviceaccount=linkspan:linkspan"
+    cluster.run("create", "rolebinding", "own", "-n", str(service), "--role=own", who)
+
+
+def test_objects_of_an_apps_own_come_and_go_with_its_releases(
+    *,
+    cluster: RunningCluster,
+    runtime: Runtime,
+    harness: KubernetesHarness,
+    service: Service,
+    image_of: ImageOf,
+    widgets: str,
+) -> None:
+    widget = {
+        "apiVersion": f"{widgets}/v1",
+        "kind": "Widget",
+        "metadata": {"name": "w"},
+        "spec": {"any": [1]},
+    }
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}},
+    }
+    own = [*default_manifests(), widget, claim, config_map("settings", "old"), config_map("theirs")]
+    first = rollout(service, "v1", image_of("v1"), manifests=own)
+
+    with pytest.raises(RuntimeDenied, match=r'cannot get resource "(widgets|persistentvolumeclaims)"'):
+        runtime.roll_out(first, say=quiet)
+    assert harness.resources(service) == [], "nothing was begun"
+    grant(cluster, service, widgets)
+    live = runtime.roll_out(first, say=quiet)
+    assert not runtime.drift(service, 2)
+    assert cluster.get(str(service), f"widgets.{widgets}", "w")["spec"] == {"any": [1]}
+
+    # A release that the cluster refuses takes its other objects with it.
+    wrong = copy.deepcopy([*default_manifests(), config_map("settings", "new"), config_map("more")])
+    app_of(wrong)["ports"][0]["containerPort"] = 99999
+    plan = rollout(service, "v2", image_of("v2"), manifests=wrong, expect=1)
+    with pytest.raises(RolloutFailed, match=r"Deployment/app is refused: .*99999"):
+        runtime.roll_out(plan, say=quiet)
+    assert (runtime.live(service), runtime.drift(service, 2)) == (live, "")
+    assert cluster.get(str(service), "configmap", "settings")["data"] == {"text": "old"}
+    assert "ConfigMap/more" not in harness.resources(service)
+
+    # Somebody makes one of them anew, as his own.
+    cluster.run("delete", "configmap", "theirs", "-n", str(service))
+    cluster.run("create", "configmap", "theirs", "-n", str(service))
+    said: list[str] = []
+    runtime.roll_out(rollout(service, "v2", image_of("v2"), expect=1), say=said.append)
+    removed = sorted(line for line in said if "removed" in line)
+    assert [re.sub("revision 3: removed (.*), which it has no more", r"\1", line) for line in removed] == [
+        "ConfigMap/settings",
+        "Widget/w",
+    ]
+    assert "ConfigMap/settings" not in harness.resources(service)
+    assert "ConfigMap/theirs" in harness.resources(service)
+    assert not cluster.get(str(service), f"widgets.{widgets}")["items"]
+    assert cluster.get(str(service), "persistentvolumeclaim", "data"), "with it would go the data"
+
+
+def test_a_release_says_where_it_came_from_and_keeps_the_password_to_itself(
+    *,
+    cluster: RunningCluster,
+    runtime: Runtime,
+    harness: KubernetesHarness,
+    service: Service,
+    neighbour: Service,
+    image_of: ImageOf,
+    registry: RunningRegistry,
+) -> None:
+    said: list[str] = []
+    plans = [
+        rollout(
+            service, name, image_of(name), expect=i, run="http://prefect.example/runs/7", ready_seconds=20
+        )
+        for i, name in enumerate(["v1", "v2"])
+    ]
+    with pytest.raises(RuntimeUnavailable, match=r"cannot pull .*: 401 Unauthorized"):
+        harness.open(pull_secret=False).roll_out(
+            plans[0].model_copy(update={"ready_seconds": 3}), say=said.append
+        )
+    for plan in plans:
+        runtime.roll_out(plan, say=said.append)
+        # As an autoscaler does when many users come: there is one, so it is not for a release to undo.
+        cluster.run("scale", "-n", str(service), "deployment/app", "--replicas=3")
+        assert not runtime.drift(service, 2)
+    assert len(harness.replicas(service)) == 3
+
+    history = cluster.run("rollout", "history", "-n", str(service), "deployment/app")
+    for plan in plans:
+        assert re.search(rf"^\d+\s+{re.escape(plan.release.title)}, test$", history, re.MULTILINE), history
+    release = plans[1].release
+    expected: dict[str, Any] = {
+        "revision": "2",
+        "release": release.title,
+        "commit": release.commit.sha,
+        "commit-author": "Ada <ada@example.org>",
+        "commit-subject": "Change to v2",
+        "model": "digits v2",
+        "model-digest": release.model.digest,
+        "image": release.image,
+        "cause": "test",
+        "run": "http://prefect.example/runs/7",
+    }
+    pods = cluster.get(str(service), "pods", "-l", "linkspan.dev/revision=2")["items"]
+    for thing in [cluster.get(str(service), "deployment", "app"), *pods]:
+        found = thing["metadata"]["annotations"]
+        assert {name: found.get(f"linkspan.dev/{name}") for name in expected} == expected
+    assert len(pods) == 3
+
+    assert password_in(cluster, service) == PASSWORD
+    kinds = "deployment,replicaset,pod,controllerrevision,event,configmap,serviceaccount"
+    everything = cluster.run("get", kinds, "-n", str(service), "-o", "yaml", "--show-managed-fields")
+    assert "linkspan.dev/history" in everything
+    for text in (everything, "\n".join(said)):
+        for secret in (PASSWORD, LOGIN):
+            assert secret not in text
+
+    before = harness.resources(service)
+    version = cluster.get(str(service), "deployment", "app")["metadata"]["generation"]
+    with pytest.raises(
+        RolloutFailed, match=f"belongs to {service}: give each service a namespace of its own"
+    ):
+        runtime.roll_out(rollout(neighbour, "v1", image_of("v1")), say=quiet)
+    assert harness.resources(service) == before
+    assert cluster.get(str(service), "deployment", "app")["metadata"]["generation"] == version
+    assert not runtime.drift(service, 2)

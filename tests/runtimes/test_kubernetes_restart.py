@@ -1,0 +1,57 @@
+"""An API server that goes away in the middle of a rollout. All other tests would notice: it runs alone."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import docker
+import pytest
+
+from linkspan.prober import Prober
+from linkspan.runtimes.base import Runtime, Service
+from tests.prober import assert_no_failure
+from tests.runtimes.harness import KubernetesHarness
+from tests.runtimes.releases import rollout, version_of
+from tests.services.cluster import RunningCluster
+from tests.services.engine import ImageOf
+
+
+@pytest.fixture
+def harness(kubernetes: KubernetesHarness) -> KubernetesHarness:
+    return kubernetes
+
+
+def test_a_wait_goes_on_when_the_api_server_was_killed(
+    *,
+    cluster: RunningCluster,
+    runtime: Runtime,
+    harness: KubernetesHarness,
+    service: Service,
+    image_of: ImageOf,
+    docker_client: docker.DockerClient,
+) -> None:
+    images = harness.images(docker_client, image_of)
+    runtime.roll_out(rollout(service, "v1", images("v1")), say=lambda _: None)
+    plan = rollout(service, "v2", images("v2", "slow-start"), expect=1)
+    waits, away = threading.Event(), threading.Event()
+
+    def say(line: str) -> None:
+        if "waiting until all are ready" in line:
+            waits.set()
+        if "cannot be reached" in line:
+            away.set()
+
+    with Prober(runtime.url(service), version_of) as prober, ThreadPoolExecutor(1) as pool:
+        done = pool.submit(runtime.roll_out, plan, say=say)
+        assert waits.wait(30)
+        cluster.stop_api_server()
+        try:
+            noticed = away.wait(30)
+        finally:
+            cluster.start_api_server()
+        assert noticed
+        assert done.result(timeout=120).number == 2
+        assert prober.wait_for("v2", seconds=5)
+    assert_no_failure(prober.report)
+    assert runtime.live(service) == done.result()
+    assert not runtime.drift(service, 2)
+    assert len(harness.replicas(service)) == 2
