@@ -95,7 +95,7 @@ def test_toml_errors_name_line_and_column() -> None:
     ("text", "wanted"),
     [
         (
-            SMALL + "[environments.production]\nenv = { LINKSPAN_COMMIT = \"other\" }\n",
+            SMALL + '[environments.production]\nenv = { LINKSPAN_COMMIT = "other" }\n',
             "not beginning with a digit or with LINKSPAN_",
         ),
         (
