@@ -15,8 +15,9 @@ pytest_plugins = [
     "tests.services.sample_app",
 ]
 
-# They kill processes and wait for what the survivors do within seconds: each needs the cores to itself.
-ALONE = {
+# They kill processes and wait for what the survivors do within seconds: each needs a core to itself.
+CALM = {
+    "tests/cluster/test_cluster.py",
     "tests/cli/test_story.py",
     "tests/cli/test_up.py",
     "tests/e2e/test_worker.py",
@@ -25,12 +26,18 @@ ALONE = {
     "tests/test_local.py",
 }
 
+# Never at once: each would notice the other.
+KILL_THE_API_SERVER = {"tests/cluster/test_cluster.py", "tests/runtimes/test_kubernetes_restart.py"}
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests that scripts/test.sh runs one by one, after all others."""
+    """Mark the tests that scripts/test.sh runs after all others, two at a time."""
     for item in items:
-        if item.path.relative_to(config.rootpath).as_posix() in ALONE:
-            item.add_marker("alone")
+        path = item.path.relative_to(config.rootpath).as_posix()
+        if path in CALM:
+            item.add_marker("calm")
+        if path in KILL_THE_API_SERVER:
+            item.add_marker(pytest.mark.xdist_group("api-server"))
 
 
 def pytest_configure(config: pytest.Config) -> None:

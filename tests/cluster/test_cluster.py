@@ -17,9 +17,6 @@ from tests.services.cluster import ROOT, RunningCluster
 from tests.services.engine import ImageOf
 from tests.services.registry import RunningRegistry
 
-# One of these kills the API server, which every other test would notice.
-pytestmark = pytest.mark.alone
-
 Pushed = Callable[[str], str]
 
 
