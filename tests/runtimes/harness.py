@@ -162,7 +162,10 @@ class KubernetesHarness:
         def pushed(version: str, behaviour: str = "good") -> str:
             tag = f"{version}-{behaviour}"
             client.images.get(image_of(version, behaviour)).tag(repository, tag)
-            return push(client, repository, tag, self._registry)
+            try:
+                return push(client, repository, tag, self._registry)
+            finally:
+                client.images.remove(f"{repository}:{tag}")  # the name only: the image has another
 
         return pushed
 
