@@ -24,7 +24,7 @@ scripts/cluster.sh up || code=$?
 # Five is pytest's word for "nothing matched": fine for one of the two halves, not for both.
 run() { .venv/bin/python -m pytest "$@" || { code=$?; [ "$code" = 5 ] || exit "$code"; empty=$((empty + 1)); }; }
 empty=0
-# Most tests wait for something most of the time; the calm ones kill things and must then be quick.
-run -n 4 -m "not calm" "$@"
+# The calm ones kill things and must then be quick.
+run -n 2 -m "not calm" "$@"
 run -n 2 --dist loadgroup -m calm "$@"
 [ "$empty" -lt 2 ] || { echo "no test was run" >&2; exit 5; }
