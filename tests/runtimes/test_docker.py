@@ -22,11 +22,18 @@ from linkspan.runtimes.docker_proxy import Proxy
 from linkspan.runtimes.nginx import STATE, switch_conf
 from linkspan.runtimes.nginx_image import nginx_image
 from tests.prober import assert_no_failure
+from tests.runtimes.harness import DockerHarness, Harness
 from tests.runtimes.releases import rollout, version_of
 from tests.runtimes.test_conformance import outcomes, quiet, version
 from tests.services.engine import ImageOf, build_image
 from tests.services.registry import RunningRegistry
 from tests.test_docker_engine import push
+
+
+@pytest.fixture
+def harness(docker_client: docker.DockerClient) -> Harness:
+    """Docker's alone: what is here is about nothing else."""
+    return DockerHarness(docker_client)
 
 
 @pytest.fixture
@@ -121,7 +128,7 @@ def test_a_switch_that_died_is_started_again(
     assert "nginx in the proxy had ended and was started again" in said
     if signal == "KILL":
         assert_no_failure(prober.report)
-    assert not runtime.drift(service, 1)
+    eventually(lambda: not runtime.drift(service, 1))
     assert version(runtime, service) == next_version
     container.reload()
     assert container.attrs["State"]["StartedAt"] == edge, "nobody's connection was cut"
