@@ -8,6 +8,7 @@ repeated request with the same idempotency key gives the same run. Events are fo
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -18,7 +19,7 @@ from pydantic import SecretStr
 
 from linkspan.engine_http import EngineHttp, Json, patiently
 from linkspan.engine_values import Deployment, LogLine, Run, RunRef, Worker
-from linkspan.errors import ConfigError, EngineError
+from linkspan.errors import ConfigError, EngineError, EngineUnavailable
 from linkspan.local.home import Home
 
 __all__ = ["Deployment", "Engine", "LogLine", "Run", "RunRef", "Worker"]
@@ -127,12 +128,14 @@ class Engine:
             elif settled == float("inf"):
                 settled = time.monotonic() + SETTLE_SECONDS
             last = run
-            for log in self._logs(run_id, since, seen):
-                # Batches of one run overtake each other: look back a little, drop what was seen.
-                since = max(since, log.at - timedelta(seconds=15))
-                yield log
-                if run.final and log.message.startswith("Finished in state"):
-                    settled = 0
+            # A server that is busy now has the same lines later; whether it is away is asked above.
+            with suppress(EngineUnavailable):
+                for log in self._logs(run_id, since, seen):
+                    # Batches of one run overtake each other: look back a little, drop what was seen.
+                    since = max(since, log.at - timedelta(seconds=15))
+                    yield log
+                    if run.final and log.message.startswith("Finished in state"):
+                        settled = 0
             if time.monotonic() >= settled:
                 yield run
                 return
