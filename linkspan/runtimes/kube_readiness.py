@@ -61,7 +61,7 @@ def rollout_readiness(seen: Observed, revision: int, *, seconds: float) -> Readi
 
 def needs_logs(pods: Sequence[Manifest], revision: int) -> list[tuple[str, str, bool]]:
     """(pod, container, whether of its previous run): the output that a verdict would quote, one for a pod."""
-    ends = ((name(pod), last_end(pod)) for pod in _living(pods, revision) if not is_ready(pod))
+    ends = ((name(pod), last_end(pod)) for pod in living(pods, revision) if not is_ready(pod))
     # Who was never started, or was killed for its memory, has said nothing that explains it.
     silent = {"StartError", "ContainerCannotRun", "OOMKilled"}
     return [
@@ -98,7 +98,7 @@ def _lacks(deployment: Manifest, seen: Observed, revision: int) -> Iterator[str]
     updated = number(deployment, "status", "updatedReplicas")
     if updated != wanted:
         yield f"{updated} of {wanted} replicas are of revision {revision}"
-    own = _living(seen.pods, revision, leaving=True)
+    own = living(seen.pods, revision, leaving=True)
     ready = {name(pod) for pod in own if is_ready(pod) and not is_leaving(pod)}
     if len(ready) != wanted:
         yield f"{len(ready)} of {wanted} pods are ready"
@@ -128,7 +128,7 @@ def _is_observed(deployment: Manifest) -> bool:
     return number(deployment, "status", "observedGeneration") >= number(deployment, "metadata", "generation")
 
 
-def _living(pods: Sequence[Manifest], revision: int, *, leaving: bool = False) -> list[Manifest]:
+def living(pods: Sequence[Manifest], revision: int, *, leaving: bool = False) -> list[Manifest]:
     """The pods of the revision that run or will. An evicted pod stays listed, but another has its place."""
     own = [pod for pod in pods if revision_of(pod) == str(revision) and not is_over(pod)]
     return [pod for pod in own if leaving or not is_leaving(pod)]
@@ -162,8 +162,8 @@ def _routed(piece: Manifest, by_address: Mapping[str, str]) -> Iterator[str]:
 
 
 def _troubles(deployment: Manifest, seen: Observed, revision: int, seconds: float) -> Iterator[Trouble]:
-    living = _living(seen.pods, revision)
-    short = sum(map(is_ready, living)) < _wanted(deployment)
+    own = living(seen.pods, revision)
+    short = sum(map(is_ready, own)) < _wanted(deployment)
     room = _makes_room(seen.pods, revision)
     for pod in seen.pods:
         # The remains of an evicted pod are no trouble once another is ready in its place.
@@ -186,4 +186,4 @@ def _makes_room(pods: Sequence[Manifest], revision: int) -> bool:
     if any(is_leaving(pod) for pod in pods):
         return True
     older = any(revision_of(pod) not in {"", str(revision)} and not is_over(pod) for pod in pods)
-    return older and any(at(pod, "spec", "nodeName") for pod in _living(pods, revision))
+    return older and any(at(pod, "spec", "nodeName") for pod in living(pods, revision))
