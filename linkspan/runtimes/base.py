@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from pydantic import Field
 
+from linkspan.errors import RolloutConflict
 from linkspan.nouns import Name, Noun, Release, Revision
 
 Say = Callable[[str], None]
@@ -58,6 +59,17 @@ class Rollout(Noun):
     manifests: tuple[Manifest, ...] = ()
     pinned: bool = False
     expect: int = Field(default=0, ge=0)
+
+
+def check_expected(rollout: Rollout, live: Revision | None) -> None:
+    """Raises RolloutConflict if another revision is live than the caller of the rollout saw."""
+    number = live.number if live else 0
+    if number != rollout.expect:
+        raise RolloutConflict(
+            f"{rollout.service} was released by somebody else meanwhile",
+            expected=f"revision {rollout.expect} live",
+            found=f"revision {number}",
+        )
 
 
 class Runtime(Protocol):

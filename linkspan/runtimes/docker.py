@@ -21,12 +21,11 @@ from linkspan.errors import (
     RegistryError,
     RegistryUnavailable,
     ReleaseNotFound,
-    RolloutConflict,
     RolloutFailed,
 )
 from linkspan.nouns import Revision
 from linkspan.runtimes import docker_plan as plan
-from linkspan.runtimes.base import Rollout, Say, Service
+from linkspan.runtimes.base import Rollout, Say, Service, check_expected
 from linkspan.runtimes.docker_images import remove_old
 from linkspan.runtimes.docker_proxy import Proxy
 from linkspan.runtimes.docker_replicas import Replicas, revision_of
@@ -148,13 +147,7 @@ class DockerRuntime:
         with reaching(), locked(self._lock(service), seconds=patience, say=say), _asking(service):
             proxy = self._proxy(service, say)
             live, history = proxy.history()
-            number = live.revision.number if live else 0
-            if number != rollout.expect:
-                raise RolloutConflict(
-                    f"{service} was released by somebody else meanwhile",
-                    expected=f"revision {rollout.expect} live",
-                    found=f"revision {number}",
-                )
+            check_expected(rollout, live.revision if live else None)
             if live is not None and live.spec == plan.spec_of(rollout):
                 revision = self._repair(rollout, proxy, live, say)
             else:

@@ -255,7 +255,7 @@ class KubeService:
     def _owner(self, thing: Manifest) -> str:
         found = self.find(thing)
         labels = (found or {}).get("metadata", {}).get("labels") or {}
-        return str(labels.get(names.SERVICE, "")) if found else ""
+        return str(labels.get(names.SERVICE, ""))
 
     def _stub(self, number: int) -> Manifest:
         meta = self._meta(kube_revision.name_of(self.service, number))

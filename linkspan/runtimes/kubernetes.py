@@ -24,7 +24,7 @@ from linkspan.errors import (
 )
 from linkspan.nouns import Revision, sha256
 from linkspan.runtimes import kube_names as names
-from linkspan.runtimes.base import Manifest, Rollout, Say, Service
+from linkspan.runtimes.base import Manifest, Rollout, Say, Service, check_expected
 from linkspan.runtimes.kube_client import Cluster, Refused, open_client
 from linkspan.runtimes.kube_manifests import default_manifests
 from linkspan.runtimes.kube_objects import app_deployment, containers
@@ -145,13 +145,7 @@ class KubernetesRuntime:
                 say(f"made namespace {mine.namespace}")
             snapshots = mine.snapshots()
             live = _live(snapshots)
-            number = live.revision.number if live else 0
-            if number != rollout.expect:
-                raise RolloutConflict(
-                    f"{rollout.service} was released by somebody else meanwhile",
-                    expected=f"revision {rollout.expect} live",
-                    found=f"revision {number}",
-                )
+            check_expected(rollout, live.revision if live else None)
             spec = spec_of(rollout)
             if live is not None and live.spec == spec:
                 return self._repair(rollout, mine, live, snapshots, say)
