@@ -38,6 +38,7 @@ LinkspanError
 │   ├── EngineUnavailable         (retriable)
 │   ├── EngineDenied
 │   └── RunFailed
+├── WebhookRefused              a request to the receiver that is not believed, or not understood
 └── HeldBack                    the newest pair is known to be bad; nothing was changed
 
 An error says which thing, what was expected, what was found and what to do. `retriable` says whether the
@@ -207,6 +208,12 @@ class EngineDenied(EngineError): ...
 
 
 class RunFailed(EngineError): ...
+
+
+class WebhookRefused(LinkspanError):
+    """Its words go to the log of the receiver, never to the caller."""
+
+    exit_code = 11
 
 
 class HeldBack(LinkspanError):
