@@ -3,7 +3,6 @@
 import hashlib
 import io
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,17 +18,9 @@ from linkspan.registry.client import Registry
 from linkspan.stores.file import FileStoreSettings
 from linkspan.verdicts import rejection_tag
 from tests.onnx_models import linear_model
-from tests.services.registry import CountingProxy, RunningRegistry
+from tests.services.registry import CountingProxy
 
 FOLDER = "/model"
-
-
-@pytest.fixture
-def app_registry(
-    registry: RunningRegistry, counting_proxy: CountingProxy, unique_app: str
-) -> Iterator[Registry]:
-    with registry.settings(host=counting_proxy.host).open(unique_app) as client:
-        yield client
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """From a pair to a release in a real registry: what is pushed when, and what puts it back."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from linkspan.config import EnvironmentSection
@@ -21,19 +19,11 @@ from linkspan.release import (
     service_of,
 )
 from tests.registry.images import CODE_LAYER, COMMIT, CONFIG, a_code_image, a_layer, a_model
-from tests.services.registry import CountingProxy, RunningRegistry
+from tests.services.registry import CountingProxy
 from tests.values import revision
 
 LAYER = b"the model's layer"
 OTHER = "sha256:" + "1" * 64
-
-
-@pytest.fixture
-def app_registry(
-    registry: RunningRegistry, counting_proxy: CountingProxy, unique_app: str
-) -> Iterator[Registry]:
-    with registry.settings(host=counting_proxy.host).open(unique_app) as client:
-        yield client
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import docker
 import pytest
-from docker.errors import DockerException
 
 from linkspan.errors import ModelCorrupt, ModelRefused, RegistryFull
 from linkspan.layer import layer_chunks, layer_size
@@ -24,17 +23,6 @@ from tests.registry.images import CODE_LAYER, COMMIT, CONFIG, a_code_image, a_mo
 from tests.services.registry import CountingProxy, RunningRegistry, start_registry
 
 CONTENTS = {"model.onnx": b"w" * 300_000, "labels/ünï.txt": b"zero"}
-
-
-@pytest.fixture
-def engine() -> Iterator[docker.DockerClient]:
-    try:
-        client = docker.from_env(timeout=120)
-        client.ping()
-    except DockerException as error:
-        pytest.skip(f"no Docker Engine: {error}")
-    yield client
-    client.close()
 
 
 def push_model(registry: Registry, contents: dict[str, bytes], version: str) -> tuple[Model, Layer]:
@@ -51,7 +39,7 @@ def push_model(registry: Registry, contents: dict[str, bytes], version: str) -> 
     return model, layer
 
 
-def build_code_image(engine: docker.DockerClient, name: str, text: bytes) -> None:
+def build_code_image(docker_client: docker.DockerClient, name: str, text: bytes) -> None:
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as tar:
         for path, data in {"Dockerfile": b'FROM scratch\nCOPY app /app\nCMD ["/app"]\n', "app": text}.items():
@@ -59,22 +47,25 @@ def build_code_image(engine: docker.DockerClient, name: str, text: bytes) -> Non
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     context.seek(0)
-    engine.images.build(
+    docker_client.images.build(
         fileobj=context, custom_context=True, tag=name, labels=code_labels("digits", COMMIT, CONFIG), rm=True
     )
 
 
 @pytest.mark.slow
 def test_the_engine_pulls_what_was_linked_and_bytes_are_counted(
-    engine: docker.DockerClient, registry: RunningRegistry, counting_proxy: CountingProxy, unique_app: str
+    docker_client: docker.DockerClient,
+    registry: RunningRegistry,
+    counting_proxy: CountingProxy,
+    unique_app: str,
 ) -> None:
     proxy = counting_proxy
     settings = registry.settings("team", proxy.host)
     name, auth = settings.repository(unique_app), settings.docker_auth()
     release = ""
     try:
-        build_code_image(engine, f"{name}:code-1", b"first")
-        for line in engine.images.push(name, tag="code-1", auth_config=auth, stream=True, decode=True):
+        build_code_image(docker_client, f"{name}:code-1", b"first")
+        for line in docker_client.images.push(name, tag="code-1", auth_config=auth, stream=True, decode=True):
             assert "error" not in line, line
         with settings.open(unique_app) as client:
             model, layer = push_model(client, CONTENTS, "v1")
@@ -83,11 +74,11 @@ def test_the_engine_pulls_what_was_linked_and_bytes_are_counted(
             assert client.push_image(candidate) == candidate.digest
 
             release = f"{name}@{candidate.digest}"
-            pulled = engine.images.pull(release, auth_config=auth)
+            pulled = docker_client.images.pull(release, auth_config=auth)
             assert release in pulled.attrs["RepoDigests"]
             assert f"LINKSPAN_COMMIT={COMMIT.sha}" in pulled.attrs["Config"]["Env"]
-            assert files_of(engine, release, "/model") == CONTENTS
-            assert files_of(engine, release, "/app") == {"": b"first"}
+            assert files_of(docker_client, release, "/model") == CONTENTS
+            assert files_of(docker_client, release, "/app") == {"": b"first"}
 
             client.tag(candidate.digest, "release-1")
             assert read_release(client.image("release-1"), candidate.digest).model == model
@@ -99,8 +90,8 @@ def test_the_engine_pulls_what_was_linked_and_bytes_are_counted(
             assert newer_layer.size < proxy.sent <= newer_layer.size + (64 << 10)
 
             # A code-only release: not a byte of the model goes either way.
-            build_code_image(engine, f"{name}:code-2", b"second")
-            list(engine.images.push(name, tag="code-2", auth_config=auth, stream=True))
+            build_code_image(docker_client, f"{name}:code-2", b"second")
+            list(docker_client.images.push(name, tag="code-2", auth_config=auth, stream=True))
             proxy.reset()
             client.push_image(link(client.image("code-2"), newer, newer_layer, "/model"), "release-3")
             assert not [e for e in proxy.exchanges if newer_layer.digest in e.path and e.method != "HEAD"]
@@ -114,11 +105,11 @@ def test_the_engine_pulls_what_was_linked_and_bytes_are_counted(
     finally:
         for image in (f"{name}:code-1", f"{name}:code-2", release):
             if image:
-                remove(engine, image)
+                remove(docker_client, image)
 
 
-def files_of(engine: docker.DockerClient, image: str, path: str) -> dict[str, bytes]:
-    container = engine.containers.create(image)
+def files_of(docker_client: docker.DockerClient, image: str, path: str) -> dict[str, bytes]:
+    container = docker_client.containers.create(image)
     try:
         stream, _ = container.get_archive(path)
         with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as tar:
@@ -132,16 +123,16 @@ def files_of(engine: docker.DockerClient, image: str, path: str) -> dict[str, by
         container.remove(force=True)
 
 
-def remove(engine: docker.DockerClient, image: str) -> None:
+def remove(docker_client: docker.DockerClient, image: str) -> None:
     try:
-        engine.images.remove(image, force=True)
+        docker_client.images.remove(image, force=True)
     except docker.errors.ImageNotFound:
         return  # the test failed before it was made
 
 
 @pytest.mark.parametrize("kind", [media.OCI_MANIFEST, media.DOCKER_MANIFEST])
 def test_the_engine_pulls_both_kinds_of_manifest(
-    engine: docker.DockerClient, registry: RunningRegistry, unique_app: str, kind: str
+    docker_client: docker.DockerClient, registry: RunningRegistry, unique_app: str, kind: str
 ) -> None:
     settings = registry.settings()
     name = settings.repository(unique_app)
@@ -152,11 +143,11 @@ def test_the_engine_pulls_both_kinds_of_manifest(
         client.push_image(linked)
     release = f"{name}@{linked.digest}"
     try:
-        pulled = engine.images.pull(release, auth_config=settings.docker_auth())
+        pulled = docker_client.images.pull(release, auth_config=settings.docker_auth())
         assert release in pulled.attrs["RepoDigests"]
-        assert files_of(engine, release, "/model") == CONTENTS
+        assert files_of(docker_client, release, "/model") == CONTENTS
     finally:
-        remove(engine, release)
+        remove(docker_client, release)
 
 
 def code_image_of_one_file(client: Registry, kind: str) -> Image:

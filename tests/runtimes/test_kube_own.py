@@ -1,9 +1,6 @@
 """Linkspan's own manifests: they fit together, pass Pod Security "restricted", and follow linkspan.toml."""
 
 import re
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +8,7 @@ import kubernetes.client
 
 from linkspan.runtimes.kube_manifests import default_manifests, manifests_json
 from linkspan.runtimes.kube_objects import autoscaler_of, called
+from tests.installed import install, run
 from tests.runtimes.manifests import SMALL, a_rollout, parsed, pod_of, rendered, the
 
 ROOT = Path(__file__).parents[2]
@@ -184,21 +182,10 @@ def test_every_field_of_our_own_is_in_the_api() -> None:
 
 
 def test_our_own_come_with_the_wheel(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = (tmp_path / "dist").iterdir()
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path / "installed")
     program = (
         "from linkspan.runtimes import kube_manifests as it; print(it.__file__);"
         "print(it.manifests_json(it.default_manifests()))"
     )
-    found = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path / "installed",
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout.splitlines()
+    found = run(install(tmp_path), program)
     assert found[0].startswith(str(tmp_path))
     assert found[1] == manifests_json(default_manifests())

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from linkspan.processes import Child, free_port, listens
 from linkspan.registry import RegistrySettings
+from linkspan.registry.client import Registry
 
 USER, PASSWORD = "pusher", "s3cret-of-the-tests"
 
@@ -89,6 +90,15 @@ def counting_proxy(registry: RunningRegistry) -> Iterator["CountingProxy"]:
     """A proxy before the registry: use `registry.settings(host=counting_proxy.host)`."""
     with CountingProxy(registry.host) as proxy:
         yield proxy
+
+
+@pytest.fixture
+def app_registry(
+    registry: RunningRegistry, counting_proxy: "CountingProxy", unique_app: str
+) -> Iterator[Registry]:
+    """A repository of its own in the registry, through the proxy that counts."""
+    with registry.settings(host=counting_proxy.host).open(unique_app) as client:
+        yield client
 
 
 @dataclass
