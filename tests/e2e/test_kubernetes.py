@@ -15,12 +15,10 @@ from tests.e2e.conftest import new_world
 from tests.e2e.front import FaultyProxy
 from tests.e2e.world import World
 from tests.prober import assert_no_failure
-from tests.runtimes.harness import allow
+from tests.runtimes.harness import allow, as_linkspan
 from tests.services.cluster import RunningCluster
 from tests.services.prefect_server import PrefectServer
 from tests.services.registry import RunningRegistry
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -32,8 +30,7 @@ async def world(
     docker_client: docker.DockerClient,
     base_image: str,
 ) -> AsyncIterator[World]:
-    cluster.run("apply", "-k", str(ROOT / "k8s" / "linkspan"))
-    account = cluster.kubeconfig_of("linkspan", "linkspan", tmp_path / "kubeconfig")
+    account = as_linkspan(cluster, tmp_path / "kubeconfig")
     with new_world(tmp_path, prefect_api, e2e_registry, docker_client, base_image) as made:
         made.place = KubernetesRuntime(kubeconfig=SecretStr(account.read_text()))
         allow(cluster, str(made.service))

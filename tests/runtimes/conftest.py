@@ -2,17 +2,14 @@
 
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import docker
 import pytest
 
 from linkspan.runtimes.base import Runtime, Service
-from tests.runtimes.harness import DockerHarness, Harness, KubernetesHarness
+from tests.runtimes.harness import DockerHarness, Harness, KubernetesHarness, as_linkspan
 from tests.services.cluster import RunningCluster
 from tests.services.registry import RunningRegistry
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(params=["docker", "kubernetes"])
@@ -28,11 +25,8 @@ def kubernetes(
     cluster: RunningCluster, registry: RunningRegistry, tmp_path_factory: pytest.TempPathFactory
 ) -> KubernetesHarness:
     """The cluster as Linkspan's own account may use it."""
-    cluster.run("apply", "-k", str(ROOT / "k8s" / "linkspan"))
-    folder = tmp_path_factory.mktemp("kubernetes")
-    return KubernetesHarness(
-        cluster, registry, cluster.kubeconfig_of("linkspan", "linkspan", folder / "kubeconfig")
-    )
+    account = as_linkspan(cluster, tmp_path_factory.mktemp("kubernetes") / "kubeconfig")
+    return KubernetesHarness(cluster, registry, account)
 
 
 @pytest.fixture

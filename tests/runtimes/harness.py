@@ -21,6 +21,8 @@ from tests.services.cluster import RunningCluster
 from tests.services.engine import ImageOf
 from tests.services.registry import RunningRegistry
 
+ROOT = Path(__file__).parents[2]
+
 
 class Harness(Protocol):
     """A runtime under test."""
@@ -189,6 +191,12 @@ class KubernetesHarness:
         names = [f"{each['kind']}/{each['metadata']['name']}" for each in found]
         # What the cluster puts into every namespace.
         return sorted(set(names) - {"ServiceAccount/default", "ConfigMap/kube-root-ca.crt"})
+
+
+def as_linkspan(cluster: RunningCluster, path: Path) -> Path:
+    """Apply k8s/linkspan and write a kubeconfig of its account, which has those rights and no others."""
+    cluster.run("apply", "-k", str(ROOT / "k8s" / "linkspan"))
+    return cluster.kubeconfig_of("linkspan", "linkspan", path)
 
 
 def allow(cluster: RunningCluster, namespace: str) -> None:
