@@ -46,11 +46,12 @@ class GitMirror:
         """
         return self._use(lambda: look() if self._fetch() else empty, fetch=True)
 
-    def heads(self) -> dict[str, str]:
-        """The branches that the server has, and the commits they are at."""
+    def heads(self, *only: str) -> dict[str, str]:
+        """The branches that the server has, all or `only` these, and the commits they are at."""
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        refs = [f"refs/heads/{name}" for name in only]
         try:
-            listed = self._command.run("ls-remote", "--heads", self._command.url, cwd=self.path.parent)
+            listed = self._command.run("ls-remote", "--heads", self._command.url, *refs, cwd=self.path.parent)
         except GitFailed as error:
             raise SourceError(error.what, found=error.found) from None
         pairs = (line.split("\t") for line in listed.decode(errors="replace").splitlines())

@@ -107,6 +107,17 @@ class GitSource:
         """
         return self._mirror.fetched(lambda: self._read_commit(self._mirror.ref), None)
 
+    def head(self) -> str | None:
+        """The sha that the branch is at now, by one question to the server; nothing is fetched.
+
+        None while the repository is empty. Raises ConfigError if other branches are there but not this one.
+        """
+        # git matches the end of a ref: a branch `x/refs/heads/main` would be listed too.
+        found = self._mirror.heads(self.branch).get(self.branch)
+        if found is None and (others := self._mirror.heads()):
+            raise self._mirror.no_branch(others)
+        return found
+
     def recent(self, limit: int = 200) -> list[Commit]:
         """The newest commits along first parents, newest first, asked from the server.
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from blocks import ALL
-from flows import app_stream, build_and_deploy, coalesce, events, model_stream
+from flows import app_stream, build_and_deploy, coalesce, events, model_stream, poll
 from linkspan import errors, links
 from linkspan.cli import EXIT_CODES, SECTIONS, app
 from linkspan.config import AppConfig
@@ -139,7 +139,7 @@ def test_every_block_and_field_is_there(kind: type[BaseModel]) -> None:
 
 def test_every_parameter_of_the_flows_is_there() -> None:
     text = section("## Deployments")
-    flows = (app_stream.app_stream, model_stream.model_stream, build_and_deploy.build_and_deploy)
+    flows = (app_stream.app_stream, model_stream.model_stream, build_and_deploy.build_and_deploy, poll.poll)
     names = {name for flow in flows for name in inspect.signature(flow.fn).parameters}
     rows = re.findall(r"^\| (`[^|]+`) \|", text, re.MULTILINE)
     assert set(re.findall(r"`(\w+)`", " ".join(rows))) == names
@@ -185,6 +185,7 @@ def test_prefect_yaml_leaves_no_name_to_a_default() -> None:
         "app-stream": app_stream.app_stream,
         "model-stream": model_stream.model_stream,
         "build-and-deploy": build_and_deploy.build_and_deploy,
+        "poll": poll.poll,
     }
     for deployment in document["deployments"]:
         parameters = inspect.signature(flows[deployment["flow_name"]].fn).parameters

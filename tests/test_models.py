@@ -3,7 +3,7 @@
 import json
 import multiprocessing
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -41,6 +41,10 @@ class Watched(FileObjects):
     def head(self, key: str) -> StoredObject:
         self.heads.append(key)
         return super().head(key)
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        self.lists += 1
+        return super().list(prefix)
 
     def put(self, key: str, source: Path | bytes, *, progress: Progress | None = None) -> StoredObject:
         if self.fail_put and self.fail_put in key:
@@ -370,6 +374,21 @@ def test_versions_newest_first_at_the_cost_of_one_listing(objects: Watched, fold
     assert PublishedModels(objects, "nothing").newest() is None
 
 
+def test_the_mark_is_another_one_whenever_there_is_something_to_see(objects: Watched, folder: Path) -> None:
+    models = PublishedModels(objects, "digits")
+    assert models.mark() == ""
+    marks = []
+    for version in ("v1", "v2"):
+        publish(objects, "digits", folder, version=version)
+        objects.lists = 0
+        marks.append(models.mark())
+        assert objects.lists == 1, "it has to be cheap"
+        assert models.mark() == marks[-1]
+    publish(objects, "digits-2", folder)
+    assert models.mark() == marks[-1]
+    assert marks[0] != marks[1]
+
+
 def test_a_version_that_is_not_there(objects: Watched, folder: Path) -> None:
     _publish(objects, folder, b"one", "v3")
     with pytest.raises(ModelNotFound, match=r"digits has no version v4.*found v3") as caught:
@@ -496,6 +515,18 @@ def test_the_same_content_is_the_same_version_wherever_it_lies(plain: ModelStore
 def test_an_untouched_object_keeps_its_fingerprint(plain: ModelStore) -> None:
     first, second = plain.newest(), plain.newest()
     assert first == second
+
+
+def test_the_mark_of_plain_objects(plain: ModelStore, root: Path) -> None:
+    before = plain.mark()
+    assert before
+    assert plain.mark() == before
+    (root / "ResNet_152.model").write_bytes(b"better")
+    assert plain.mark() not in {before, ""}
+    (root / "ResNet_152.model").unlink()
+    assert plain.mark() == "", "half of them is nothing to look at yet"
+    (root / "meta" / "synset.txt").unlink()
+    assert plain.mark() == ""
 
 
 def test_plain_objects_that_change_while_they_are_hashed(plain: ModelStore, root: Path) -> None:

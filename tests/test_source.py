@@ -105,10 +105,19 @@ def test_an_empty_repository_has_nothing_yet(repo: Repository, cache: Path) -> N
     assert source.check().endswith(f"main is at {sha[:7]}")
 
 
+def test_the_head_is_asked_without_fetching_anything(repo: Repository, cache: Path) -> None:
+    source = folder_source(repo, cache)
+    assert source.head() is None
+    for word in ("one", "two"):
+        sha = repo.commit({"a": word})
+        assert source.head() == sha
+    assert not list(cache.glob("*.git"))
+
+
 def test_a_missing_branch_is_an_error_that_names_the_others(repo: Repository, cache: Path) -> None:
     repo.commit({"a": "1"})
     source = folder_source(repo, cache, branch="mian")
-    for call in (source.newest, source.recent, source.check):
+    for call in (source.newest, source.recent, source.check, source.head):
         with pytest.raises(ConfigError, match=r"no branch 'mian'.*expected one of main.*Did you mean 'main'"):
             call()
 

@@ -1,6 +1,6 @@
 """The command line, for people who do not want to open a browser.
 
-Exit codes: 0 done; 1 `doctor` found something; 2 a wrong argument, linkspan.toml or block; 3 to 10 by what
+Exit codes: 0 done; 1 `doctor` found something; 2 a wrong argument, linkspan.toml or block; 3 to 11 by what
 failed (linkspan/errors.py); 130 interrupted.
 
 Starting it must cost nothing: git hooks and completions call it. So the modules of the commands import typer
@@ -44,8 +44,8 @@ Exit codes:
   2    an argument, linkspan.toml 8    linking or rolling out
        or a block                 9    the Prefect server, or a run
   3    the git repository         10   held back: known to be bad
-  4    building or testing        130  interrupted
-  5    the model store
+  4    building or testing        11   the receiver of webhooks
+  5    the model store            130  interrupted
 """
 
 

@@ -51,6 +51,13 @@ class ModelStore(Protocol):
         """All versions, newest first, at the cost of one listing. Empty for plain objects: see `newest`."""
         ...
 
+    def mark(self) -> str:
+        """A word that is another one whenever `newest` may be; empty while there is nothing.
+
+        Costs one listing, or one HEAD per plain object: for those who only want to know whether to look.
+        """
+        ...
+
     def get(self, version: str) -> Pinned:
         """That version. Raises ModelNotFound (naming what is there, or the missing file) and ModelCorrupt."""
         ...

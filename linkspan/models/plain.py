@@ -88,6 +88,14 @@ class PlainObjects:
         fingerprint = sha256("".join(lines).encode()).hexdigest()
         return Pinned(name=self.name, version="", fingerprint=fingerprint, objects=objects)
 
+    def mark(self) -> str:
+        """Empty too while only some of the objects are there: the rest is on its way."""
+        try:
+            found = self.newest()
+        except ModelNotFound:
+            return ""
+        return found.fingerprint if found else ""
+
     def get(self, version: str) -> Pinned:
         """The objects, if their content is that version now; this reads them. An older one is gone."""
         pinned = self.newest()

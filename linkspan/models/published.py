@@ -71,6 +71,11 @@ class PublishedModels:
         names = (obj.key.removeprefix(prefix) for obj in self._objects.list(prefix))
         return newest_first([name.removesuffix(".json") for name in names if name.endswith(".json")])
 
+    def mark(self) -> str:
+        """Of all versions, not only of the newest: one that was mended or removed counts too."""
+        found = sorted((obj.key, obj.pin) for obj in self._objects.list(versions_prefix(self.name)))
+        return sha256(repr(found).encode()).hexdigest() if found else ""
+
     def newest(self) -> Pinned | None:
         versions = self.versions()
         return self.get(versions[0]) if versions else None
