@@ -39,6 +39,7 @@ LinkspanError
 │   ├── EngineDenied
 │   └── RunFailed
 ├── WebhookRefused              a request to the receiver that is not believed, or not understood
+├── InboxUnavailable            (retriable) the receiver's inbox cannot be written or read
 └── HeldBack                    the newest pair is known to be bad; nothing was changed
 
 An error says which thing, what was expected, what was found and what to do. `retriable` says whether the
@@ -213,6 +214,11 @@ class RunFailed(EngineError): ...
 class WebhookRefused(LinkspanError):
     """Its words go to the log of the receiver, never to the caller."""
 
+    exit_code = 11
+
+
+class InboxUnavailable(LinkspanError):
+    retriable = True
     exit_code = 11
 
 
