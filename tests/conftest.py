@@ -10,6 +10,7 @@ pytest_plugins = [
     "tests.services.cluster",
     "tests.services.azurite",
     "tests.services.moto",
+    "tests.services.postgres",
     "tests.services.prefect_server",
     "tests.services.browser",
     "tests.services.sample_app",

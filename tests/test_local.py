@@ -12,6 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from pydantic import SecretStr
 
 from linkspan.engine import Engine
 from linkspan.errors import ConfigError, EngineUnavailable
@@ -24,11 +25,16 @@ ROOT = Path(__file__).parents[1]
 DEPLOYMENTS = ROOT / "tests/flows/engine_flows.yaml"
 
 UP = """
-import sys
+import os, sys
 from pathlib import Path
+from pydantic import SecretStr
 from linkspan.local.services import Local
 say = lambda line: print(line, flush=True)
-with Local(Path(sys.argv[1]), port=int(sys.argv[2]), prefect_file=Path(sys.argv[3]), say=say) as local:
+url = os.environ.get("TEST_DATABASE")
+with Local(
+    Path(sys.argv[1]), port=int(sys.argv[2]), prefect_file=Path(sys.argv[3]), say=say,
+    database_url=SecretStr(url) if url else None,
+) as local:
     say("UP")
     local.wait()
 say("DOWN")
@@ -52,7 +58,8 @@ def completed(engine: Engine, run_id: str) -> bool:
 class Up:
     """`linkspan up` in a home of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: SecretStr | None = None) -> None:
+        self.database = {"TEST_DATABASE": database.get_secret_value()} if database else {}
         self.home = Home(folder / "home")
         self.port = free_port()
         self.deployments = folder / "prefect.yaml"
@@ -63,7 +70,7 @@ class Up:
         self._count += 1
         log = self.deployments.parent / f"up-{self._count}.log"
         arguments = [str(self.home.path), str(self.port), str(self.deployments)]
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        env = {**os.environ, **self.database, "PYTHONPATH": str(ROOT)}
         child = Child("up", [sys.executable, "-c", UP, *arguments], log=log, env=env)
         try:
             child.wait_until(lambda: "UP\n" in log.read_text(), seconds=120)
@@ -120,6 +127,29 @@ def test_up_is_ready_sets_up_quickly_again_and_leaves_nothing(up: Up) -> None:
     assert up.processes() == []
     assert up.home.read_state() is None
     assert not listens(up.port)
+
+
+def test_up_on_postgres_keeps_everything_there(postgres: SecretStr, tmp_path: Path) -> None:
+    up = Up(tmp_path, database=postgres)
+    child = up.start()
+    try:
+        with up.engine() as engine:
+            (tmp_path / "go").touch()
+            ref = engine.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
+            until(lambda: completed(engine, ref.id))
+        os.kill(child.pid, signal.SIGKILL)
+        child.kill()
+        second = up.start()
+        with up.engine() as engine:
+            assert completed(engine, ref.id)
+        password = postgres.get_secret_value().rpartition("@")[0].rpartition(":")[2]
+        for pid in up.processes():
+            assert password not in Path(f"/proc/{pid}/cmdline").read_text()
+        second.stop(grace=40)
+        assert password not in child.log.read_text() + second.log.read_text()
+        assert not list(up.home.prefect.glob("*.db*"))
+    finally:
+        leftovers.end_all(up.home.mark)
 
 
 def test_a_killed_up_is_taken_over_and_its_run_is_finished(up: Up, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A real Prefect server (SQLite in a folder of its own, password on), and workers for it."""
+"""A real Prefect server (SQLite in a folder of its own, or PostgreSQL; password on), and workers for it."""
 
 import os
 import subprocess
@@ -26,6 +26,7 @@ class PrefectServer:
     home: Path
     port: int = field(default_factory=free_port)
     auth: SecretStr = AUTH
+    database: SecretStr | None = None
 
     @property
     def api_url(self) -> str:
@@ -43,7 +44,7 @@ class PrefectServer:
     def start(self) -> None:
         env = {
             **prefect_settings.clean(),
-            **prefect_settings.server(self.home, self.api_url, self.auth, None),
+            **prefect_settings.server(self.home, self.api_url, self.auth, self.database),
             # Automations and schedules act sooner than a person needs, so that tests need not wait.
             "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S",
             "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
