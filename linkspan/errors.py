@@ -39,6 +39,7 @@ LinkspanError
 │   ├── EngineDenied
 │   └── RunFailed
 ├── WebhookRefused              a request to the receiver that is not believed, or not understood
+│   └── WebhookUnchecked          (retriable) its sender could not be checked now
 ├── InboxUnavailable            (retriable) the receiver's inbox cannot be written or read
 └── HeldBack                    the newest pair is known to be bad; nothing was changed
 
@@ -215,6 +216,10 @@ class WebhookRefused(LinkspanError):
     """Its words go to the log of the receiver, never to the caller."""
 
     exit_code = 11
+
+
+class WebhookUnchecked(WebhookRefused):
+    retriable = True
 
 
 class InboxUnavailable(LinkspanError):

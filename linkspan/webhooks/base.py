@@ -93,11 +93,13 @@ class WebhookSettings(BaseModel):
     )
     branch: str = Field(default="main", description="Git: the branch that counts.")
     container: str = Field(
-        default="", description="Models: the bucket or container; Event Grid: account/container."
+        default="",
+        description="Models: the bucket or container; Event Grid: account/container; MLflow: the model.",
     )
     prefix: str = Field(default="", description="Models: only what is below this counts.")
     username: str = Field(default="linkspan", description="The user name, where the provider sends one.")
     topic: str = Field(default="", description="SNS: the topic's ARN. Other topics are refused.")
+    queue: str = Field(default="", description="SQS: the queue's URL, which is read instead of called.")
 
 
 class Provider(Protocol):

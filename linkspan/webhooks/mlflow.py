@@ -1,0 +1,57 @@
+"""The model registry of MLflow (3 and later): a version was registered, or marked as one to use.
+
+`container` of the source is the name of the registered model; `prefix` is not looked at. Of MLflow's events
+count `model_version.created`, `model_version_alias.created` and `model_version_tag.set`, because a team may
+publish by any of them; subscribe to the one that is yours.
+
+Newer versions of MLflow send to public addresses only, unless their server is told to allow private ones.
+
+Sources: MLflow documentation "Webhooks"; mlflow/webhooks/{delivery,types}.py of 3.x.
+"""
+
+from linkspan.webhooks.base import Hint, Reading, Request, WebhookSettings
+from linkspan.webhooks.news import key_of
+from linkspan.webhooks.payload import brief, mapping, moment, parse, text
+from linkspan.webhooks.signatures import check_standard, secret_of
+
+_HEADERS = ("x-mlflow-delivery-id", "x-mlflow-timestamp", "x-mlflow-signature")
+# What MLflow's "test webhook" button talks about.
+_EXAMPLE = "example_model"
+
+
+def verify(request: Request, settings: WebhookSettings) -> None:
+    """X-MLflow-Signature: `v1,` and the HMAC-SHA256, in base64, of ID, timestamp and raw body joined by dots.
+
+    That is Standard Webhooks under other headers' names, five minutes of tolerance included.
+    """
+    check_standard(request, secret_of(settings).encode(), _HEADERS)
+
+
+def read(request: Request, settings: WebhookSettings) -> Reading:
+    """The hint in an event of the registry. Raises WebhookRefused."""
+    document = parse(request)
+    entity, action = text(document, "entity"), text(document, "action")
+    data = mapping(document, "data")
+    said = _said(f"{entity}.{action}", data)
+    if not said:
+        return Reading(ignored=f"{brief(f'{entity}.{action}', 80)} makes no model newer")
+    name = text(data, "name")
+    if settings.container and name != settings.container:
+        return Reading(ignored=f"another model: {brief(name, 120)}")
+    if not settings.container and name == _EXAMPLE:
+        return Reading(ignored="MLflow tested whether its webhook arrives, and it does")
+    # The delivery's ID is signed, and a retry has the same one.
+    key = key_of("mlflow", request.header("x-mlflow-delivery-id"))
+    return Reading(hints=(Hint(key=key, text=brief(said, 280), at=moment(document, "timestamp")),))
+
+
+def _said(event: str, data: object) -> str:
+    """What happened, in words; nothing if it does not count."""
+    if event == "model_version.created":
+        return f"{text(data, 'name')} version {text(data, 'version')} registered"
+    if event == "model_version_alias.created":
+        return f"{text(data, 'name')} version {text(data, 'version')} is now {text(data, 'alias')}"
+    if event == "model_version_tag.set":
+        tag = f"{text(data, 'key')}={text(data, 'value', default='')}"
+        return f"{text(data, 'name')} version {text(data, 'version')} tagged {tag}"
+    return ""
