@@ -41,6 +41,7 @@ LinkspanError
 ├── WebhookRefused              a request to the receiver that is not believed, or not understood
 │   └── WebhookUnchecked          (retriable) its sender could not be checked now
 ├── InboxUnavailable            (retriable) the receiver's inbox cannot be written or read
+├── QueueUnavailable            (retriable) a queue of events cannot be read
 └── HeldBack                    the newest pair is known to be bad; nothing was changed
 
 An error says which thing, what was expected, what was found and what to do. `retriable` says whether the
@@ -223,6 +224,11 @@ class WebhookUnchecked(WebhookRefused):
 
 
 class InboxUnavailable(LinkspanError):
+    retriable = True
+    exit_code = 11
+
+
+class QueueUnavailable(LinkspanError):
     retriable = True
     exit_code = 11
 
