@@ -7,7 +7,7 @@ repeated request with the same idempotency key gives the same run. Events are fo
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -17,12 +17,13 @@ from uuid import uuid4
 
 from pydantic import SecretStr
 
+from linkspan import engine_feed
 from linkspan.engine_http import EngineHttp, Json, patiently
-from linkspan.engine_values import Deployment, LogLine, Run, RunRef, Worker
+from linkspan.engine_values import Deployment, Event, LogLine, Run, RunRef, Worker
 from linkspan.errors import ConfigError, EngineError, EngineUnavailable
 from linkspan.local.home import Home
 
-__all__ = ["Deployment", "Engine", "LogLine", "Run", "RunRef", "Worker"]
+__all__ = ["Deployment", "Engine", "Event", "LogLine", "Run", "RunRef", "Worker"]
 
 POLL_SECONDS = 0.3
 # Runs write their logs in batches; the last one arrives after the final state.
@@ -246,6 +247,16 @@ class Engine:
             "payload": dict(payload),
         }
         self._http.request("POST", "events", [record], what=f"event {event}")
+
+    def events(
+        self, prefixes: Sequence[str], *, since: datetime, limit: int = 200, follow: bool = False
+    ) -> Iterator[Event]:
+        """The newest `limit` events since then, oldest first, whose name begins with one of these.
+
+        With `follow` every further one too, as it comes, for ever; then a server that is away is waited for.
+        """
+        feed = engine_feed.follow if follow else engine_feed.recent
+        yield from feed(self._http, prefixes, since, limit)
 
     # The server itself
 

@@ -29,7 +29,10 @@ class RunRef(_Value):
 
 
 class Run(_Value):
-    """A run as the server knows it. `state_type` is one of Prefect's state types, such as RUNNING."""
+    """A run as the server knows it. `state_type` is one of Prefect's state types, such as RUNNING.
+
+    `scheduled`: a schedule made it, not a hint.
+    """
 
     id: str
     name: str
@@ -40,6 +43,7 @@ class Run(_Value):
     parameters: dict[str, Any]
     deployment_id: str | None
     run_count: int
+    scheduled: bool
     created: datetime
     started: datetime | None
     ended: datetime | None
@@ -57,6 +61,7 @@ class Run(_Value):
             parameters=data.get("parameters") or {},
             deployment_id=data.get("deployment_id"),
             run_count=data.get("run_count") or 0,
+            scheduled=bool(data.get("auto_scheduled")),
             created=data["created"],
             started=data.get("start_time"),
             ended=data.get("end_time"),
@@ -135,4 +140,42 @@ class Worker(_Value):
             name=data["name"],
             online=data["status"] == "ONLINE",
             last_heartbeat=data.get("last_heartbeat_time"),
+        )
+
+
+class Event(_Value):
+    """Something in the server's feed. `resource` is the ID of what it is about, `subject` that one's name.
+
+    `deployment` is the name of the deployment of a run's event, without its flow's; `tags` are the run's.
+    """
+
+    id: str
+    at: datetime
+    name: str
+    resource: str
+    subject: str
+    deployment: str
+    tags: tuple[str, ...]
+    payload: dict[str, Any]
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> Self:
+        """From the server's JSON."""
+        related: dict[str, list[dict[str, str]]] = {}
+        for each in data.get("related") or ():
+            related.setdefault(each.get("prefect.resource.role", ""), []).append(each)
+        about = data["resource"]
+        deployment = related.get("deployment", [{}])[0].get("prefect.resource.name", "")
+        return cls(
+            id=data["id"],
+            at=data["occurred"],
+            name=data["event"],
+            resource=about.get("prefect.resource.id", ""),
+            subject=about.get("prefect.resource.name", ""),
+            deployment=deployment,
+            tags=tuple(
+                each.get("prefect.resource.id", "").removeprefix("prefect.tag.")
+                for each in related.get("tag", ())
+            ),
+            payload=data.get("payload") or {},
         )

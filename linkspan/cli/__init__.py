@@ -19,6 +19,7 @@ from linkspan.cli import (
     deploy,
     destroy,
     doctor,
+    events,
     history,
     publish,
     rollback,
@@ -33,7 +34,7 @@ from linkspan.errors import LinkspanError
 
 SECTIONS = {
     "Releasing": ("publish", "deploy", "rollback", "trigger"),
-    "Looking": ("status", "history", "why", "doctor"),
+    "Looking": ("status", "events", "history", "why", "doctor"),
     "Running it": ("up", "run", "destroy"),
 }
 
@@ -74,6 +75,7 @@ app.command("deploy", epilog=deploy.EXAMPLES)(deploy.deploy)
 app.command("rollback", epilog=rollback.EXAMPLES)(rollback.rollback)
 app.command("trigger", epilog=trigger.EXAMPLES)(trigger.trigger)
 app.command("status")(status.status)
+app.command("events", epilog=events.EXAMPLES)(events.events)
 app.command("history")(history.history)
 app.command("why", epilog=why.EXAMPLES)(why.why)
 app.command("doctor")(doctor.doctor)

@@ -184,6 +184,7 @@ def run(state: str, message: str) -> Run:
         parameters={},
         deployment_id=None,
         run_count=1,
+        scheduled=False,
         created=NOW,
         started=NOW,
         ended=NOW,

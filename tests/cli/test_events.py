@@ -1,0 +1,108 @@
+"""`linkspan events` on a real feed: what is in it and what is not, in which words, and as it comes."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from linkspan.cli.events import span
+from linkspan.errors import ConfigError
+from tests.cli.shell import Result, shell
+from tests.services.prefect_server import AUTH, PrefectServer
+
+
+@pytest.fixture
+def feed(engine_flows: PrefectServer) -> Callable[..., Result]:
+    def ask(*arguments: str) -> Result:
+        return shell("events", *arguments, **environment(engine_flows))
+
+    return ask
+
+
+def environment(server: PrefectServer) -> dict[str, str]:
+    return {"PREFECT_API_URL": server.api_url, "PREFECT_API_AUTH_STRING": AUTH.get_secret_value()}
+
+
+def until(ask: Callable[[], Result], word: str) -> Result:
+    """The feed is written in batches."""
+    for _ in range(60):
+        found = ask()
+        assert found.code == 0, found
+        if word in found.out:
+            return found
+    raise AssertionError(f"{word!r} never came: {found}")
+
+
+def test_what_arrived_and_what_it_started(engine_flows: PrefectServer, feed: Callable[..., Result]) -> None:
+    app, other = f"app-{uuid4().hex[:6]}", f"app-{uuid4().hex[:6]}"
+    with engine_flows.engine() as engine:
+        for name in (app, other):
+            told = {"hint": f"push by Ada to {name}", "deployment": f"app-stream/{name}", "run": "http://…"}
+            engine.emit("linkspan.webhook.accepted", "linkspan.webhook.github", told, name="github")
+        engine.emit(
+            "linkspan.release.failed",
+            f"linkspan.app.{app}",
+            {
+                "title": "3fa9c1d + v2",
+                "reason": "it\x1b[31m crashed\nwith code 7",
+                "environment": "production",
+            },
+        )
+        run = engine.start("test-scheduled/test", {"hint": "push"}, idempotency_key=uuid4().hex)
+    found = until(lambda: feed("--app", app), "release.failed")
+    lines = [line.split(maxsplit=1)[1] for line in found.out.splitlines()]
+    assert lines == [
+        f"webhook.accepted     github: push by Ada to {app} → app-stream/{app}",
+        f"release.failed       linkspan.app.{app}: 3fa9c1d + v2: it crashed with code 7",
+    ]
+    everything = until(feed, run.name)
+    assert other in everything.out
+    assert f"Scheduled            {run.name}" in everything.out
+    events = [json.loads(line) for line in feed("--json", "--limit", "1000").out.splitlines()]
+    assert {"linkspan.webhook.accepted", "prefect.flow-run.Scheduled"} <= {each["name"] for each in events}
+    assert [each["at"] for each in events] == sorted(each["at"] for each in events)
+
+
+def test_follow_shows_what_comes(engine_flows: PrefectServer) -> None:
+    command = [sys.executable, "-m", "linkspan", "events", "--follow", "--json", "--since", "1s"]
+    with (
+        engine_flows.engine() as engine,
+        subprocess.Popen(
+            command, env={**os.environ, **environment(engine_flows)}, stdout=subprocess.PIPE, text=True
+        ) as child,
+    ):
+        try:
+            assert child.stdout is not None
+            for number in range(2):
+                word = f"{number}-{uuid4().hex}"
+                engine.emit("linkspan.code.tested", "linkspan.app.x", {"hint": word})
+                seen: dict[str, Any] = {}
+                while seen.get("payload", {}).get("hint") != word:  # the session's time-out ends this
+                    seen = json.loads(child.stdout.readline())
+        finally:
+            child.kill()
+
+
+def test_nothing_is_said_as_nothing(feed: Callable[..., Result]) -> None:
+    found = feed("--app", f"nobody-{uuid4().hex[:6]}")
+    assert (found.code, found.out) == (0, "")
+    assert "Nothing since 1h ago" in found.err
+
+
+@pytest.mark.parametrize(
+    ("text", "means"), [("30s", timedelta(seconds=30)), ("10m", timedelta(minutes=10)), ("7d", timedelta(7))]
+)
+def test_spans(text: str, means: timedelta) -> None:
+    assert span(text) == means
+
+
+@pytest.mark.parametrize("text", ["", "10", "-1h", "1w", "9999999999d"])
+def test_spans_that_are_none(text: str) -> None:
+    with pytest.raises(ConfigError, match="30s, 10m, 2h or 7d"):
+        span(text)
