@@ -1,8 +1,8 @@
 """The durable inbox: a hint is on disk before its sender hears so, and each batch of them starts one run.
 
 One SQLite file and one thread that writes to it. Whatever arrives while the disk is busy is committed
-together, so that a storm costs a few flushes, not one for each hint. A batch is written down before its run is
-asked for: whoever is killed in between asks again with the same idempotency key, and the server knows it.
+together, so that a storm costs a few flushes, not one for each hint. A batch is written down before its run
+is asked for: whoever is killed in between asks again with the same idempotency key, which the server knows.
 """
 
 import fcntl

@@ -91,8 +91,8 @@ def open_database(file: Path, say: Callable[[str], None]) -> sqlite3.Connection:
                 if (part := file.with_name(file.name + suffix)).exists():
                     part.rename(aside.with_name(aside.name + suffix))
             say(
-                f"THE INBOX {file} WAS BROKEN ({error}) and is now {aside.name}; a new one is begun. What the "
-                "hints that waited in it told is found by the schedules of the deployments, within minutes"
+                f"THE INBOX {file} WAS BROKEN ({error}) and is now {aside.name}; a new one is begun. What "
+                "its hints told of is found by the schedules of the deployments, within minutes"
             )
             return _open(file)
 
