@@ -305,7 +305,7 @@ def test_a_storm(inbox: Inbox, fake: PrefectFake) -> None:
     keys = [(f"k{number % 7000}", f"flow/{number % 7000 % 100}") for number in range(10_000)]
     random.Random(4).shuffle(keys)
     begin = time.monotonic()
-    with starting(inbox, fake.engine, gather=2.0):
+    with starting(inbox, fake.engine, gather=2.0) as starter:
         futures = [
             inbox.put("git", [deployment], [Hint(key=key, text=f"push {key}")], datetime.now(UTC))
             for key, deployment in keys
@@ -313,7 +313,8 @@ def test_a_storm(inbox: Inbox, fake: PrefectFake) -> None:
         assert sum(bool(future.result(60)) for future in futures) == 7000
         acknowledged = time.monotonic() - begin
         tracemalloc.start()
-        until(lambda: states(inbox) == ["started"], 60)
+        until(lambda: starter.idle, 60)
+        assert states(inbox) == ["started"]
         seconds = time.monotonic() - begin
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
