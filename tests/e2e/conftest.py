@@ -2,8 +2,8 @@
 
 import subprocess
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +11,16 @@ import docker
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.logging.handlers import APILogHandler
+from pydantic import SecretStr
 
+from blocks import KubernetesRuntime
 from flows.app_stream import app_stream
 from flows.build_and_deploy import build_and_deploy
 from flows.model_stream import model_stream
 from tests.e2e.front import FaultyProxy
 from tests.e2e.world import World
+from tests.runtimes.harness import allow, as_linkspan
+from tests.services.cluster import RunningCluster
 from tests.services.prefect_server import PrefectServer
 from tests.services.registry import RunningRegistry, start_registry
 
@@ -69,6 +73,51 @@ def new_world(
         finally:
             front.fail(None)
             made.destroy()
+
+
+@contextmanager
+def allowed(cluster: RunningCluster, namespace: str) -> Iterator[None]:
+    """A namespace to which Linkspan's account may release; it goes when the block ends."""
+    allow(cluster, namespace)
+    try:
+        yield
+    finally:
+        cluster.run("delete", "namespace", namespace, "--wait=false")
+
+
+NewWorld = Callable[[], Awaitable[World]]
+
+
+@pytest.fixture
+async def new_cluster_world(
+    tmp_path: Path,
+    cluster: RunningCluster,
+    prefect_api: PrefectServer,
+    e2e_registry: tuple[RunningRegistry, FaultyProxy],
+    docker_client: docker.DockerClient,
+    base_image: str,
+) -> AsyncIterator[NewWorld]:
+    """Makes worlds with blocks whose releases run on the cluster, with the rights in k8s/linkspan only."""
+    account = SecretStr(as_linkspan(cluster, tmp_path / "kubeconfig").read_text())
+    with ExitStack() as stack:
+
+        async def make() -> World:
+            folder = tmp_path / uuid.uuid4().hex
+            made = stack.enter_context(
+                new_world(folder, prefect_api, e2e_registry, docker_client, base_image)
+            )
+            made.place = KubernetesRuntime(kubeconfig=account)
+            stack.enter_context(allowed(cluster, str(made.service)))
+            await made.save_blocks()
+            return made
+
+        yield make
+        await APILogHandler.aflush()  # else the last lines look for the server when the session is over
+
+
+@pytest.fixture
+async def cluster_world(new_cluster_world: NewWorld) -> World:
+    return await new_cluster_world()
 
 
 @pytest.fixture

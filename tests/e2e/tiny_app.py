@@ -7,6 +7,9 @@ import http.server, json, os, pathlib, signal, threading, time
 WORD, BEHAVIOUR = {word!r}, {behaviour!r}
 model = pathlib.Path("/model")
 {leave}
+if BEHAVIOUR == "dies in a cluster" and "KUBERNETES_SERVICE_HOST" in os.environ:
+    print("lost its licence", flush=True)
+    raise SystemExit(7)
 
 class Handler(Leaving):
     def do_GET(self):

@@ -3,6 +3,8 @@
 import asyncio
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,7 @@ class World:
     docker: docker.DockerClient
     base: str
     place: RuntimeBlock = field(default_factory=DockerRuntime)
+    environment: str = ENVIRONMENT
     made: int = 0
     repository: Repository = field(init=False)
     models: Path = field(init=False)
@@ -109,7 +112,7 @@ class World:
         live = self.live()
         target = choose(self.runtime().history(self.service), live, to)
         with self.registry() as registry:
-            wanted = again(registry, target, ENVIRONMENT)
+            wanted = again(registry, target, self.environment)
         change = {"cause": "rollback by Ada", "pinned": True, "expect": live.number if live else 0}
         return self.runtime().roll_out(wanted.model_copy(update=change), say=lambda _: None)
 
@@ -117,7 +120,7 @@ class World:
 
     @property
     def service(self) -> Service:
-        return Service(app=self.app, environment=ENVIRONMENT)
+        return Service(app=self.app, environment=self.environment)
 
     def runtime(self) -> Runtime:
         auth = {"username": self.running.username, "password": self.running.password}
@@ -171,6 +174,15 @@ class World:
         for name, group in blocks.items():
             await asyncio.gather(*(block.save(name, overwrite=True) for block in group))
 
+    @contextmanager
+    def at(self, environment: str) -> Iterator[None]:
+        """Everything in the block is about another environment of the app."""
+        before, self.environment = self.environment, environment
+        try:
+            yield
+        finally:
+            self.environment = before
+
     def parameters(self, *names: str) -> dict[str, str]:
         known = {
             "app": self.app,
@@ -179,7 +191,7 @@ class World:
             "registry": f"container-registry/{self.app}",
             "builder": f"image-builder/{self.app}",
             "runtime": f"{self.place.get_block_type_slug()}/{self.service}",
-            "environment": ENVIRONMENT,
+            "environment": self.environment,
             "model_stream": f"model-stream/{self.app}",
         }
         return {name: known[name] for name in names}
