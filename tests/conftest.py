@@ -23,12 +23,12 @@ CALM = {
     "tests/cli/test_up.py",
     "tests/e2e/test_worker.py",
     "tests/flows/test_coalesce.py",
-    "tests/runtimes/test_kubernetes_restart.py",
+    "tests/runtimes/kubernetes/test_restart.py",
     "tests/test_local.py",
 }
 
 # Never at once: each would notice the other.
-KILL_THE_API_SERVER = {"tests/cluster/test_cluster.py", "tests/runtimes/test_kubernetes_restart.py"}
+KILL_THE_API_SERVER = {"tests/cluster/test_cluster.py", "tests/runtimes/kubernetes/test_restart.py"}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -65,11 +65,16 @@ def check_expected(rollout: Rollout, live: Revision | None) -> None:
     """Raises RolloutConflict if another revision is live than the caller of the rollout saw."""
     number = live.number if live else 0
     if number != rollout.expect:
-        raise RolloutConflict(
-            f"{rollout.service} was released by somebody else meanwhile",
-            expected=f"revision {rollout.expect} live",
-            found=f"revision {number}",
+        raise released_meanwhile(
+            rollout.service, expected=f"revision {rollout.expect} live", found=f"revision {number}"
         )
+
+
+def released_meanwhile(service: object, *, expected: str = "", found: str) -> RolloutConflict:
+    """The error of whoever was not the only one to release."""
+    return RolloutConflict(
+        f"{service} was released by somebody else meanwhile", expected=expected, found=found
+    )
 
 
 class Runtime(Protocol):

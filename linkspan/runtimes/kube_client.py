@@ -93,6 +93,11 @@ class Cluster:
         except _NotFound:
             return None
 
+    def find(self, thing: Manifest) -> Manifest | None:
+        """An object as it is in the cluster."""
+        meta = thing["metadata"]
+        return self.get(thing["apiVersion"], thing["kind"], meta["name"], meta.get("namespace", ""))
+
     def list(
         self, api: str, kind: str, namespace: str, *, labels: str = "", fields: str = ""
     ) -> list[Manifest]:
@@ -136,11 +141,15 @@ class Cluster:
 
     def annotate(self, thing: Manifest, annotations: dict[str, str | None]) -> Manifest:
         """Set annotations, or remove those that are None; Conflict if the object is gone."""
+        return self.merge(thing, {"annotations": annotations})
+
+    def merge(self, thing: Manifest, metadata: Manifest) -> Manifest:
+        """Change these of its metadata; Conflict if the object is gone, or not of that resourceVersion."""
         try:
             return self._json(
                 "patch",
                 self._path_of(thing),
-                body={"metadata": {"annotations": annotations}},
+                body={"metadata": metadata},
                 content_type="application/merge-patch+json",
                 field_manager=FIELD_MANAGER,
             )

@@ -1,25 +1,32 @@
 """How an object in the cluster differs from what was applied, in words.
 
-Both sides come from the API server, one from a dry run of applying it again, so defaults and other people's
-fields are in both and only what somebody changed in ours is left.
+Both sides come from the API server, one from a dry run of applying it again, so defaults and what webhooks
+add are in both. What somebody changed in ours is not. What somebody added is, but the server says who set it.
 """
 
 from typing import Any
 
 from linkspan.runtimes.base import Manifest
+from linkspan.runtimes.kube_objects import called
+from linkspan.runtimes.kube_owners import foreign
 
 # What the server itself keeps in an object. A dry run counts generation up for a change that is found below.
 _SERVERS = {"managedFields", "resourceVersion", "generation", "creationTimestamp", "uid", "selfLink"}
 _MOST = 3
 
 
-def drift_of(found: Manifest, wanted: Manifest) -> str:
-    """What must change in `found` to be `wanted`, as one line; empty if nothing."""
-    changes = _changes(_ours(found), _ours(wanted), "")
+def drift_of(found: Manifest, wanted: Manifest, applied: Manifest | None) -> str:
+    """What must change in `found`, as one line; empty if nothing.
+
+    `wanted` is what was applied, `applied` what a dry run of applying it again gave; None if the cluster
+    would not say: then it is what others have set.
+    """
+    changes = [] if applied is None else _changes(_ours(found), _ours(applied), "")
+    changes += [str(each) for each in foreign(applied or found, wanted)]
     if not changes:
         return ""
     more = f" and {len(changes) - _MOST} more" if len(changes) > _MOST else ""
-    return f"{wanted['kind']}/{wanted['metadata']['name']}: " + ", ".join(changes[:_MOST]) + more
+    return f"{called(wanted)}: " + ", ".join(changes[:_MOST]) + more
 
 
 def _ours(thing: Manifest) -> Manifest:
@@ -35,14 +42,19 @@ def _changes(found: Any, wanted: Any, path: str) -> list[str]:  # Any: JSON
         return [
             line for n in names for line in _changes(found.get(n), wanted.get(n), f"{path}.{n}".lstrip("."))
         ]
-    if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
-        pairs = enumerate(zip(found, wanted, strict=True))
-        return [line for i, (a, b) in pairs for line in _changes(a, b, f"{path}[{_name(b, i)}]")]
+    if isinstance(found, list) and isinstance(wanted, list):
+        before, after = _keyed(found), _keyed(wanted)
+        names = [*after, *(name for name in before if name not in after)]
+        return [line for n in names for line in _changes(before.get(n), after.get(n), f"{path}[{n}]")]
     return [f"{path} is {_shown(found)} instead of {_shown(wanted)}"]
 
 
-def _name(item: Any, index: int) -> str:
-    return str(item.get("name", index)) if isinstance(item, dict) else str(index)
+def _keyed(items: list[Any]) -> dict[str, Any]:
+    """By their names if each has one of its own, else by their places."""
+    names = [str(each["name"]) for each in items if isinstance(each, dict) and "name" in each]
+    if len(set(names)) < len(items):
+        names = [str(place) for place in range(len(items))]
+    return dict(zip(names, items, strict=True))
 
 
 def _shown(value: Any) -> str:

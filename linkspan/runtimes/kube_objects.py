@@ -145,6 +145,17 @@ def autoscaler_of(manifests: Iterable[Manifest], deployment: Manifest) -> Manife
     return None
 
 
+def services_of(objects: Sequence[Manifest]) -> list[str]:
+    """The names of the Services that lead to the release's pods: an app may bring others, say for a cache."""
+    labels = app_deployment(objects)["spec"]["template"]["metadata"]["labels"].items()
+    selectors = {
+        each["metadata"]["name"]: (each.get("spec") or {}).get("selector") or {}
+        for each in objects
+        if each["kind"] == "Service"
+    }
+    return [name for name, selector in selectors.items() if selector and selector.items() <= labels]
+
+
 def mapping(value: dict[str, Any], *path: str, what: str = "") -> dict[str, Any]:
     """The object at `path`, {} if nothing is there. Raises ConfigError if something else is.
 

@@ -5,6 +5,7 @@ release back or to see what has drifted (the release and the objects as they wer
 is in its annotations. It never holds a Secret.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, cast
@@ -89,3 +90,8 @@ def from_object(found: Manifest) -> Snapshot:
         reason=said.get(names.REASON, ""),
     )
     return Snapshot(revision, state, data["spec"], data["replicas"], tuple(data["objects"]))
+
+
+def live_of(snapshots: Iterable[Snapshot]) -> Snapshot | None:
+    """The one that is live."""
+    return next((snapshot for snapshot in snapshots if snapshot.state == "live"), None)

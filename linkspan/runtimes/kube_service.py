@@ -1,22 +1,20 @@
 """One service in a cluster: its history, its objects, and what can be seen of them.
 
 This is the I/O of the kubernetes runtime; what any of it means is decided elsewhere (kube_render, kube_drift,
-kube_readiness, kubernetes).
+kube_readiness, kube_rollout).
 """
 
-import base64
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from linkspan.errors import RolloutConflict
 from linkspan.nouns import Revision
+from linkspan.runtimes import kube_apply, kube_revision
 from linkspan.runtimes import kube_names as names
-from linkspan.runtimes import kube_revision
-from linkspan.runtimes.base import Manifest, Service
+from linkspan.runtimes.base import Manifest, Service, released_meanwhile
 from linkspan.runtimes.kube_client import Cluster, Conflict, Refused
-from linkspan.runtimes.kube_drift import drift_of
-from linkspan.runtimes.kube_objects import app_deployment, autoscaler_of, called, identity
+from linkspan.runtimes.kube_objects import app_deployment, called, identity, services_of
+from linkspan.runtimes.kube_pull_secret import pull_secret
 from linkspan.runtimes.kube_readiness import Observed, needs_logs
 from linkspan.runtimes.kube_revision import Snapshot, State
 
@@ -44,12 +42,7 @@ class KubeService:
 
     def deployment(self, objects: Iterable[Manifest]) -> Manifest | None:
         """The Deployment that runs the release, of those objects, as it is in the cluster."""
-        return self.find(app_deployment(list(objects)))
-
-    def find(self, thing: Manifest) -> Manifest | None:
-        """An object as it is in the cluster."""
-        meta = thing["metadata"]
-        return self.cluster.get(thing["apiVersion"], thing["kind"], meta["name"], meta.get("namespace", ""))
+        return self.cluster.find(app_deployment(list(objects)))
 
     def observe(self, objects: Sequence[Manifest], number: int) -> Observed:
         """What can be seen of a revision's Deployment and pods, and the logs of those that ended."""
@@ -106,10 +99,8 @@ class KubeService:
         try:
             self.cluster.annotate(self._stub(revision.number), dict(kube_revision.marks(revision, state)))
         except Conflict:
-            raise RolloutConflict(
-                f"{self.service} was released by somebody else meanwhile",
-                found=f"revision {revision.number} gone from the history",
-            ) from None
+            gone = f"revision {revision.number} gone from the history"
+            raise released_meanwhile(self.service, found=gone) from None
 
     def forget(self, number: int) -> None:
         """Remove a revision from the history."""
@@ -126,43 +117,19 @@ class KubeService:
                 )
 
     def apply(self, objects: Sequence[Manifest]) -> None:
-        """Apply all in their order. Raises Refused, naming the object, and RolloutConflict.
-
-        The Deployment's replicas stay as they are if a HorizontalPodAutoscaler of the set decides about them.
-        """
-        deployment = app_deployment(objects)
-        scaled = autoscaler_of(objects, deployment) is not None
-        for thing in objects:
-            try:
-                if thing is deployment:
-                    self._swap(thing, scaled=scaled)
-                else:
-                    self.cluster.apply(thing)
-            except Refused as error:
-                raise Refused(f"{called(thing)} is refused: {error}") from None
+        """Make them what they say. Raises Refused, naming the object, and RolloutConflict."""
+        kube_apply.apply(self.cluster, str(self.service), objects)
 
     def drift(self, objects: Sequence[Manifest]) -> str:
         """How what is in the cluster differs from these objects as applied; empty if it does not."""
-        deployment = app_deployment(objects)
-        scaled = autoscaler_of(objects, deployment) is not None
-        lines = []
-        for thing in objects:
-            found = self.find(thing)
-            if found is None:
-                lines.append(f"{called(thing)} is missing")
-                continue
-            wanted = _at_scale_of(found, thing) if scaled and thing is deployment else thing
-            # Rules that came later, and webhooks that know no dry run, refuse to be asked: then it is there,
-            # and that is all that can be told.
-            with suppress(Refused):
-                lines.append(drift_of(found, self.cluster.apply(wanted, dry_run=True)))
-        return "; ".join(filter(None, lines))
+        return kube_apply.drift(self.cluster, objects)
 
     def scale_to_nothing(self, objects: Sequence[Manifest]) -> None:
         """Take the pods away of a release that has nothing to go back to; the reason stays in the history."""
         thing = app_deployment(objects)
         if self._owner(thing) == str(self.service):
-            self._swap({**thing, "spec": {**thing["spec"], "replicas": 0}}, scaled=False)
+            nothing = {**thing, "spec": {**thing["spec"], "replicas": 0}}
+            kube_apply.swap(self.cluster, str(self.service), nothing, scaled=False)
 
     def prune(self, old: Iterable[Manifest], new: Iterable[Manifest]) -> list[str]:
         """Remove what the old set has and the new one has not, if it is ours. Returns what was removed."""
@@ -186,7 +153,7 @@ class KubeService:
     def keep_credentials(self, image: str, auth: Mapping[str, str]) -> None:
         """Keep the password with which the nodes pull in a Secret; nothing happens if it is there."""
         wanted = pull_secret(self.namespace, self.service, image, auth)
-        found = self.find(wanted)
+        found = self.cluster.find(wanted)
         if found is None or found.get("data") != wanted["data"]:
             self.cluster.apply(wanted)
 
@@ -225,35 +192,13 @@ class KubeService:
 
         Once it was `applied` that is any other: a rollback may put the one before it back.
         """
-        found = _revision(self.deployment(snapshot.objects))
+        found = kube_apply.revision_in(self.deployment(snapshot.objects))
         number = str(snapshot.revision.number)
         newer = found.isdecimal() and (int(found) > int(number) or (applied and found != number))
         return f"revision {found}" if newer else ""
 
-    def _swap(self, thing: Manifest, *, scaled: bool) -> None:
-        """Apply the Deployment, if nobody released in between: compare-and-swap by its resourceVersion."""
-        before = self.find(thing)
-        seen = _revision(before)
-        while True:
-            wanted = _at_scale_of(before, thing) if before and scaled else thing
-            if before:
-                version = before["metadata"]["resourceVersion"]
-                wanted = {**wanted, "metadata": {**wanted["metadata"], "resourceVersion": version}}
-            try:
-                self.cluster.apply(wanted)
-            except Conflict:
-                before = self.find(thing)  # most often only its status has moved on
-                if _revision(before) != seen:
-                    raise RolloutConflict(
-                        f"{self.service} was released by somebody else meanwhile",
-                        expected=f"revision {seen} in {called(thing)}",
-                        found=f"revision {_revision(before)}",
-                    ) from None
-            else:
-                return
-
     def _owner(self, thing: Manifest) -> str:
-        found = self.find(thing)
+        found = self.cluster.find(thing)
         labels = (found or {}).get("metadata", {}).get("labels") or {}
         return str(labels.get(names.SERVICE, ""))
 
@@ -265,54 +210,6 @@ class KubeService:
         return {"name": name, "namespace": self.namespace}
 
 
-def pull_secret(namespace: str, service: Service, image: str, auth: Mapping[str, str]) -> Manifest:
-    """The Secret with which nodes pull `image`.
-
-    https://kubernetes.io/docs/tasks/configure-pod-container/pull-image-private-registry/
-    """
-    host = image.partition("/")[0]
-    token = base64.b64encode(f"{auth['username']}:{auth['password']}".encode()).decode()
-    login = {"username": auth["username"], "password": auth["password"], "auth": token}
-    hosts = {host: login}
-    if host in {"docker.io", "index.docker.io", "registry-1.docker.io"}:
-        hosts["https://index.docker.io/v1/"] = login  # the name that the kubelet looks for
-    document = json.dumps({"auths": hosts}, sort_keys=True).encode()
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "type": "kubernetes.io/dockerconfigjson",
-        "metadata": {
-            "name": names.PULL_SECRET,
-            "namespace": namespace,
-            "labels": {names.MANAGED_BY: names.FIELD_MANAGER, names.SERVICE: str(service)},
-        },
-        "data": {".dockerconfigjson": base64.b64encode(document).decode()},
-    }
-
-
-def services_of(objects: Sequence[Manifest]) -> list[str]:
-    """The names of the Services that lead to the release's pods: an app may bring others, say for a cache."""
-    labels = app_deployment(objects)["spec"]["template"]["metadata"]["labels"].items()
-    selectors = {
-        each["metadata"]["name"]: (each.get("spec") or {}).get("selector") or {}
-        for each in objects
-        if each["kind"] == "Service"
-    }
-    return [name for name, selector in selectors.items() if selector and selector.items() <= labels]
-
-
-def _at_scale_of(found: Manifest, thing: Manifest) -> Manifest:
-    """`thing` with the replicas that an autoscaler has set, or with its own if it was scaled to nothing."""
-    replicas = found["spec"].get("replicas") or thing["spec"]["replicas"]
-    return {**thing, "spec": {**thing["spec"], "replicas": replicas}}
-
-
 def _metadata(thing: Manifest) -> Manifest:
     found: Manifest = thing["metadata"]
     return found
-
-
-def _revision(deployment: Manifest | None) -> str:
-    """The number of the revision that a Deployment runs; empty if there is none."""
-    found = (deployment or {}).get("metadata", {}).get("annotations") or {}
-    return str(found.get(names.REVISION, ""))

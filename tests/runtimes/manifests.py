@@ -1,11 +1,13 @@
 """A rollout, small manifests, and what is rendered of them, for tests of values that go to a cluster."""
 
+import copy
 from typing import Any
 
 import yaml
 
 from linkspan.nouns import Release
 from linkspan.runtimes.base import Manifest, Rollout, Service
+from linkspan.runtimes.kube_manifests import default_manifests
 from linkspan.runtimes.kube_render import render
 from tests.values import NOW, model, release
 
@@ -75,3 +77,17 @@ def the(kind: str, objects: list[Manifest]) -> Any:
 
 def pod_of(deployment: Manifest) -> Any:
     return deployment["spec"]["template"]["spec"]
+
+
+def without_autoscaler() -> list[Manifest]:
+    """Our own; and with pods that leave at once, for a test that asks nothing of them."""
+    kept = [copy.deepcopy(e) for e in default_manifests() if e["kind"] != "HorizontalPodAutoscaler"]
+    del app_of(kept)["lifecycle"]
+    # A pod that is told to end before its program hears it stays that long.
+    pod_of(the("Deployment", kept))["terminationGracePeriodSeconds"] = 2
+    return kept
+
+
+def app_of(objects: list[Manifest]) -> Any:
+    """The container that is the app, in our own."""
+    return pod_of(the("Deployment", objects))["containers"][0]

@@ -1,11 +1,18 @@
 """Rollouts of the test service, for the conformance suite."""
 
 import json
+import socket
+import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
-from linkspan.nouns import Commit, Model, ModelFile, Release, sha256
-from linkspan.runtimes.base import Rollout, Service
+from linkspan.nouns import Commit, Model, ModelFile, Release, Revision, sha256
+from linkspan.runtimes.base import Rollout, Runtime, Service
+
+
+def quiet(_: str) -> None: ...
 
 
 def release(app: str, version: str, image: str) -> Release:
@@ -47,3 +54,33 @@ def version_of(body: bytes) -> str:
         return str(json.loads(body)["version"])
     except (KeyError, TypeError):
         raise ValueError(f"not an answer of the test service: {body[:100]!r}") from None
+
+
+def outcomes(revisions: Sequence[Revision]) -> list[tuple[int, str, str]]:
+    """Their numbers, versions and outcomes."""
+    return [(revision.number, revision.release.model.version, revision.outcome) for revision in revisions]
+
+
+def reached(runtime: Runtime, service: Service) -> str:
+    """The service's address, once it takes connections.
+
+    Where it has just been made, the nodes of a cluster open its port within about a second.
+    """
+    url = runtime.url(service)
+    wait_for_port(url)
+    return url
+
+
+def wait_for_port(url: str) -> None:
+    """Wait until something takes connections there."""
+    where = urlsplit(url)
+    end = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection((where.hostname, where.port or 80), timeout=5).close()
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+        else:
+            return

@@ -19,11 +19,8 @@ from linkspan.prober import Prober
 from linkspan.runtimes.base import Runtime, Service
 from tests.prober import assert_no_failure
 from tests.runtimes.harness import Harness, child_program
-from tests.runtimes.releases import rollout, version_of
+from tests.runtimes.releases import outcomes, quiet, reached, rollout, version_of
 from tests.services.engine import ImageOf
-
-
-def quiet(_: str) -> None: ...
 
 
 @pytest.fixture
@@ -46,10 +43,6 @@ def version(runtime: Runtime, service: Service) -> str:
     return version_of(ask(runtime, service))
 
 
-def outcomes(revisions: Sequence[Revision]) -> list[tuple[int, str, str]]:
-    return [(revision.number, revision.release.model.version, revision.outcome) for revision in revisions]
-
-
 def test_nothing_is_live_before_the_first_release(runtime: Runtime, service: Service) -> None:
     assert runtime.live(service) is None
     assert runtime.history(service) == []
@@ -69,6 +62,8 @@ def test_three_releases_follow_each_other(
         assert revision.pinned == (number == 2)
         assert runtime.live(service) == revision
         assert not runtime.drift(service, 2)
+        if number == 1:
+            reached(runtime, service)
         assert version(runtime, service) == name
         assert len(harness.replicas(service)) == 2, "the ones before are gone"
         replicas[number] = harness.replicas(service)
@@ -105,6 +100,7 @@ def test_other_replicas_or_environment_are_rolled_out(
     runtime: Runtime, harness: Harness, service: Service, image_of: ImageOf
 ) -> None:
     runtime.roll_out(rollout(service, "v1", image_of("v1"), replicas=1), say=quiet)
+    reached(runtime, service)
     assert runtime.drift(service, 3)
     plan = rollout(service, "v1", image_of("v1"), replicas=3, env={"VERSION": "from env"}, expect=1)
     assert runtime.roll_out(plan, say=quiet).number == 2
@@ -116,6 +112,7 @@ def test_users_reach_the_app_as_themselves(
     runtime: Runtime, harness: Harness, service: Service, image_of: ImageOf
 ) -> None:
     runtime.roll_out(rollout(service, "v1", image_of("v1"), replicas=1), say=quiet)
+    reached(runtime, service)
     headers = json.loads(ask(runtime, service, "/headers"))
     assert headers["Host"] == urlsplit(runtime.url(service)).netloc
     if harness.proxied:
@@ -147,7 +144,7 @@ def test_a_release_that_does_not_become_ready_changes_nothing(
     live = runtime.roll_out(rollout(service, "v1", image_of("v1")), say=quiet)
     before = harness.replicas(service)
     plan = rollout(service, "v2", image_of("v2", behaviour), expect=1, **options)
-    with Prober(runtime.url(service), version_of) as prober:
+    with Prober(reached(runtime, service), version_of) as prober:
         start = time.monotonic()
         with pytest.raises(RolloutFailed, match=says):
             runtime.roll_out(plan, say=quiet)
@@ -169,6 +166,7 @@ def test_the_first_release_may_fail(runtime: Runtime, service: Service, image_of
     assert runtime.live(service) is None
     assert outcomes(runtime.history(service)) == [(1, "v1", "failed")]
     assert runtime.roll_out(rollout(service, "v2", image_of("v2")), say=quiet).number == 2
+    reached(runtime, service)
     assert version(runtime, service) == "v2"
 
 
@@ -191,7 +189,7 @@ def test_a_pull_that_fails_says_nothing_about_the_release(
 
 def test_a_slow_start_is_waited_for(runtime: Runtime, service: Service, image_of: ImageOf) -> None:
     runtime.roll_out(rollout(service, "v1", image_of("v1")), say=quiet)
-    with Prober(runtime.url(service), version_of) as prober:
+    with Prober(reached(runtime, service), version_of) as prober:
         runtime.roll_out(rollout(service, "v2", image_of("v2", "slow-start"), expect=1), say=quiet)
         assert prober.wait_for("v2", seconds=5)
     assert_no_failure(prober.report)
@@ -201,6 +199,7 @@ def test_a_request_under_way_is_answered_by_what_it_was_sent_to(
     runtime: Runtime, harness: Harness, service: Service, image_of: ImageOf
 ) -> None:
     runtime.roll_out(rollout(service, "v1", image_of("v1")), say=quiet)
+    reached(runtime, service)
     started = threading.Event()
     with ThreadPoolExecutor(1) as pool:
 
@@ -242,7 +241,7 @@ def test_of_two_rollouts_at_once_one_is_refused(
         except RolloutConflict as conflict:
             return conflict
 
-    with Prober(runtime.url(service), version_of) as prober, ThreadPoolExecutor(2) as pool:
+    with Prober(reached(runtime, service), version_of) as prober, ThreadPoolExecutor(2) as pool:
         results = list(pool.map(one, ["v2", "v3"]))
     assert_no_failure(prober.report)
     won = [result for result in results if isinstance(result, Revision)]
@@ -257,7 +256,7 @@ def test_two_services_side_by_side(
     one, two = new_service(), new_service()
     runtime.roll_out(rollout(one, "v1", image_of("v1"), replicas=1), say=quiet)
     runtime.roll_out(rollout(two, "v2", image_of("v2"), replicas=1), say=quiet)
-    assert runtime.url(one) != runtime.url(two)
+    assert reached(runtime, one) != reached(runtime, two)
     assert (version(runtime, one), version(runtime, two)) == ("v1", "v2")
     assert runtime.revision_of(two, harness.replicas(one)[0]) is None
     before = harness.resources(two)
@@ -275,7 +274,7 @@ def test_a_replica_that_was_removed_is_brought_back(
     plan = rollout(service, "v1", image_of("v1"))
     live = runtime.roll_out(plan, say=quiet)
     before = harness.replicas(service)
-    with Prober(runtime.url(service), version_of) as prober:
+    with Prober(reached(runtime, service), version_of) as prober:
         harness.kill_replica(service)
         assert harness.heals_itself or runtime.drift(service, 2)
         assert runtime.roll_out(plan.model_copy(update={"expect": 1}), say=quiet) == live
@@ -301,6 +300,7 @@ def test_a_proxy_that_was_removed_is_brought_back(
     assert not runtime.drift(service, 2)
     if harness.proxied:  # a cluster may choose another node port
         assert runtime.url(service) == url
+    reached(runtime, service)
     assert version(runtime, service) == "v2"
 
 
@@ -318,7 +318,7 @@ def test_a_rollout_killed_at_any_step_leaves_a_release_serving_and_is_finished_b
     said, live_after = harness.steps[step]
     runtime.roll_out(rollout(service, "v1", image_of("v1")), say=quiet)
     plan = rollout(service, "v2", image_of("v2"), expect=1)
-    with Prober(runtime.url(service), version_of) as prober:
+    with Prober(reached(runtime, service), version_of) as prober:
         program = child_program(harness.opener(), plan.model_dump(mode="json"), said)
         killed = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
@@ -348,6 +348,7 @@ def test_the_first_rollout_may_be_killed_too(
         assert runtime.live(service) is None, step
         assert runtime.history(service) == []
     assert runtime.roll_out(plan, say=quiet).number == 1
+    reached(runtime, service)
     assert version(runtime, service) == "v1"
 
 
@@ -361,10 +362,10 @@ def test_ten_rollouts_in_a_row_fail_no_request(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     if not harness.proxied:
-        pytest.skip("test_kubernetes.py has twenty, and a rollback")
+        pytest.skip("kubernetes/test_rollouts.py has twenty, and a rollback")
     runtime.roll_out(rollout(service, "v0", image_of("v0")), say=quiet)
     clients = {"keep-alive": 2, "new connection": 2}
-    prober = Prober(runtime.url(service), version_of, per_second=100, clients=clients).start()  # type: ignore[arg-type]
+    prober = Prober(reached(runtime, service), version_of, per_second=100, clients=clients).start()  # type: ignore[arg-type]
     seconds = []
     for number in range(1, 11):
         name = f"v{number % 3}"

@@ -23,8 +23,8 @@ from linkspan.runtimes.nginx import STATE, switch_conf
 from linkspan.runtimes.nginx_image import nginx_image
 from tests.prober import assert_no_failure
 from tests.runtimes.harness import DockerHarness, Harness
-from tests.runtimes.releases import rollout, version_of
-from tests.runtimes.test_conformance import outcomes, quiet, version
+from tests.runtimes.releases import outcomes, quiet, rollout, version_of
+from tests.runtimes.test_conformance import version
 from tests.services.engine import ImageOf, build_image
 from tests.services.registry import RunningRegistry
 from tests.test_docker_engine import push

@@ -3,21 +3,13 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import docker
-import pytest
-
 from linkspan.prober import Prober
 from linkspan.runtimes.base import Runtime, Service
 from tests.prober import assert_no_failure
 from tests.runtimes.harness import KubernetesHarness
-from tests.runtimes.releases import rollout, version_of
+from tests.runtimes.releases import quiet, reached, rollout, version_of
 from tests.services.cluster import RunningCluster
 from tests.services.engine import ImageOf
-
-
-@pytest.fixture
-def harness(kubernetes: KubernetesHarness) -> KubernetesHarness:
-    return kubernetes
 
 
 def test_a_wait_goes_on_when_the_api_server_was_killed(
@@ -27,11 +19,9 @@ def test_a_wait_goes_on_when_the_api_server_was_killed(
     harness: KubernetesHarness,
     service: Service,
     image_of: ImageOf,
-    docker_client: docker.DockerClient,
 ) -> None:
-    images = harness.images(docker_client, image_of)
-    runtime.roll_out(rollout(service, "v1", images("v1")), say=lambda _: None)
-    plan = rollout(service, "v2", images("v2", "slow-start"), expect=1)
+    runtime.roll_out(rollout(service, "v1", image_of("v1")), say=quiet)
+    plan = rollout(service, "v2", image_of("v2", "slow-start"), expect=1)
     waits, away = threading.Event(), threading.Event()
 
     def say(line: str) -> None:
@@ -40,7 +30,7 @@ def test_a_wait_goes_on_when_the_api_server_was_killed(
         if "cannot be reached" in line:
             away.set()
 
-    with Prober(runtime.url(service), version_of) as prober, ThreadPoolExecutor(1) as pool:
+    with Prober(reached(runtime, service), version_of) as prober, ThreadPoolExecutor(1) as pool:
         done = pool.submit(runtime.roll_out, plan, say=say)
         assert waits.wait(30)
         cluster.stop_api_server()

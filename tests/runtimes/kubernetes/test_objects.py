@@ -2,38 +2,24 @@
 
 import base64
 import copy
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
-import docker
 import pytest
 
 from linkspan.errors import RolloutFailed, RuntimeDenied, RuntimeUnavailable
 from linkspan.runtimes.base import Manifest, Runtime, Service
 from linkspan.runtimes.kube_manifests import default_manifests
 from tests.runtimes.harness import KubernetesHarness
-from tests.runtimes.releases import rollout
+from tests.runtimes.kubernetes.passwords import password_in
+from tests.runtimes.manifests import app_of
+from tests.runtimes.releases import quiet, rollout
 from tests.services.cluster import RunningCluster
 from tests.services.engine import ImageOf
 from tests.services.registry import PASSWORD, USER, RunningRegistry
 
 LOGIN = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-
-
-def quiet(_: str) -> None: ...
-
-
-@pytest.fixture
-def harness(kubernetes: KubernetesHarness) -> KubernetesHarness:
-    return kubernetes
-
-
-@pytest.fixture
-def image_of(kubernetes: KubernetesHarness, docker_client: docker.DockerClient, image_of: ImageOf) -> ImageOf:
-    """The test service's images, in a repository of the private registry that no node has pulled from."""
-    return kubernetes.images(docker_client, image_of)
 
 
 @pytest.fixture
@@ -44,74 +30,8 @@ def neighbour(service: Service, runtime: Runtime) -> Iterator[Service]:
     runtime.destroy(other)
 
 
-def without_autoscaler() -> list[Manifest]:
-    """And with pods that leave at once, for a test that asks nothing of them."""
-    kept = [each for each in default_manifests() if each["kind"] != "HorizontalPodAutoscaler"]
-    del app_of(kept)["lifecycle"]
-    # A pod that is told to end before its program hears it stays that long.
-    deployment_of(kept)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 2
-    return kept
-
-
-def deployment_of(manifests: list[Manifest]) -> Manifest:
-    return next(each for each in manifests if each["kind"] == "Deployment")
-
-
-def app_of(manifests: list[Manifest]) -> dict[str, Any]:
-    """The container that is the app."""
-    container: dict[str, Any] = deployment_of(manifests)["spec"]["template"]["spec"]["containers"][0]
-    return container
-
-
 def config_map(name: str, text: str = "") -> Manifest:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"text": text}}
-
-
-def password_in(cluster: RunningCluster, service: Service) -> str:
-    secret = cluster.get(str(service), "secret", "linkspan-registry")
-    [login] = json.loads(base64.b64decode(secret["data"][".dockerconfigjson"]))["auths"].values()
-    return str(login["password"])
-
-
-def test_what_somebody_changed_by_hand_is_noticed_and_restored(
-    cluster: RunningCluster, runtime: Runtime, harness: KubernetesHarness, service: Service, image_of: ImageOf
-) -> None:
-    env = {"COLOUR": "blue"}
-    plan = rollout(service, "v1", image_of("v1"), env=env, manifests=without_autoscaler())
-    live = runtime.roll_out(plan, say=quiet)
-    again = plan.model_copy(update={"expect": 1})
-    assert not runtime.drift(service, 2)
-
-    def hand(*words: str) -> str:
-        cluster.run(*words, "-n", str(service))
-        return runtime.drift(service, 2)
-
-    assert "Deployment/app: spec.replicas is 3 instead of 2" in hand("scale", "deploy/app", "--replicas=3")
-    assert "env[COLOUR].value is red instead of blue" in hand("set", "env", "deploy/app", "COLOUR=red")
-    drift = hand("set", "image", "deploy/app", "app=example.invalid/other:1")
-    assert f"containers[app].image is example.invalid/other:1 instead of {plan.image}"[:99] in drift
-    assert runtime.live(service) == live, "what is live is what was released"
-    assert runtime.roll_out(again, say=quiet) == live
-    assert not runtime.drift(service, 2)
-    assert len(harness.replicas(service)) == 2
-
-    assert "Deployment/app is missing" in hand("delete", "deployment", "app")
-    drift = hand("delete", "service", "app")
-    assert "Deployment/app is missing" in drift
-    assert "Service/app is missing" in drift
-    assert runtime.roll_out(again, say=quiet) == live
-    assert not runtime.drift(service, 2)
-    assert len(harness.replicas(service)) == 2
-    assert runtime.history(service) == [live]
-
-    changed = harness.open({"username": USER, "password": "renewed"})
-    changed.refresh(service)
-    assert password_in(cluster, service) == "renewed"
-    runtime.roll_out(again, say=quiet)
-    assert password_in(cluster, service) == PASSWORD
-    hand("delete", "secret", "linkspan-registry")
-    runtime.refresh(service)
-    assert password_in(cluster, service) == PASSWORD
 
 
 @pytest.fixture

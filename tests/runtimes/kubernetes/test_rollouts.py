@@ -9,39 +9,19 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import docker
 import pytest
 
 from linkspan.errors import RolloutConflict, RolloutFailed
-from linkspan.nouns import Revision
 from linkspan.prober import Prober
 from linkspan.runtimes.base import Runtime, Service
 from linkspan.runtimes.kube_manifests import default_manifests
 from tests.prober import assert_no_failure
 from tests.runtimes.harness import KubernetesHarness
-from tests.runtimes.releases import rollout, version_of
+from tests.runtimes.releases import outcomes, quiet, reached, rollout, version_of
 from tests.services.cluster import RunningCluster
 from tests.services.engine import ImageOf
 
 POLICY = "ValidatingAdmissionPolicy"
-
-
-def quiet(_: str) -> None: ...
-
-
-@pytest.fixture
-def harness(kubernetes: KubernetesHarness) -> KubernetesHarness:
-    return kubernetes
-
-
-@pytest.fixture
-def image_of(kubernetes: KubernetesHarness, docker_client: docker.DockerClient, image_of: ImageOf) -> ImageOf:
-    """The test service's images, in a repository of the private registry that no node has pulled from."""
-    return kubernetes.images(docker_client, image_of)
-
-
-def outcomes(revisions: list[Revision]) -> list[tuple[int, str, str]]:
-    return [(revision.number, revision.release.model.version, revision.outcome) for revision in revisions]
 
 
 @pytest.mark.slow
@@ -58,7 +38,7 @@ def test_twenty_releases_and_a_rollback_fail_no_request(
 
     release(0)
     clients = {"keep-alive": 2, "new connection": 2}
-    prober = Prober(runtime.url(service), version_of, per_second=50, clients=clients).start()  # type: ignore[arg-type]
+    prober = Prober(reached(runtime, service), version_of, per_second=50, clients=clients).start()  # type: ignore[arg-type]
     seconds = [release(number) for number in range(1, 21)]
     before = runtime.history(service)[1].release
     start = time.monotonic()
@@ -170,7 +150,7 @@ def test_a_release_that_the_cluster_cannot_run_changes_nothing(
         image = f"{image.partition('@')[0]}@{digest}"
     said: list[str] = []
     try:
-        with Prober(runtime.url(service), version_of) as prober:
+        with Prober(reached(runtime, service), version_of) as prober:
             start = time.monotonic()
             with pytest.raises(RolloutFailed, match=says) as failed:
                 runtime.roll_out(rollout(service, "v2", image, expect=1, **options), say=said.append)
@@ -215,7 +195,7 @@ def test_a_rollback_does_not_wait_for_the_bad_release_that_is_on_its_way(
         if "pods are ready" in line or "not ready" in line:
             waits.set()
 
-    with Prober(runtime.url(service), version_of) as prober, ThreadPoolExecutor(1) as pool:
+    with Prober(reached(runtime, service), version_of) as prober, ThreadPoolExecutor(1) as pool:
         first = pool.submit(harness.open().roll_out, bad, say=say)
         assert waits.wait(30)
         start = time.monotonic()
