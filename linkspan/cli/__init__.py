@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from linkspan import __version__
 from linkspan.cli import (
+    connect,
     deploy,
     destroy,
     doctor,
@@ -35,7 +36,7 @@ from linkspan.errors import LinkspanError
 SECTIONS = {
     "Releasing": ("publish", "deploy", "rollback", "trigger"),
     "Looking": ("status", "events", "history", "why", "doctor"),
-    "Running it": ("up", "run", "destroy"),
+    "Running it": ("up", "connect", "run", "destroy"),
 }
 
 EXIT_CODES = """\b
@@ -80,6 +81,7 @@ app.command("history")(history.history)
 app.command("why", epilog=why.EXAMPLES)(why.why)
 app.command("doctor")(doctor.doctor)
 app.command("up", epilog=services.EXAMPLES)(services.up)
+app.command("connect", epilog=connect.EXAMPLES)(connect.connect)
 app.command("run", epilog=run.EXAMPLES, context_settings=run.PASS_ON)(run.run)
 app.command("destroy")(destroy.destroy)
 

@@ -13,7 +13,7 @@ from linkspan.converge import CodeImage, Decision, PackagedModel, decide, waitin
 from linkspan.errors import EngineError, LinkspanError
 from linkspan.local.prefect_settings import POOL
 from linkspan.model_layer import packaged_already
-from linkspan.nouns import Commit, Noun, Revision, short
+from linkspan.nouns import Commit, Model, Noun, Revision, short
 from linkspan.verdicts import rejection
 
 
@@ -34,12 +34,15 @@ class NewestModel(Noun):
 class Outlook(Noun):
     """What is newest, what happens next in a sentence, and what stands in its way.
 
+    `tested` and `validated` are the newest of each stream that may be released, older ones it may be.
     `action` is what `converge.decide` says; `waiting` while a stream has produced nothing, `unknown` while
     a source cannot be asked.
     """
 
     commit: NewestCommit | None = None
     model: NewestModel | None = None
+    tested: Commit | None = None
+    validated: Model | None = None
     action: str = "unknown"
     next: str = ""
     problems: list[str] = Field(default_factory=list)
@@ -79,7 +82,15 @@ def look(context: Context, live: Revision | None) -> Outlook:
         action, step = decision.action, sentence(decision, context.release_deployment)
     if asked and not (decision and decision.action == "pinned"):
         step += behind(commit, model, context)
-    return Outlook(commit=commit, model=model, action=action, next=step + ".", problems=problems)
+    return Outlook(
+        commit=commit,
+        model=model,
+        tested=code.commit if code else None,
+        validated=packaged.model if packaged else None,
+        action=action,
+        next=step + ".",
+        problems=problems,
+    )
 
 
 def sentence(decision: Decision, deployment: str) -> str:

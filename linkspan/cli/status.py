@@ -8,6 +8,7 @@ from linkspan.cli.output import ago, columns, err, one_line, out, plain, print_j
 if TYPE_CHECKING:
     from linkspan.cli.context import Context
     from linkspan.cli.outlook import Outlook
+    from linkspan.cli.streams import Stream
     from linkspan.engine import Run
     from linkspan.nouns import Revision
 
@@ -23,10 +24,12 @@ def status(
     """Show what is live, what is newest, and what happens next."""
     from linkspan.cli.context import Context
     from linkspan.cli.outlook import look
+    from linkspan.cli.streams import streams
 
     context = Context(app, environment)
     live = context.runtime.live(context.service)
     outlook = look(context, live)
+    both = streams(context, outlook, live)
     runs = _runs(context)
     url = context.runtime.url(context.service) if live else None
     failed = failed_since(live, context.runtime.history(context.service))
@@ -38,12 +41,13 @@ def status(
                 "live": live and live.model_dump(mode="json"),
                 "pinned": bool(live and live.pinned),
                 "failed": [revision.model_dump(mode="json") for revision in failed],
-                **outlook.model_dump(mode="json"),
+                **outlook.model_dump(mode="json", exclude={"tested", "validated"}),
+                "streams": {name: each.model_dump(mode="json") for name, each in both.items()},
                 "runs": [run.model_dump(exclude={"parameters"}) for _, run in runs],
             }
         )
         return
-    columns(out(), [*_live(str(context.service), url, live), *map(_failed, failed), *_newest(outlook)])
+    columns(out(), [*_live(str(context.service), url, live), *map(_failed, failed), *_newest(outlook, both)])
     if runs:
         out().print("\n[bold]Last runs[/]")
         columns(out(), [_run(flow, run) for flow, run in runs])
@@ -80,27 +84,30 @@ def _failed(revision: "Revision") -> tuple[str, str]:
     return "[bold red]Failed[/]", plain(one_line(told))
 
 
-def _newest(outlook: "Outlook") -> list[tuple[str, str]]:
+def _newest(outlook: "Outlook", both: "dict[str, Stream]") -> list[tuple[str, str]]:
     commit, model = outlook.commit, outlook.model
+    tested = _done(commit.tested, "tested", both["code"].built) if commit else ""
+    validated = _done(model.validated, "validated", both["model"].built) if model else ""
     found = {
-        "Newest commit": f"{plain(f'{commit.sha[:7]} {commit.subject}')} ({_done(commit.tested, 'tested')})"
-        if commit
-        else "none",
-        "Newest model": f"{plain(f'{model.name} {model.version}')} ({_done(model.validated, 'validated')})"
-        if model
-        else "none",
+        "Newest commit": f"{plain(f'{commit.sha[:7]} {commit.subject}')} ({tested})" if commit else "none",
+        "Newest model": f"{plain(f'{model.name} {model.version}')} ({validated})" if model else "none",
     }
     unknown = outlook.action == "unknown"
     rows = [
         (f"[bold]{label}[/]", "unknown" if unknown and text == "none" else text)
         for label, text in found.items()
     ]
+    for label, stream in (("Commit hint", both["code"]), ("Model hint", both["model"])):
+        if stream.hint:
+            rows.append((f"[bold]{label}[/]", plain(f"{one_line(stream.hint.text)}, {ago(stream.hint.at)}")))
     rows += [("[bold red]Problem[/]", plain(" ".join(problem.split()))) for problem in outlook.problems]
     return [*rows, ("[bold]Next[/]", plain(outlook.next))]
 
 
-def _done(yes: bool, word: str) -> str:
-    return f"[green]{word}[/]" if yes else f"[yellow]not {word}[/]"
+def _done(yes: bool, word: str, built: str) -> str:
+    if yes:
+        return f"[green]{word}[/]"
+    return f"[yellow]not {word}[/]; {plain(built)} is" if built else f"[yellow]not {word}[/]"
 
 
 def _runs(context: "Context") -> "list[tuple[str, Run]]":

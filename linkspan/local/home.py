@@ -20,6 +20,7 @@ class State(Noun):
 
     api_url: str
     ui_url: str
+    hooks_url: str = ""
     pid: int
     pids: dict[str, int]
     auth_file: str

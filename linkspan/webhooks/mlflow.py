@@ -14,6 +14,7 @@ from linkspan.webhooks.news import key_of
 from linkspan.webhooks.payload import brief, mapping, moment, parse, text
 from linkspan.webhooks.signatures import check_standard, secret_of
 
+EVENTS = ["model_version.created", "model_version_alias.created", "model_version_tag.set"]
 _HEADERS = ("x-mlflow-delivery-id", "x-mlflow-timestamp", "x-mlflow-signature")
 # What MLflow's "test webhook" button talks about.
 _EXAMPLE = "example_model"

@@ -19,7 +19,8 @@ def run(number: str, state_type: str, state_name: str, message: str) -> Run:
     fields = dict.fromkeys(("deployment_id", "started", "ended"))
     return Run(
         id=number, name="a run", url=f"http://x/{number}", state_type=state_type, state_name=state_name,
-        message=message, parameters={}, run_count=1, scheduled=False, created=datetime.now(UTC), **cast(Any, fields),
+        message=message, parameters={}, run_count=1, scheduled=False, created=datetime.now(UTC),
+        **cast(Any, fields),
     )  # fmt: skip
 
 

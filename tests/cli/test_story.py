@@ -84,6 +84,16 @@ def first_release(world: World) -> str:
     assert facts["commit"]["tested"]
     assert facts["model"] == {"name": MODEL, "version": "v1", "validated": True}
     assert facts["url"].startswith("http://127.0.0.1:")
+    for name, newest, told in (("code", sha[:7], "push by Ada"), ("model", "v1", "published by Grace")):
+        stream = facts["streams"][name]
+        assert (stream["seen"], stream["built"], stream["live"], stream["held"]) == (
+            newest,
+            newest,
+            newest,
+            "",
+        )
+        assert told in stream["hint"]["text"]
+    assert "Commit hint push by Ada, " in shown.says
     return sha
 
 
@@ -241,7 +251,9 @@ def asking_why(world: World) -> None:
 def a_commit_that_fails(world: World) -> None:
     sha = world.commit("three", test_py=tiny_app.FAILS)
     shown = linkspan("status")
-    assert f"Newest commit {sha[:7]} Say three (not tested)" in shown.says
+    before = world.status()["streams"]["code"]["built"]
+    assert before not in {"", sha[:7]}
+    assert f"Newest commit {sha[:7]} Say three (not tested; {before} is)" in shown.says
     assert f"Commit {sha[:7]} is not tested yet: app-stream/{world.app} does that" in shown.says
     failed = linkspan("deploy")
     assert failed.code == 4, failed
@@ -249,6 +261,7 @@ def a_commit_that_fails(world: World) -> None:
     assert world.answer()["word"] == "two"
     problem = " ".join(world.status()["problems"])
     assert f"The last run of app-stream/{world.app} failed" in problem
+    assert "3 is not 7" in world.status()["streams"]["code"]["held"]
 
 
 def reading(world: World, first: str) -> None:

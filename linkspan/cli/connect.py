@@ -1,0 +1,159 @@
+"""`linkspan connect`: have a git server or a store call Linkspan, with what to paste over there."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from linkspan.cli.options import AppOption, EnvironmentOption, JsonOption
+from linkspan.cli.output import note, print_json
+
+if TYPE_CHECKING:
+    from linkspan.cli.context import Context
+    from linkspan.webhooks.base import WebhookSettings
+
+EXAMPLES = """\b
+Examples:
+  linkspan connect github --url https://ci.example.com
+  linkspan connect event-grid --url https://ci.example.com
+  linkspan connect sqs --queue https://sqs.eu-central-1.amazonaws.com/123456789012/models
+  linkspan connect git --url https://ci.example.com > post-receive
+"""
+
+
+def connect(
+    provider: Annotated[
+        str,
+        typer.Argument(
+            help="github, gitlab, gitea, bitbucket, azure-repos, git, event-grid, event-bridge, sns, sqs, "
+            "mlflow, or signed for anything else."
+        ),
+    ],
+    app: AppOption = "",
+    environment: EnvironmentOption = "production",
+    url: Annotated[
+        str,
+        typer.Option(
+            envvar="LINKSPAN_URL", metavar="URL", help="Where the receiver is reached from there, https://…"
+        ),
+    ] = "",
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="Of the webhook. Default: the app and the provider.")
+    ] = "",
+    of: Annotated[
+        str, typer.Option("--of", metavar="commit|model", help="What `signed` messages are about.")
+    ] = "",
+    repository: Annotated[
+        str, typer.Option(metavar="NAME", help="owner/name. Default: that of the app's repository.")
+    ] = "",
+    branch: Annotated[
+        str, typer.Option(metavar="NAME", help="Default: the branch of the app's repository.")
+    ] = "",
+    container: Annotated[
+        str, typer.Option(metavar="NAME", help="Bucket, account/container, or MLflow's model.")
+    ] = "",
+    prefix: Annotated[
+        str, typer.Option(metavar="PATH", help="Only what is below it counts. Default: the model's.")
+    ] = "",
+    topic: Annotated[str, typer.Option(metavar="ARN", help="Of SNS.")] = "",
+    queue: Annotated[str, typer.Option(metavar="URL", help="Of SQS.")] = "",
+    new_secret: Annotated[
+        bool, typer.Option("--new-secret", help="Replace the secret of a webhook that is there.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a webhook for a provider and print what to do over there.
+
+    Its settings and its secret are kept in a block of the type `webhook` in Prefect; `linkspan serve`, part
+    of `linkspan up`, believes whoever knows the secret. What is printed holds it: do not keep the output.
+    """
+    from linkspan.cli.context import Context
+    from linkspan.webhooks import connect as it
+
+    context = Context(app, environment)
+    name = name or f"{context.app}-{provider}"
+    address = f"{it.check_url(url or _own_url(context))}/hooks/{name}"
+    about_models = provider in it.STORES or of == it.MODEL
+    fields = {
+        "repository": repository,
+        "branch": branch,
+        "container": container,
+        "prefix": prefix,
+        "topic": topic,
+        "queue": queue,
+    }
+    known = _known(context, name)
+    secret = "" if new_secret else str(known.get("secret", ""))
+    settings = it.settings_for(
+        provider,
+        secret or it.new_secret(provider),
+        [context.model_deployment if about_models else context.app_deployment],
+        **{**_found(context, provider, about_models=about_models), **{k: v for k, v in fields.items() if v}},
+    )
+    context.engine.save_block(f"webhook/{name}", _plain(settings))
+    if as_json:
+        print_json({"name": name, "url": address, **_plain(settings)})
+        return
+    note(f"Saved block webhook/{name}: it starts {', '.join(settings.start)}. {_counts(settings)}")
+    if secret:
+        note("It keeps the secret that it had; --new-secret makes another.")
+    note("")
+    print(it.STEPS[provider](address, settings), end="")  # noqa: T201 a result, to be copied as it is
+
+
+def _own_url(context: "Context") -> str:
+    """Where the receiver of `linkspan up` is: right for a server on this machine, and for no other."""
+    from linkspan.errors import ConfigError
+    from linkspan.local.home import Home
+
+    state = Home.default().read_state()
+    if state is None or not state.hooks_url or state.api_url != context.engine.api_url:
+        raise ConfigError(
+            "it is not known where the receiver is reached",
+            expected="--url or LINKSPAN_URL, such as https://ci.example.com",
+            fix="Put a proxy with TLS in front of `linkspan serve`, and name its address",
+        )
+    note(f"No --url: only what runs on this machine reaches {state.hooks_url}.")
+    return state.hooks_url
+
+
+def _known(context: "Context", name: str) -> dict[str, Any]:
+    """The fields of the block if it is there."""
+    from linkspan.errors import EngineDenied, EngineError, EngineUnavailable
+
+    try:
+        return context.engine.block(f"webhook/{name}")
+    except (EngineDenied, EngineUnavailable):
+        raise
+    except EngineError:
+        return {}
+
+
+def _found(context: "Context", provider: str, *, about_models: bool) -> dict[str, str]:
+    """What the app's own blocks say about the source."""
+    from linkspan.links import open_repository
+    from linkspan.newest import usable_config
+    from linkspan.webhooks import connect as it
+
+    git = open_repository(context.engine, context.links.repository)
+    if not about_models:
+        return {"repository": it.repository_of(provider, git), "branch": git.branch}
+    config = usable_config(context.source, say=lambda _: None)
+    model = config.model.name if config else ""
+    if provider == "mlflow":
+        return {"container": model}
+    container, prefix = it.place_of(context.store_settings, model) if model else ("", "")
+    return {"container": container, "prefix": prefix}
+
+
+def _plain(settings: "WebhookSettings") -> dict[str, Any]:
+    return {**settings.model_dump(), "secret": settings.secret.get_secret_value()}
+
+
+def _counts(settings: "WebhookSettings") -> str:
+    """What of the provider's news counts, in a sentence."""
+    if settings.container or settings.prefix:
+        inside = f" below {settings.prefix}" if settings.prefix else ""
+        return f"Only {settings.container or 'what is'}{inside} counts."
+    if settings.repository:
+        return f"Only branch {settings.branch} of {settings.repository} counts."
+    return f"Only branch {settings.branch} counts." if settings.branch else ""
