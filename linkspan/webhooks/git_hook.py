@@ -34,8 +34,9 @@ sign() {{
 }}
 
 message=$(
-  printf '{first}\nrepository %s\nby %s\nat %s\n\n' "$repository" \
-    "${{GL_USER:-${{REMOTE_USER:-$(id -un)}}}}" "$(date +%s)"
+  # Time and process make two pushes of the same commits two messages; curl's retries repeat one.
+  printf '{first}\nrepository %s\nby %s\nat %s\nprocess %s\n\n' "$repository" \
+    "${{GL_USER:-${{REMOTE_USER:-$(id -un)}}}}" "$(date +%s)" "$$"
   while read -r old new ref; do
     printf '%s %s %s %s\n' "$old" "$new" "$ref" "$(git log -1 --format=%s "$new" -- 2>/dev/null)"
   done

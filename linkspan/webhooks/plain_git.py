@@ -7,11 +7,12 @@ an empty line, then what git tells a post-receive hook (githooks(5)), each with 
     repository digits
     by ada
     at 1795384800
+    process 4711
 
     <old sha> <new sha> <ref> <subject>
 
 The header X-Linkspan-Signature is `sha256=` and the HMAC-SHA256 of the body in hex. `at`, in seconds since
-1970, makes two pushes of the same commits two messages; it is shown, and compared with no clock.
+1970, and `process` make two pushes of the same commits two messages; no clock is compared.
 """
 
 import re

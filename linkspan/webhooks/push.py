@@ -48,7 +48,8 @@ def told(push: Push) -> str:
         raise WebhookRefused(
             "the push names no commit", expected="40 or 64 hex digits", found=brief(push.sha, 70)
         )
-    by = f" by {brief(push.by, 60)}" if push.by.strip() else ""
+    name = brief(push.by, 60)
+    by = f" by {name}" if name else ""
     to = brief(push.ref.removeprefix(BRANCHES), 80)
     subject = brief(push.subject.strip().split("\n", 1)[0], 120)
     return f"push{by} to {to}: {short(push.sha)} {subject}".rstrip()

@@ -60,11 +60,11 @@ def _model(said: dict[str, Any], settings: WebhookSettings, key: str, at: dateti
     path, folder = text(said, "path", default=settings.prefix), settings.prefix.rstrip("/")
     if folder and not f"{path}/".startswith(f"{folder}/"):
         return Reading(ignored=f"path {brief(path, 120)!r}; only what is below {brief(folder, 120)!r} counts")
-    by = text(said, "by", default="")
+    by = brief(text(said, "by", default=""), 60)
     words = [
         "model",
         brief(text(said, "name"), 80),
         brief(text(said, "version", default=""), 80),
-        f"by {brief(by, 60)}" if by.strip() else "",
+        f"by {by}" if by else "",
     ]
     return Reading(hints=(Hint(key=key, text=" ".join(word for word in words if word), at=at),))

@@ -223,7 +223,8 @@ def test_a_wrong_content_type_starts_nothing(sample: Sample) -> None:
         right.partition(";")[0] + "; charset=utf-7",
     ]
     for kind in wrong:
-        assert not keys(sample, with_header(sample.valid, "content-type", kind)), kind
+        if kind not in sample.other_types:
+            assert not keys(sample, with_header(sample.valid, "content-type", kind)), kind
     assert not keys(sample, with_header(sample.valid, "content-type")), "none"
     assert not keys(sample, with_header(sample.valid, "content-type", right, right)), "twice"
 
