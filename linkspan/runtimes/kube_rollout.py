@@ -100,14 +100,14 @@ class KubeRollout:
         mine, number = self.mine, new.revision.number
         mine.mark(new.revision, "live")
         others = [each for each in snapshots if each.revision.number != number]
-        for other in others:
-            if other.state == "live":
-                mine.mark(other.revision, "replaced")
         old = [each for each in others if each.state in {"live", "rolling"}]
         for line in mine.prune((thing for each in old for thing in each.objects), new.objects):
             self.say(f"revision {number}: removed {line}, which it has no more")
-        for other in others:
-            if other.state == "rolling":
+        # Only now: who finds two that are live knows that this was interrupted, and does it again.
+        for other in old:
+            if other.state == "live":
+                mine.mark(other.revision, "replaced")
+            else:
                 mine.forget(other.revision.number)
         for other in others[HISTORY - 1 :]:
             mine.forget(other.revision.number)

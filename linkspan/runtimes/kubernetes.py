@@ -74,7 +74,14 @@ class KubernetesRuntime:
 
     def history(self, service: Service) -> list[Revision]:
         seen = self._service(service).snapshots()
-        return [snapshot.revision for snapshot in seen if snapshot.state != "rolling"]
+        live = live_of(seen)
+        return [
+            each.revision.with_outcome("replaced")
+            if each.state == "live" and each is not live  # an interrupted rollout had no time to say so
+            else each.revision
+            for each in seen
+            if each.state != "rolling"
+        ]
 
     def drift(self, service: Service, replicas: int) -> str:
         mine = self._service(service)
@@ -84,6 +91,8 @@ class KubernetesRuntime:
             return "nothing runs"
         if live.replicas != replicas:
             return f"it was rolled out with {live.replicas} replicas instead of {replicas}"
+        if sum(each.state == "live" for each in snapshots) > 1:
+            return f"the rollout of revision {live.revision.number} was interrupted before it was finished"
         # A pod that is being replaced is the cluster's own business, and repairing would not help it.
         return mine.drift(live.objects)
 
