@@ -1,10 +1,18 @@
 """The real flows with a trap before and after each of their steps, for a worker of the tests.
 
-A file `before <module> <step>` or `after …` in LINKSPAN_E2E_TRAPS kills the process there, once.
+A file in LINKSPAN_E2E_TRAPS kills the process there, once. Its name says where: `before <module> <step>` or
+`after …`; `said <words>`, before a line with them gets into a rollout's log; `before marked <state>`, before
+the cluster hears what became of a revision; `before rejected`, before the registry hears that it is bad.
+
+`python -m tests.e2e.killable PARAMETERS` is one run of build-and-deploy, as by a worker that dies with it; it
+says how the run ended.
 """
 
+import asyncio
+import json
 import os
 import signal
+import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -17,6 +25,12 @@ from flows import app_stream as app_module
 from flows import build_and_deploy as release_module
 from flows import code_steps, model_steps, release_steps
 from flows import model_stream as model_module
+from flows.support import say
+from linkspan.nouns import Revision
+from linkspan.runtimes.base import Say
+from linkspan.runtimes.kube_revision import State
+from linkspan.runtimes.kube_service import KubeService
+from linkspan.verdicts import reject
 
 TRAPS = "LINKSPAN_E2E_TRAPS"
 
@@ -40,6 +54,28 @@ def _trapped(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def _trapped_say() -> Say:
+    write = say()
+
+    def line(text: str) -> None:
+        for path in Path(os.environ[TRAPS]).glob("said *"):
+            if path.name.removeprefix("said ") in text:
+                _trap(path.name)
+        write(text)
+
+    return line
+
+
+def _trapped_mark(service: KubeService, revision: Revision, state: State) -> None:
+    _trap(f"before marked {state}")
+    _mark(service, revision, state)
+
+
+def _trapped_reject(*args: Any, **kwargs: Any) -> None:
+    _trap("before rejected")
+    reject(*args, **kwargs)
+
+
 def _set_traps(module: ModuleType) -> None:
     for name, value in list(vars(module).items()):
         if isinstance(value, Task) or name == "start":
@@ -49,7 +85,23 @@ def _set_traps(module: ModuleType) -> None:
 if TRAPS in os.environ:
     for each in (code_steps, model_steps, release_steps, app_module, model_module, release_module):
         _set_traps(each)
+    _mark = KubeService.mark
+    for owner, name, trapped in (
+        (release_steps, "say", _trapped_say),
+        (release_steps, "reject", _trapped_reject),
+        (KubeService, "mark", _trapped_mark),
+    ):
+        setattr(owner, name, trapped)
 
 app_stream = app_module.app_stream
 model_stream = model_module.model_stream
 build_and_deploy = release_module.build_and_deploy
+
+
+async def main(parameters: dict[str, Any]) -> None:
+    state = await build_and_deploy(**parameters, return_state=True)
+    sys.stdout.write(f"{state.name}\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(json.loads(sys.argv[1])))

@@ -204,10 +204,14 @@ class World:
         named = self.parameters("app", "repository", "store", "registry")
         return await ended(await model_stream(**named, **{"converge": [], **options}, return_state=True))
 
-    async def release(self, **options: Any) -> Ended:
-        named = self.parameters(
+    def release_parameters(self) -> dict[str, str]:
+        """Those of build-and-deploy."""
+        return self.parameters(
             "app", "environment", "repository", "store", "registry", "builder", "runtime", "model_stream"
         )
+
+    async def release(self, **options: Any) -> Ended:
+        named = self.release_parameters()
         return await ended(await build_and_deploy(**named, **options, return_state=True))
 
     async def all_three(self, **options: Any) -> Ended:
