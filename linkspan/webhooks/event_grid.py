@@ -79,7 +79,7 @@ def _reading(found: list[Event], settings: WebhookSettings) -> Reading:
     for event in found:
         if event.type not in _WRITTEN:
             ignored = f"an event {brief(event.type, 80)}, not of a new blob"
-        elif text(event.data, "api", default="") in _EMPTY:
+        elif text(event.data, "api") in _EMPTY:
             ignored = "a file was begun; the event of its content follows"
         else:
             account, container, path = _place(event)

@@ -1,8 +1,7 @@
 """The model registry of MLflow (3 and later): a version was registered, or marked as one to use.
 
 `container` of the source is the name of the registered model; `prefix` is not looked at. Of MLflow's events
-count `model_version.created`, `model_version_alias.created` and `model_version_tag.set`, because a team may
-publish by any of them; subscribe to the one that is yours.
+those in `EVENTS` count, because a team may publish by any of them; subscribe to the one that is yours.
 
 Newer versions of MLflow send to public addresses only, unless their server is told to allow private ones.
 
@@ -15,6 +14,7 @@ from linkspan.webhooks.payload import brief, mapping, moment, parse, text
 from linkspan.webhooks.signatures import check_standard, secret_of
 
 EVENTS = ["model_version.created", "model_version_alias.created", "model_version_tag.set"]
+_CREATED, _NAMED, _TAGGED = EVENTS
 _HEADERS = ("x-mlflow-delivery-id", "x-mlflow-timestamp", "x-mlflow-signature")
 # What MLflow's "test webhook" button talks about.
 _EXAMPLE = "example_model"
@@ -48,11 +48,11 @@ def read(request: Request, settings: WebhookSettings) -> Reading:
 
 def _said(event: str, data: object) -> str:
     """What happened, in words; nothing if it does not count."""
-    if event == "model_version.created":
+    if event == _CREATED:
         return f"{text(data, 'name')} version {text(data, 'version')} registered"
-    if event == "model_version_alias.created":
+    if event == _NAMED:
         return f"{text(data, 'name')} version {text(data, 'version')} is now {text(data, 'alias')}"
-    if event == "model_version_tag.set":
+    if event == _TAGGED:
         tag = f"{text(data, 'key')}={text(data, 'value', default='')}"
         return f"{text(data, 'name')} version {text(data, 'version')} tagged {tag}"
     return ""

@@ -35,7 +35,8 @@ class Sample:
     `elsewhere` are bodies that are valid, from the provider, and about something that does not count.
     `retold` are requests that say the same news again, `news` those that say other news.
     `signs`: the proof covers the body. Where it does not, a changed body is only another hint.
-    `unsigned_headers`: headers that a replay may change at will.
+    `unsigned_headers`: headers that a replay may change at will. `other_types`: further content types under
+    which the provider may send the same body.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Sample:
     spoiled: Mapping[str, Request] = field(default_factory=dict)
     signs: bool = True
     unsigned_headers: Sequence[str] = ()
+    other_types: Sequence[str] = ()
     rules: Provider | None = None
 
     @property
