@@ -14,13 +14,21 @@ from blocks.git_repository import GitRepository
 from blocks.image_builder import ImageBuilder
 from blocks.kubernetes_runtime import KubernetesRuntime
 from blocks.s3_model_store import S3ModelStore
+from blocks.webhook_source import WebhookSource
 
 ModelStoreBlock = FileModelStore | AzureModelStore | S3ModelStore
 RuntimeBlock = DockerRuntime | KubernetesRuntime
 
 STORES: tuple[type[ModelStoreBlock], ...] = (FileModelStore, AzureModelStore, S3ModelStore)
 RUNTIMES: tuple[type[RuntimeBlock], ...] = (DockerRuntime, KubernetesRuntime)
-ALL: tuple[type[Block], ...] = (GitRepository, *STORES, ContainerRegistry, ImageBuilder, *RUNTIMES)
+ALL: tuple[type[Block], ...] = (
+    GitRepository,
+    *STORES,
+    ContainerRegistry,
+    ImageBuilder,
+    *RUNTIMES,
+    WebhookSource,
+)
 
 __all__ = [
     "ALL",
@@ -36,4 +44,5 @@ __all__ = [
     "ModelStoreBlock",
     "RuntimeBlock",
     "S3ModelStore",
+    "WebhookSource",
 ]

@@ -221,6 +221,15 @@ class Engine:
         path = f"block_types/slug/{kind}/block_documents/name/{name}?include_secrets=true"
         return dict(self._http.get(path, what=f"block {ref}")["data"])
 
+    def blocks(self, kind: str) -> dict[str, dict[str, Json]]:
+        """The fields of all saved blocks of a type, by name, like `block`; none if nobody registered it."""
+        # A search, because 404 is also what others say in the place of a server that is away.
+        wanted = {"block_types": {"slug": {"any_": [kind]}}}
+        if not self._http.post("block_types/filter", wanted):
+            return {}
+        path = f"block_types/slug/{quote(kind, safe='')}/block_documents?include_secrets=true"
+        return {each["name"]: dict(each["data"]) for each in self._http.get(path, what=f"blocks {kind}")}
+
     def save_block(self, ref: str, data: Mapping[str, Json]) -> None:
         """Create or replace a saved block. Its type must be registered (`python -m flows.setup`)."""
         kind, name = _split(ref)

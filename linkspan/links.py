@@ -29,6 +29,8 @@ SETTINGS = {
     "image-builder": "linkspan.build:BuilderSettings",
     "docker-runtime": "linkspan.runtimes.docker:DockerRuntimeSettings",
     "kubernetes-runtime": "linkspan.runtimes.kubernetes:KubernetesRuntimeSettings",
+    # Not `webhook`: Prefect has a protected block type of that name, for calls that go out.
+    "webhook-source": "linkspan.webhooks.base:WebhookSettings",
 }
 """Block type slug → settings class. tests/flows/test_blocks.py holds it against blocks/."""
 

@@ -25,6 +25,7 @@ from linkspan.cli import (
     publish,
     rollback,
     run,
+    serve,
     services,
     status,
     trigger,
@@ -36,7 +37,7 @@ from linkspan.errors import LinkspanError
 SECTIONS = {
     "Releasing": ("publish", "deploy", "rollback", "trigger"),
     "Looking": ("status", "events", "history", "why", "doctor"),
-    "Running it": ("up", "connect", "run", "destroy"),
+    "Running it": ("up", "serve", "connect", "run", "destroy"),
 }
 
 EXIT_CODES = """\b
@@ -81,6 +82,7 @@ app.command("history")(history.history)
 app.command("why", epilog=why.EXAMPLES)(why.why)
 app.command("doctor")(doctor.doctor)
 app.command("up", epilog=services.EXAMPLES)(services.up)
+app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
 app.command("connect", epilog=connect.EXAMPLES)(connect.connect)
 app.command("run", epilog=run.EXAMPLES, context_settings=run.PASS_ON)(run.run)
 app.command("destroy")(destroy.destroy)

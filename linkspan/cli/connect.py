@@ -63,8 +63,8 @@ def connect(
 ) -> None:
     """Make a webhook for a provider and print what to do over there.
 
-    Its settings and its secret are kept in a block of the type `webhook` in Prefect; `linkspan serve`, part
-    of `linkspan up`, believes whoever knows the secret. What is printed holds it: do not keep the output.
+    Its settings and its secret are kept in a block of the type `webhook-source` in Prefect; the receiver
+    (`linkspan serve`) believes whoever knows the secret. What is printed holds it: do not keep the output.
     """
     from linkspan.cli.context import Context
     from linkspan.webhooks import connect as it
@@ -89,11 +89,11 @@ def connect(
         [context.model_deployment if about_models else context.app_deployment],
         **{**_found(context, provider, about_models=about_models), **{k: v for k, v in fields.items() if v}},
     )
-    context.engine.save_block(f"webhook/{name}", _plain(settings))
+    context.engine.save_block(f"webhook-source/{name}", _plain(settings))
     if as_json:
         print_json({"name": name, "url": address, **_plain(settings)})
         return
-    note(f"Saved block webhook/{name}: it starts {', '.join(settings.start)}. {_counts(settings)}")
+    note(f"Saved block webhook-source/{name}: it starts {', '.join(settings.start)}. {_counts(settings)}")
     if secret:
         note("It keeps the secret that it had; --new-secret makes another.")
     note("")
@@ -121,7 +121,7 @@ def _known(context: "Context", name: str) -> dict[str, Any]:
     from linkspan.errors import EngineDenied, EngineError, EngineUnavailable
 
     try:
-        return context.engine.block(f"webhook/{name}")
+        return context.engine.block(f"webhook-source/{name}")
     except (EngineDenied, EngineUnavailable):
         raise
     except EngineError:

@@ -20,3 +20,6 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothin
 
 PORT = 4200
 """Where `linkspan up` has the UI, as linkspan.local.services.PORT, which is slow to import."""
+
+HOOKS_PORT = 4300
+"""Where `linkspan serve` listens."""

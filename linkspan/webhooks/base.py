@@ -78,7 +78,7 @@ class Reading:
 class WebhookSettings(BaseModel):
     """One source that calls us: who it is, what of it counts, and which deployments it starts.
 
-    The fields of the block `webhook`; its name is the last part of the URL.
+    The fields of the block `webhook-source`; its name is the last part of the URL.
     """
 
     provider: str = Field(description="Who calls: github, gitlab, azure-repos, event-grid, … (see the docs).")

@@ -264,7 +264,7 @@ class _Outage:
 
     def pause(self, failures: int) -> float:
         """Seconds to wait after so many failures in a row."""
-        longest = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(failures, 16))
+        longest = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(failures, 16))
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, hides nothing
 
 

@@ -18,7 +18,7 @@ from linkspan.engine import Engine
 from linkspan.errors import ConfigError, EngineError
 from tests.services.prefect_server import AUTH, PrefectServer
 
-SECRET = "s3cr3t-hunter2"
+SECRET = "s3cr3t-hunter2-hunter3"
 
 # One saved document of each kind, with everything that is secret in it filled in.
 SAMPLES: dict[str, dict[str, Any]] = {
@@ -30,6 +30,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "image-builder": {"build_args": ["A=1"]},
     "docker-runtime": {"port": 8081},
     "kubernetes-runtime": {"context": "production", "kubeconfig": SECRET},
+    "webhook-source": {"provider": "github", "secret": SECRET, "start": ["app-stream/digits"]},
 }
 
 KINDS: dict[str, type[Block]] = {kind.get_block_type_slug(): kind for kind in blocks.ALL}
