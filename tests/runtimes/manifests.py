@@ -91,3 +91,37 @@ def without_autoscaler() -> list[Manifest]:
 def app_of(objects: list[Manifest]) -> Any:
     """The container that is the app, in our own."""
     return pod_of(the("Deployment", objects))["containers"][0]
+
+
+def config_map(name: str, text: str = "") -> Manifest:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"text": text}}
+
+
+def hands(image: str) -> list[tuple[str, dict[str, Any], str]]:
+    """What people add to our own manifests and a ConfigMap: the object, the patch, and where it ends up."""
+
+    def pods(spec: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+        return {"spec": {"template": {"metadata": metadata, "spec": spec}}}
+
+    def app(**fields: Any) -> dict[str, Any]:
+        return pods({"containers": [{"name": "app", **fields}]})
+
+    deployment, template = "deployment/app", "spec.template"
+    container = f"{template}.spec.containers[app]"
+    late = {"postStart": {"sleep": {"seconds": 1}}}
+    sidecar = {"name": "side", "image": image, "command": ["sleep", "3600"]}
+    return [
+        (deployment, app(env=[{"name": "DEBUG", "value": "1"}]), f"{container}.env"),
+        (deployment, app(ports=[{"containerPort": 9}]), f"{container}.ports[9/TCP]"),
+        (deployment, app(lifecycle=late), f"{container}.lifecycle.postStart"),
+        (deployment, pods({"containers": [sidecar]}), f"{template}.spec.containers[side]"),
+        (deployment, pods({"volumes": [{"name": "v", "emptyDir": {}}]}), f"{template}.spec.volumes[v]"),
+        (deployment, pods({"tolerations": [{"operator": "Exists"}]}), f"{template}.spec.tolerations"),
+        (deployment, pods({}, labels={"mine": "1"}), f"{template}.metadata.labels.mine"),
+        (deployment, pods({}, annotations={"mine": "1"}), f"{template}.metadata.annotations.mine"),
+        (deployment, {"spec": {"paused": True}}, "spec.paused"),
+        ("service/app", {"spec": {"ports": [{"name": "more", "port": 81}]}}, "spec.ports[81/TCP]"),
+        ("service/app", {"spec": {"externalTrafficPolicy": "Local"}}, "spec.externalTrafficPolicy"),
+        ("configmap/settings", {"data": {"mine": "1"}}, "data.mine"),
+        ("hpa/app", {"spec": {"behavior": {"scaleDown": {"selectPolicy": "Min"}}}}, "spec.behavior"),
+    ]

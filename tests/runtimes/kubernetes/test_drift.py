@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,7 +12,7 @@ from tests.prober import assert_no_failure
 from tests.runtimes.harness import KubernetesHarness
 from tests.runtimes.kubernetes.passwords import password_in
 from tests.runtimes.kubernetes.webhook import webhook
-from tests.runtimes.manifests import without_autoscaler
+from tests.runtimes.manifests import config_map, hands, without_autoscaler
 from tests.runtimes.releases import quiet, reached, rollout, version_of, wait_for_port
 from tests.services.cluster import RunningCluster
 from tests.services.engine import ImageOf
@@ -61,86 +60,45 @@ def test_what_somebody_changed_by_hand_is_noticed_and_restored(
     assert password_in(cluster, service) == PASSWORD
 
 
-DEPLOYMENT = "deployment/app"
-LATE = {"sleep": {"seconds": 1}}
-SIDECAR = {"name": "side", "command": ["sleep", "3600"]}
-SETTINGS = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}, "data": {"a": "b"}}
-
-
-def of_pods(spec: dict[str, Any], **metadata: Any) -> dict[str, Any]:
-    return {"spec": {"template": {"metadata": metadata, "spec": spec}}}
-
-
-def of_the_app(**fields: Any) -> dict[str, Any]:
-    return of_pods({"containers": [{"name": "app", **fields}]})
-
-
 def test_what_somebody_added_by_hand_is_noticed_and_goes(
     cluster: RunningCluster, runtime: Runtime, harness: KubernetesHarness, service: Service, image_of: ImageOf
 ) -> None:
     image = image_of("v1")
-    plan = rollout(service, "v1", image, host="digits.example", manifests=[*default_manifests(), SETTINGS])
+    own = [*default_manifests(), config_map("settings")]
+    plan = rollout(service, "v1", image, host="digits.example", manifests=own)
     live = runtime.roll_out(plan, say=quiet)
-    again = plan.model_copy(update={"expect": 1})
     before = cluster.get(str(service), "deployment", "app")["spec"]
 
-    def patch(what: str, change: dict[str, Any]) -> None:
-        cluster.run("patch", what, "-n", str(service), "-p", json.dumps(change))
-
     # What others may do: none of it is a difference, and none of it is undone.
-    cluster.run("scale", "-n", str(service), DEPLOYMENT, "--replicas=3")
+    others = [f"{kind}/app" for kind in ("service", "ingress", "deployment", "serviceaccount")]
+    cluster.run("scale", "-n", str(service), "deployment/app", "--replicas=3")
     cluster.run("rollout", "restart", "-n", str(service), "deployment/app")
-    for kind in ("service", "ingress", "deployment", "serviceaccount"):
-        cluster.run("annotate", f"{kind}/app", "-n", str(service), "theirs=1")
-        cluster.run("label", f"{kind}/app", "-n", str(service), "theirs=1")
+    for what in others:
+        cluster.run("annotate", what, "-n", str(service), "theirs=1")
+        cluster.run("label", what, "-n", str(service), "theirs=1")
     assert not runtime.drift(service, 2)
 
-    pods, spec = "spec.template", "spec.template.spec"
-    app = f"{spec}.containers[app]"
-    hands = [
-        [
-            (DEPLOYMENT, of_the_app(env=[{"name": "DEBUG", "value": "1"}]), f"{app}.env"),
-            (DEPLOYMENT, of_the_app(ports=[{"containerPort": 9}]), f"{app}.ports[9/TCP]"),
-            (DEPLOYMENT, of_pods({}, labels={"mine": "1"}), f"{pods}.metadata.labels.mine"),
-            ("service/app", {"spec": {"ports": [{"name": "more", "port": 81}]}}, "spec.ports[81/TCP]"),
-            ("configmap/settings", {"data": {"mine": "1"}}, "data.mine"),
-            ("hpa/app", {"spec": {"behavior": {"scaleDown": {"selectPolicy": "Min"}}}}, "spec.behavior"),
-        ],
-        [
-            (DEPLOYMENT, of_pods({"containers": [{**SIDECAR, "image": image}]}), f"{spec}.containers[side]"),
-            (DEPLOYMENT, of_pods({"volumes": [{"name": "v", "emptyDir": {}}]}), f"{spec}.volumes[v]"),
-            (DEPLOYMENT, of_pods({"tolerations": [{"operator": "Exists"}]}), f"{spec}.tolerations"),
-            ("service/app", {"spec": {"sessionAffinity": "ClientIP"}}, "spec.sessionAffinity"),
-        ],
-        [
-            (DEPLOYMENT, of_pods({}, annotations={"mine": "1"}), f"{pods}.metadata.annotations.mine"),
-            (DEPLOYMENT, of_the_app(lifecycle={"postStart": LATE}), f"{app}.lifecycle.postStart"),
-            (DEPLOYMENT, {"spec": {"paused": True}}, "spec.paused"),
-        ],
-    ]
     port = cluster.get(str(service), "service", "app")["spec"]["ports"][0]["nodePort"]
-    url = f"http://{cluster.node_ip}:{port}"
+    url = f"http://{cluster.node_ip}:{port}"  # nobody knows digits.example
     wait_for_port(url)
     with Prober(url, version_of) as prober:
-        for round_of_hands in hands:
-            for what, change, _ in round_of_hands:
-                patch(what, change)
-            drift = runtime.drift(service, 2)
-            for what, _, where in round_of_hands:
-                assert f"{where} was set by kubectl-patch" in drift, what
-            assert "\n" not in drift
-            said: list[str] = []
-            assert runtime.roll_out(again, say=said.append) == live
-            assert f"revision 1: {drift}" in said
-            assert not runtime.drift(service, 2)
-            assert len(harness.replicas(service)) == 3, "the autoscaler's"
+        for what, change, _ in hands(image):
+            cluster.run("patch", what, "-n", str(service), "-p", json.dumps(change))
+        drift = runtime.drift(service, 2)
+        assert "\n" not in drift
+        assert "Deployment/app: " in drift
+        assert "Service/app: " in drift
+        said: list[str] = []
+        assert runtime.roll_out(plan.model_copy(update={"expect": 1}), say=said.append) == live
+        assert f"revision 1: {drift}" in said
+        assert not runtime.drift(service, 2)
+        assert len(harness.replicas(service)) == 3, "the autoscaler's"
     assert_no_failure(prober.report)
     after = cluster.get(str(service), "deployment", "app")["spec"]
     assert after["template"]["metadata"]["annotations"].pop("kubectl.kubernetes.io/restartedAt")
     assert after == {**before, "replicas": 3}
-    assert cluster.get(str(service), "configmap", "settings")["data"] == {"a": "b"}
-    for kind in ("service", "ingress", "deployment", "serviceaccount"):
-        metadata = cluster.get(str(service), kind, "app")["metadata"]
+    for what in others:
+        metadata = cluster.get(str(service), what)["metadata"]
         assert metadata["annotations"]["theirs"] == metadata["labels"]["theirs"] == "1"
 
 
@@ -152,7 +110,7 @@ def test_an_edit_that_an_apply_would_contradict_is_noticed_and_goes(
     live = runtime.roll_out(plan, say=quiet)
     other = {"op": "replace", "path": "/spec/template/spec/containers/0/ports/0/containerPort", "value": 9}
     with Prober(reached(runtime, service), version_of) as prober:
-        cluster.run("patch", DEPLOYMENT, "-n", str(service), "--type=json", "-p", json.dumps([other]))
+        cluster.run("patch", "deployment/app", "-n", str(service), "--type=json", "-p", json.dumps([other]))
         assert "containers[app].ports was set by kubectl-patch" in runtime.drift(service, 2)
         assert runtime.roll_out(plan.model_copy(update={"expect": 1}), say=quiet) == live
         assert not runtime.drift(service, 2)
@@ -165,7 +123,7 @@ def test_a_new_release_takes_nothing_with_it_that_somebody_added(
 ) -> None:
     own = without_autoscaler()
     runtime.roll_out(rollout(service, "v1", image_of("v1"), manifests=own), say=quiet)
-    cluster.run("set", "env", "-n", str(service), DEPLOYMENT, "DEBUG=1")
+    cluster.run("set", "env", "-n", str(service), "deployment/app", "DEBUG=1")
     cluster.run("rollout", "pause", "-n", str(service), "deployment/app")
     runtime.roll_out(rollout(service, "v2", image_of("v2"), manifests=own, expect=1), say=quiet)
     assert not runtime.drift(service, 2)
@@ -196,9 +154,9 @@ def test_what_a_webhook_adds_to_every_write_is_no_drift(
         live = runtime.roll_out(plan, say=quiet)
         assert environment() == {"COLOUR": "blue", "INJECTED": "yes"}
         assert not runtime.drift(service, 2)
-        cluster.run("annotate", "-n", str(service), DEPLOYMENT, "any=1")  # a write of somebody else's
+        cluster.run("annotate", "-n", str(service), "deployment/app", "any=1")  # a write of somebody else's
         assert not runtime.drift(service, 2)
-        cluster.run("set", "env", "-n", str(service), DEPLOYMENT, "DEBUG=1")
+        cluster.run("set", "env", "-n", str(service), "deployment/app", "DEBUG=1")
         drift = runtime.drift(service, 2)
         assert drift.endswith("containers[app].env[DEBUG] was set by kubectl-set"), drift
         assert runtime.roll_out(again, say=quiet) == live

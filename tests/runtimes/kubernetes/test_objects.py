@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from linkspan.errors import RolloutFailed, RuntimeDenied, RuntimeUnavailable
-from linkspan.runtimes.base import Manifest, Runtime, Service
+from linkspan.runtimes.base import Runtime, Service
 from linkspan.runtimes.kube_manifests import default_manifests
 from tests.runtimes.harness import KubernetesHarness
 from tests.runtimes.kubernetes.passwords import password_in
-from tests.runtimes.manifests import app_of
+from tests.runtimes.manifests import app_of, config_map
 from tests.runtimes.releases import quiet, rollout
 from tests.services.cluster import RunningCluster
 from tests.services.engine import ImageOf
@@ -28,10 +28,6 @@ def neighbour(service: Service, runtime: Runtime) -> Iterator[Service]:
     other = Service(app=f"{service.app}2", environment="production", namespace=str(service))
     yield other
     runtime.destroy(other)
-
-
-def config_map(name: str, text: str = "") -> Manifest:
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"text": text}}
 
 
 @pytest.fixture

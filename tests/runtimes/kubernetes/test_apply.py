@@ -1,0 +1,193 @@
+"""Objects on a real API server: what somebody adds to them is seen and goes with the next apply.
+
+None of them has a pod, so each case takes no longer than its requests.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from linkspan.errors import RolloutConflict
+from linkspan.runtimes.base import Manifest, Service
+from linkspan.runtimes.kube_apply import apply, drift
+from linkspan.runtimes.kube_client import Cluster, open_client
+from linkspan.runtimes.kube_manifests import default_manifests
+from linkspan.runtimes.kube_owners import taken_over
+from linkspan.runtimes.kube_render import render
+from tests.runtimes.harness import as_linkspan
+from tests.runtimes.manifests import app_of, config_map, hands, pod_of, the
+from tests.runtimes.releases import rollout
+from tests.services.cluster import RunningCluster
+from tests.values import NOW
+
+Hand = Callable[..., None]
+
+
+@pytest.fixture(scope="module")
+def account(cluster: RunningCluster, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A kubeconfig with the rights in k8s/linkspan."""
+    return as_linkspan(cluster, tmp_path_factory.mktemp("account") / "kubeconfig").read_text()
+
+
+@pytest.fixture
+def api(account: str) -> Cluster:
+    return Cluster(open_client(account, ""))
+
+
+@pytest.fixture
+def objects(service: Service) -> list[Manifest]:
+    plan = rollout(service, "v1", f"registry.invalid/digits@sha256:{'a' * 64}", host="digits.example")
+    own = [*default_manifests(), config_map("settings", "ours")]
+    made = render(own, plan, namespace=str(service), revision=1, at=NOW)
+    the("Deployment", made)["spec"]["replicas"] = 0
+    return made
+
+
+@pytest.fixture
+def hand(cluster: RunningCluster, service: Service) -> Hand:
+    """Changes an object as people do."""
+
+    def patch(what: str, change: object, *options: str) -> None:
+        cluster.run("patch", what, "-n", str(service), "-p", json.dumps(change), *options)
+
+    return patch
+
+
+def specs(cluster: RunningCluster, service: Service) -> dict[str, Any]:
+    kinds = "deployment,service,configmap,networkpolicy,poddisruptionbudget,ingress,hpa"
+    items = cluster.get(str(service), kinds)["items"]
+    return {each["kind"]: each.get("spec") or each.get("data") for each in items}
+
+
+def test_each_addition_is_noticed_in_one_line_and_goes(
+    *,
+    cluster: RunningCluster,
+    api: Cluster,
+    service: Service,
+    objects: list[Manifest],
+    hand: Hand,
+) -> None:
+    apply(api, str(service), objects)
+    before = specs(cluster, service)
+    image = app_of(objects)["image"]
+    for what, change, where in hands(image):
+        hand(what, change)
+        assert specs(cluster, service) != before, what
+        assert drift(api, objects).endswith(f"/{what.partition('/')[2]}: {where} was set by kubectl-patch")
+        apply(api, str(service), objects)
+        assert specs(cluster, service) == before, where
+        assert drift(api, objects) == ""
+    for what, change, _ in hands(image):
+        hand(what, change)
+    assert "\n" not in drift(api, objects)
+    assert " and 6 more; " in drift(api, objects) + "; "
+    apply(api, str(service), objects)
+    assert specs(cluster, service) == before
+    assert drift(api, objects) == ""
+
+
+def test_a_run_that_was_killed_after_it_took_over_is_finished_by_the_next(
+    *,
+    cluster: RunningCluster,
+    api: Cluster,
+    service: Service,
+    objects: list[Manifest],
+    hand: Hand,
+) -> None:
+    apply(api, str(service), objects)
+    before = specs(cluster, service)
+    for what, change, _ in hands(app_of(objects)["image"]):
+        hand(what, change)
+    for thing in objects:
+        if (found := api.find(thing)) and (fields := taken_over(found, thing)):
+            api.merge(thing, {"managedFields": fields})
+    assert "spec.paused is True instead of missing" in drift(api, [the("Deployment", objects)])
+    apply(api, str(service), objects)
+    assert specs(cluster, service) == before
+    assert drift(api, objects) == ""
+
+
+def test_objects_that_somebody_else_made_become_what_the_manifests_say(
+    cluster: RunningCluster, api: Cluster, service: Service, objects: list[Manifest]
+) -> None:
+    apply(api, str(service), objects)
+    before = specs(cluster, service)
+    deployment = the("Deployment", objects)
+    cluster.run("delete", "deployment,service", "app", "-n", str(service))
+    theirs = json.loads(json.dumps([deployment, the("Service", objects)]))
+    pod_of(theirs[0])["containers"].append({"name": "side", "image": "registry.invalid/side"})
+    theirs[1]["spec"]["ports"].append({"name": "more", "port": 81})
+    cluster.apply(str(service), *theirs)
+    address = cluster.get(str(service), "service", "app")["spec"]
+    assert "was set by kubectl-client-side-apply" in drift(api, objects)
+    apply(api, str(service), objects)
+    assert drift(api, objects) == ""
+    after = specs(cluster, service)
+    assert after["Deployment"] == before["Deployment"]
+    assert after["Service"] == {**address, "ports": address["ports"][:1]}, (
+        "it keeps its address and node port"
+    )
+
+
+def test_an_object_that_forgot_who_set_what_is_no_drift_and_can_be_applied(
+    *,
+    cluster: RunningCluster,
+    api: Cluster,
+    service: Service,
+    objects: list[Manifest],
+    hand: Hand,
+) -> None:
+    apply(api, str(service), objects)
+    before = specs(cluster, service)
+    for what in ("deployment/app", "service/app"):
+        hand(what, [{"op": "replace", "path": "/metadata/managedFields", "value": [{}]}], "--type=json")
+    apply(api, str(service), objects)
+    apply(api, str(service), objects)
+    assert drift(api, objects) == ""
+    assert specs(cluster, service) == before
+
+
+def test_who_writes_between_the_look_and_the_change_is_not_overwritten_unseen(
+    *,
+    cluster: RunningCluster,
+    account: str,
+    service: Service,
+    objects: list[Manifest],
+    hand: Hand,
+) -> None:
+    class Slow(Cluster):
+        """Somebody else is quicker, once for each object."""
+
+        def __init__(self, *, released: bool) -> None:
+            super().__init__(open_client(account, ""))
+            self.seen: set[str] = set()
+            self.released = released
+
+        def merge(self, thing: Manifest, metadata: Manifest) -> Manifest:
+            what = f"{thing['kind']}/{thing['metadata']['name']}"
+            if what not in self.seen:
+                self.seen.add(what)
+                said = {"linkspan.dev/revision": "2"} if self.released else {"any": "1"}
+                hand(what, {"metadata": {"annotations": said}})
+            return super().merge(thing, metadata)
+
+    quick = Cluster(open_client(account, ""))
+    apply(quick, str(service), objects)
+    before = specs(cluster, service)
+    for what, change, _ in hands(app_of(objects)["image"]):
+        hand(what, change)
+    slow = Slow(released=False)
+    apply(slow, str(service), objects)
+    assert slow.seen == {
+        "Deployment/app",
+        "Service/app",
+        "ConfigMap/settings",
+        "HorizontalPodAutoscaler/app",
+    }
+    assert specs(cluster, service) == before
+    hand("deployment/app", {"spec": {"paused": True}})
+    with pytest.raises(RolloutConflict, match=r"revision 1 in Deployment/app, found revision 2"):
+        apply(Slow(released=True), str(service), objects)
+    assert cluster.get(str(service), "deployment", "app")["spec"]["paused"]
