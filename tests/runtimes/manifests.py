@@ -109,7 +109,7 @@ def hands(image: str) -> list[tuple[str, dict[str, Any], str]]:
     deployment, template = "deployment/app", "spec.template"
     container = f"{template}.spec.containers[app]"
     late = {"postStart": {"sleep": {"seconds": 1}}}
-    sidecar = {"name": "side", "image": image, "command": ["sleep", "3600"]}
+    sidecar = {"name": "side", "image": image, "command": ["sh", "-c", "trap exit TERM; sleep 3600 & wait"]}
     return [
         (deployment, app(env=[{"name": "DEBUG", "value": "1"}]), f"{container}.env"),
         (deployment, app(ports=[{"containerPort": 9}]), f"{container}.ports[9/TCP]"),
