@@ -233,6 +233,25 @@ def test_what_arrives_after_the_end_is_put_back() -> None:
     assert not queue.deleted
 
 
+def test_what_arrives_at_the_very_end_is_put_back() -> None:
+    queue = Scripted()
+    queue.late = [told(1)]
+
+    class Stop(threading.Event):
+        """Set just after the last answer came and found nobody gone yet."""
+
+        def is_set(self) -> bool:
+            if not queue.waits.is_set():
+                return False
+            queue.release.set()
+            until(lambda: not any(each.name == "sqs-receive" for each in threading.enumerate()))
+            return True
+
+    consume(queue.url, settings(), Kept(), Stop(), print, queue=queue)
+    assert queue.back == ["m1"]
+    assert not queue.deleted
+
+
 @pytest.mark.parametrize("url", ["", "events", "https://sqs.eu-central-1.amazonaws.com/", "ftp://a/b/c"])
 def test_a_url_that_is_none_of_a_queue(url: str) -> None:
     with pytest.raises(ConfigError, match="no queue's URL"):
