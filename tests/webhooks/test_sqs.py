@@ -100,6 +100,8 @@ def consuming(
         thread.join(10)
         assert not thread.is_alive()
         assert time.monotonic() - begin < 1
+        if queue:
+            queue.release.set()
 
 
 def until(condition: Callable[[], bool], seconds: float = 30) -> None:
@@ -236,6 +238,7 @@ def test_what_arrives_after_the_end_is_put_back() -> None:
 def test_what_arrives_at_the_very_end_is_put_back() -> None:
     queue = Scripted()
     queue.late = [told(1)]
+    others = set(threading.enumerate())
 
     class Stop(threading.Event):
         """Set just after the last answer came and found nobody gone yet."""
@@ -244,7 +247,7 @@ def test_what_arrives_at_the_very_end_is_put_back() -> None:
             if not queue.waits.is_set():
                 return False
             queue.release.set()
-            until(lambda: not any(each.name == "sqs-receive" for each in threading.enumerate()))
+            until(lambda: not set(threading.enumerate()) - others)
             return True
 
     consume(queue.url, settings(), Kept(), Stop(), print, queue=queue)
