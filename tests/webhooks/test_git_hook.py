@@ -144,7 +144,15 @@ def test_a_push_of_many_refs_is_one_hint_and_odd_names_hurt_nobody(
         assert hint.text.endswith(f"About {name}")
 
 
-def test_a_branch_set_back_and_forth_is_new_each_time(tmp_path: Path, receiver: Receiver) -> None:
+def test_a_branch_set_back_and_forth_is_new_each_time(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within one second, too."""
+    date = tmp_path / "bin" / "date"
+    date.parent.mkdir()
+    date.write_text("#!/bin/sh\necho 1795384801\n")
+    date.chmod(0o700)
+    monkeypatch.setenv("PATH", f"{date.parent}:{os.environ['PATH']}")
     source = settings("git")
     repository = Repository(tmp_path)
     install(repository, post_receive(receiver.url, source))
@@ -153,6 +161,7 @@ def test_a_branch_set_back_and_forth_is_new_each_time(tmp_path: Path, receiver: 
         repository.git("push", "-q", "--force", "origin", f"{sha}:refs/heads/main")
     hints = [hint for request in receiver.requests for hint in read(request, source).hints]
     assert len({hint.key for hint in hints}) == len(hints) == 6
+    assert {str(hint.at) for hint in hints} == {"2026-11-22 22:00:01+00:00"}
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -202,6 +202,16 @@ def test_gitea_without_a_secret_is_refused() -> None:
     assert "the webhook at the provider has no secret" in refused(request, p.gitea)
 
 
+def test_forgejo_signs_twice_and_the_first_counts() -> None:
+    """It sends Gitea's headers too, with the same signature."""
+    forgejo = SAMPLES["forgejo"].valid
+    right = forgejo.header("x-forgejo-signature")
+    assert read(with_header(forgejo, "x-gitea-signature", right), p.gitea).hints
+    spoilt = with_header(forgejo, "x-forgejo-signature", "0" * 64)
+    assert read(with_header(spoilt, "x-gitea-signature", right), p.gitea).hints
+    assert "x-gitea-signature" in refused(with_header(forgejo, "x-gitea-signature", "0" * 64), p.gitea)
+
+
 def test_gitlabs_secret_decides_how_it_is_verified_never_the_request() -> None:
     with_token = with_header(p.gitlab_token(p.GITLAB_PUSH, p.gitlab_signing), "webhook-signature")
     assert "webhook-signature" in refused(with_token, p.gitlab_signing)
