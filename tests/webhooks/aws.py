@@ -63,6 +63,20 @@ class Aws(NamedTuple):
     def put(self, bucket: str, key: str, body: bytes = b"model") -> None:
         self.client("s3").put_object(Bucket=bucket, Key=key, Body=body)
 
+    def certificate(self, url: str) -> bytes:
+        """The certificate that the server made for a message, in place of the one at SNS itself."""
+        import httpx
+
+        # moto finds the service and its region in what a request is signed for, and looks no further.
+        scope = f"Credential=test/20261122/{REGION}/sns/aws4_request"
+        authorization = f"AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0"
+        answer = httpx.get(
+            f"{self.endpoint}/{url.rpartition('/')[2]}",
+            headers={"Authorization": authorization},
+            trust_env=False,
+        )
+        return answer.raise_for_status().content
+
     def in_queue(self, url: str) -> int:
         """How many messages the queue has, in hand or not."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
