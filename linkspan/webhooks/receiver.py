@@ -87,6 +87,7 @@ def create_app(
     limits: Limits | None = None,
     *,
     providers: Callable[[str], Provider] = provider,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     lifespan: Callable[[Starlette], Any] | None = None,
 ) -> Starlette:
     """The app: `POST /hooks/<name>` (and OPTIONS, for handshakes), `GET /healthz`, `GET /readyz`.
@@ -94,7 +95,7 @@ def create_app(
     It may be mounted in or served by whatever serves ASGI. The inbox is the caller's to open and close.
     """
     known = FixedRoutes(routes) if isinstance(routes, Mapping) else routes
-    receiver = Receiver(known, inbox, limits or Limits(), providers)
+    receiver = Receiver(known, inbox, limits or Limits(), providers, clock)
     app = Starlette(
         routes=[
             Route("/hooks/{name}", receiver.hook, methods=["POST", "OPTIONS"]),
@@ -112,12 +113,18 @@ class Receiver:
     """The handlers, and what they count."""
 
     def __init__(
-        self, routes: Routes, inbox: Inbox, limits: Limits, providers: Callable[[str], Provider]
+        self,
+        routes: Routes,
+        inbox: Inbox,
+        limits: Limits,
+        providers: Callable[[str], Provider],
+        clock: Callable[[], datetime],
     ) -> None:
         self._routes = routes
         self._inbox = inbox
         self._limits = limits
         self._providers = providers
+        self._clock = clock
         self._bodies = BodyReader(limits)
         self._under_way = 0
         self._refused = Buckets(limits.refused_rate, limits.refused_burst)
@@ -177,7 +184,7 @@ class Receiver:
             self._refused.take(client)
             close = {"Connection": "close"} | ({"Retry-After": "5"} if refused.status == 503 else {})
             return _Answer(refused.status, "refused", refused.reason, headers=close)
-        return await self._believe(_request(request, body), name, client)
+        return await self._believe(_request(request, body, self._clock()), name, client)
 
     async def _believe(self, asked: Request, name: str, client: str) -> _Answer:
         found = await self._thread(self._examine, name, asked)
@@ -217,7 +224,7 @@ class Receiver:
         reading, settings = found.reading, found.settings
         word, detail = "ignored", reading.ignored
         if reading.hints:
-            kept = self._inbox.put(name, settings.start, reading.hints, datetime.now(UTC))
+            kept = self._inbox.put(name, settings.start, reading.hints, self._clock())
             try:
                 new = await asyncio.wait_for(asyncio.wrap_future(kept), self._limits.disk_seconds)
             except InboxUnavailable as error:
@@ -242,7 +249,7 @@ class Receiver:
             self.refusals.add(f"{answer.status} {source} from {client}", line)
 
 
-def _request(request: HttpRequest, body: bytes) -> Request:
+def _request(request: HttpRequest, body: bytes, received: datetime) -> Request:
     try:
         query = parse_qsl(
             request.scope["query_string"].decode("latin-1"), keep_blank_values=True, max_num_fields=50
@@ -257,7 +264,7 @@ def _request(request: HttpRequest, body: bytes) -> Request:
             (key.decode("latin-1").lower(), value.decode("latin-1")) for key, value in request.headers.raw
         ),
         body=body,
-        received=datetime.now(UTC),
+        received=received,
     )
 
 

@@ -23,6 +23,9 @@ from linkspan.webhooks.providers import PROVIDERS
 BLOCK = "webhook-source"
 REFRESH_SECONDS = 30.0
 LEAST_SECONDS = 3.0
+FIRST_SECONDS = 5.0
+# Nobody waits longer for somebody else's look: the server may be slow, and threads are few.
+TURN_SECONDS = 1.0
 PULLED = frozenset({"sqs"})
 """Providers that cannot call: their queue is read (queues.py)."""
 
@@ -51,6 +54,7 @@ class SavedRoutes:
         self._changed = changed
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._first = threading.Event()
         self._looked = float("-inf")
         self._trouble = ""
         self._fields: Fields | None = None
@@ -58,10 +62,14 @@ class SavedRoutes:
         self._thread = threading.Thread(target=self._keep_fresh, name="routes", daemon=True)
 
     def start(self) -> None:
-        """Take what was known last, look for what is new, and keep looking."""
-        if self._cache:
-            self._take(_read_cache(self._cache, self._say) or {})
+        """Take what was known last, look for what is new, and keep looking.
+
+        Waits a little for the first answer: whoever calls in the first moment shall not be a stranger.
+        """
+        if self._cache and (known := _read_cache(self._cache, self._say)) is not None:
+            self._take(known)
         self._thread.start()
+        self._first.wait(FIRST_SECONDS)
 
     def stop(self) -> None:
         """Look no more."""
@@ -75,10 +83,15 @@ class SavedRoutes:
     def renew(self) -> bool:
         """Look now, unless that was done within the last seconds; whether it was looked since the call."""
         asked = time.monotonic()
-        with self._lock:
+        if not self._lock.acquire(timeout=TURN_SECONDS):
+            return False
+        try:
             if self._looked < asked - LEAST_SECONDS:
                 self._look()
+                self._first.set()
             return self._looked >= asked
+        finally:
+            self._lock.release()
 
     def _keep_fresh(self) -> None:
         while not self._stop.is_set():
@@ -96,11 +109,13 @@ class SavedRoutes:
             self._trouble = error.what
         else:
             self._trouble = ""
-            if fields != self._fields and self._take(fields) and self._cache:
-                _write_cache(self._cache, fields, self._say)
+            if fields != self._fields:
+                self._take(fields)
+                if self._cache:
+                    _write_cache(self._cache, fields, self._say)
         self._looked = time.monotonic()
 
-    def _take(self, fields: Fields) -> bool:
+    def _take(self, fields: Fields) -> None:
         routes = {}
         for name, values in fields.items():
             try:
@@ -112,7 +127,6 @@ class SavedRoutes:
         if before is not None or routes:
             self._say(f"routes: {', '.join(sorted(routes)) or 'none'}")
         self._changed(routes)
-        return True
 
 
 def blocks_of(engine: Callable[[], Engine]) -> Callable[[], Fields]:

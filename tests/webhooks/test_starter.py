@@ -58,6 +58,10 @@ def until(condition: Callable[[], bool], seconds: float = 30) -> None:
         time.sleep(0.01)
 
 
+def runs_of(inbox: Inbox) -> set[str]:
+    return {each.run_id for each in recent(inbox.folder, 1000)}
+
+
 def states(inbox: Inbox) -> list[str]:
     return sorted({each.state for each in recent(inbox.folder, 100_000)})
 
@@ -155,7 +159,7 @@ def test_a_404_of_whatever_stands_in_front_of_a_server_that_is_away_is_no_refusa
         until(lambda: states(inbox) == ["started"])
 
 
-REFUSALS = {
+REFUSALS: dict[str, tuple[str, Callable[[PrefectFake], None]]] = {
     "no such deployment": ("a/missing", lambda _fake: None),
     "no name": ("nonsense", lambda _fake: None),
     "it takes no hint": ("a/x", lambda fake: setattr(fake, "parameters", ("word",))),
@@ -359,14 +363,12 @@ class TestRealServer:
         own_prefect_server.set_up(file)
         with own_prefect_server.engine() as one, starting(inbox, lambda: one):
             for attempt in range(3):
-                known = {each.run_id for each in recent(inbox.folder, 1000)}
+                known = runs_of(inbox)
                 for number in range(20):
                     told(inbox, "test-wait/test", text=f"{attempt}.{number}")
                     told(inbox, SCHEDULED, text=f"burst {attempt}.{number}")
                     if number == 10:
-                        until(
-                            lambda known=known: bool({r.run_id for r in recent(inbox.folder, 1000)} - known)
-                        )  # type: ignore[misc]
+                        until(lambda known=known: runs_of(inbox) > known)  # type: ignore[misc]
                 own_prefect_server.child.kill()
                 own_prefect_server.start()
             until(lambda: "waiting" not in states(inbox) and "asked" not in states(inbox), 90)
