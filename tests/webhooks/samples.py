@@ -10,9 +10,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from pydantic import SecretStr
 
-from linkspan.webhooks.base import Provider, Request, WebhookSettings
+from linkspan.errors import WebhookRefused
+from linkspan.webhooks.base import Provider, Reading, Request, WebhookSettings
 from linkspan.webhooks.providers import provider
 
 PAYLOADS = Path(__file__).parent / "payloads"
@@ -75,6 +77,20 @@ def post(body: bytes, headers: Headers, query: Sequence[tuple[str, str]] = ()) -
     return Request(
         method="POST", path="/hooks/digits", query=tuple(query), headers=pairs, body=body, received=NOW
     )
+
+
+def read(request: Request, source: WebhookSettings) -> Reading:
+    """What the source's provider makes of it, once it believes it."""
+    rules = provider(source.provider)
+    rules.verify(request, source)
+    return rules.read(request, source)
+
+
+def refused(request: Request, source: WebhookSettings) -> str:
+    """The words with which it is refused."""
+    with pytest.raises(WebhookRefused) as error:
+        read(request, source)
+    return str(error.value)
 
 
 def with_header(request: Request, name: str, *values: str) -> Request:

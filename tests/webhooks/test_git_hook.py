@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 
 from linkspan.errors import ConfigError
-from linkspan.webhooks.base import Reading, Request, WebhookSettings
+from linkspan.webhooks.base import Request
 from linkspan.webhooks.git_hook import post_receive
-from linkspan.webhooks.providers import provider
 from tests.repos import IDENTITY, GitHttp, Repository, git_daemon
-from tests.webhooks.samples import settings
+from tests.webhooks.samples import read, settings
 
 SECRETS = {
     "usual": "f3b0c44298fc1c149afbf4c8996fb92427ae41e4",
@@ -78,12 +77,6 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
         yield found
     finally:
         found.close()
-
-
-def read(request: Request, source: WebhookSettings) -> Reading:
-    rules = provider("git")
-    rules.verify(request, source)
-    return rules.read(request, source)
 
 
 def install(repository: Repository, text: str) -> Path:
