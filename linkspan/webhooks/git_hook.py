@@ -38,7 +38,7 @@ message=$(
   printf '{first}\nrepository %s\nby %s\nat %s\nprocess %s\n\n' "$repository" \
     "${{GL_USER:-${{REMOTE_USER:-$(id -un)}}}}" "$(date +%s)" "$$"
   while read -r old new ref; do
-    printf '%s %s %s %s\n' "$old" "$new" "$ref" "$(git log -1 --format=%s "$new" -- 2>/dev/null)"
+    printf '%s %s %s %s\n' "$old" "$new" "$ref" "$(git log -1 --no-show-signature --format=%s "$new" -- 2>/dev/null)"
   done
 )
 
@@ -54,7 +54,7 @@ exit 0
 
 
 def post_receive(url: str, settings: WebhookSettings) -> str:
-    """The hook's text, secret included: show it once, write it with mode 600 at most, never log it.
+    """The hook's text, secret included: show it once, write it with mode 700 at most, never log it.
 
     `url` is the webhook's. Without a repository in the settings the hook tells the name of the repository's
     folder, without `.git`. Raises ConfigError for an address that is no web address.
