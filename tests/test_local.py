@@ -98,7 +98,7 @@ def test_up_is_ready_sets_up_quickly_again_and_leaves_nothing(up: Up) -> None:
     try:
         state = up.home.read_state()
         assert state is not None
-        assert set(state.pids) == {"server", "worker"}
+        assert set(state.pids) == {"server", "warm", "worker"}
         with up.engine() as engine:
             assert engine.ready()
             assert [worker.online for worker in engine.workers(prefect_settings.POOL)] == [True]
@@ -179,6 +179,60 @@ def test_services_end_with_a_killed_up(up: Up) -> None:
     assert up.processes()
     os.kill(child.pid, signal.SIGKILL)
     until(lambda: up.processes() == [], seconds=30)
+
+
+def test_a_run_is_a_fork_and_ends_with_whoever_stands_for_it(up: Up, tmp_path: Path) -> None:
+    """Each of the two is killed; the run is never left alone, is known to have crashed, and starts again."""
+
+    def attempts() -> list[int]:
+        seen = tmp_path / "seen"
+        return [int(line.split()[1]) for line in seen.read_text().splitlines()] if seen.exists() else []
+
+    def stand_in() -> int:
+        """The process that the worker started for the run."""
+        [found] = [
+            pid
+            for pid in up.processes()
+            if tether.__file__ in (line := Path(f"/proc/{pid}/cmdline").read_text().split("\0"))
+            and line[-3:-1] == tether.ENGINE
+        ]
+        return found
+
+    child = up.start()
+    try:
+        state = up.home.read_state()
+        assert state is not None
+        until((up.home.warm / "socket").exists)
+        with up.engine() as engine:
+            ref = engine.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
+            until(lambda: len(attempts()) == 1)
+            assert parent_of(attempts()[0]) == state.pids["warm"]
+            os.kill(stand_in(), signal.SIGKILL)
+            until(lambda: gone(attempts()[0]), seconds=10)
+            until(lambda: len(attempts()) == 2)
+            assert parent_of(attempts()[1]) == state.pids["warm"]
+            os.kill(state.pids["warm"], signal.SIGKILL)
+            until(lambda: gone(attempts()[1]), seconds=30)
+            until(lambda: len(attempts()) == 3)
+            os.kill(attempts()[2], signal.SIGKILL)
+            until(lambda: len(attempts()) == 4)
+            (tmp_path / "go").touch()
+            until(lambda: completed(engine, ref.id))
+            assert engine.run(ref.id).run_count == 4
+        until(
+            lambda: (found := up.home.read_state()) is not None and found.pids["warm"] != state.pids["warm"]
+        )
+    finally:
+        child.stop(grace=40)
+    assert up.processes() == []
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
 
 
 @pytest.mark.parametrize("victim", ["worker", "server"])

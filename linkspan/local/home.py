@@ -50,6 +50,11 @@ class Home:
         return self.path / "prefect"
 
     @property
+    def warm(self) -> Path:
+        """Where flows/warm.py listens."""
+        return self.path / "warm"
+
+    @property
     def auth_file(self) -> Path:
         return self.path / "auth"
 

@@ -90,6 +90,7 @@ class Local:
             self.engine = Engine(self.api_url, self.home.auth())
             self._start_server()
             self.setup()
+            self._start_warm()
             self._start_worker()
             self._write_state()
         except BaseException:
@@ -99,7 +100,7 @@ class Local:
     def stop(self) -> None:
         """Stop the worker, then the server; runs under way go on at the next start. May be called twice."""
         self.home.forget_state()
-        for name in ("worker", "server"):
+        for name in ("worker", "warm", "server"):
             if child := self._children.pop(name, None):
                 child.stop(grace=15)
         if hasattr(self, "engine"):
@@ -148,7 +149,8 @@ class Local:
         Call it every second or so. Raises EngineUnavailable when a service keeps dying.
         """
         restarted = []
-        for name, start in (("server", self._start_server), ("worker", self._start_worker)):
+        starts = {"server": self._start_server, "warm": self._start_warm, "worker": self._start_worker}
+        for name, start in starts.items():
             child = self._children.get(name)
             if child is None or child.running:
                 continue
@@ -205,11 +207,18 @@ class Local:
         version = self.engine.version()  # proves the password too
         self._say(f"Prefect {version} is ready at {self.ui_url} ({time.monotonic() - begin:.1f} s)")
 
+    def _start_warm(self) -> None:
+        # Nobody waits for it: until it listens, and where it cannot, runs start the slow way.
+        if sys.platform == "linux":
+            settings = prefect_settings.worker(self.home.prefect, self.api_url, self.home.auth())
+            self._spawn("warm", ["-m", "flows.warm", str(self.home.warm)], settings)
+
     def _start_worker(self) -> None:
         # No worker of ours runs now, so whatever is said to run has died.
         for run in recovery.requeue_orphans(self.engine):
             self._say(f"run {run.name} was interrupted; it starts again")
         settings = prefect_settings.worker(self.home.prefect, self.api_url, self.home.auth())
+        settings[tether.WARM] = str(self.home.warm)
         name = f"linkspan-{self.home.mark[:8]}"
         command = ["-m", "prefect", "worker", "start", "--pool", prefect_settings.POOL, "--type", "process"]
         begin = time.time()
