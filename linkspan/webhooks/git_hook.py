@@ -38,7 +38,8 @@ message=$(
   printf '{first}\nrepository %s\nby %s\nat %s\nprocess %s\n\n' "$repository" \
     "${{GL_USER:-${{REMOTE_USER:-$(id -un)}}}}" "$(date +%s)" "$$"
   while read -r old new ref; do
-    printf '%s %s %s %s\n' "$old" "$new" "$ref" "$(git log -1 --no-show-signature --format=%s "$new" -- 2>/dev/null)"
+    subject=$(git log -1 --no-show-signature --format=%s "$new" -- 2>/dev/null)
+    printf '%s %s %s %s\n' "$old" "$new" "$ref" "$subject"
   done
 )
 
