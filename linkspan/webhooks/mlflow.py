@@ -3,7 +3,8 @@
 `container` of the source is the name of the registered model; `prefix` is not looked at. Of MLflow's events
 those in `EVENTS` count, because a team may publish by any of them; subscribe to the one that is yours.
 
-Newer versions of MLflow send to public addresses only, unless their server is told to allow private ones.
+MLflow's server sends to public HTTPS addresses only; MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS=true and
+MLFLOW_WEBHOOK_ALLOWED_SCHEMES=http,https in its environment allow others.
 
 Sources: MLflow documentation "Webhooks"; mlflow/webhooks/{delivery,types}.py of 3.x.
 """
