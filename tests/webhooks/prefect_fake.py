@@ -79,6 +79,8 @@ class PrefectFake:
                 with self.lock:
                     self.events += body
                 return 204, None
+            case "POST", ["block_types", "filter"]:
+                return 200, [{"slug": "webhook-source"}]
             case "GET", ["block_types", "slug", "webhook-source", "block_documents"]:
                 return 200, [{"name": name, "data": data} for name, data in self.blocks.items()]
         return 404, {"detail": "Not Found"}
