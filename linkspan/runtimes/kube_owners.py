@@ -37,10 +37,12 @@ _THEIRS: Final = {
     ".spec.replicas",
     # `kubectl rollout restart`: somebody wanted new pods, and they run what was released.
     ".spec.template.metadata.annotations.kubectl.kubernetes.io/restartedAt",
-    # What the server gives a Service that asks for nothing, and keeps for it.
+    # What the server, or a load balancer's controller, gives a Service that asks for nothing.
     ".spec.clusterIP",
     ".spec.clusterIPs",
+    ".spec.externalIPs",
     ".spec.healthCheckNodePort",
+    ".spec.loadBalancerIP",
     ".spec.ipFamilies",
     ".spec.ipFamilyPolicy",
 }

@@ -118,13 +118,16 @@ def test_what_the_server_gives_a_service_is_no_addition() -> None:
     extra = 'k:{"port":81,"protocol":"TCP"}'
     theirs: dict[str, Any] = {
         "f:clusterIP": {},
+        "f:loadBalancerIP": {},
         "f:ports": {port: {"f:nodePort": {}}, extra: {".": {}, "f:nodePort": {}, "f:port": {}}},
     }
     hand = entry("kubectl-edit", {"f:spec": theirs}, apiVersion="v1")
     seen = {**service, "metadata": {"name": "app", "managedFields": [ours, hand]}}
     assert [str(each) for each in foreign(seen, service)] == ["spec.ports[81/TCP] was set by kubectl-edit"]
     [mine, kept] = taken_over(seen, service) or []
-    assert kept["fieldsV1"] == {"f:spec": {"f:clusterIP": {}, "f:ports": {port: {"f:nodePort": {}}}}}
+    assert kept["fieldsV1"] == {
+        "f:spec": {"f:clusterIP": {}, "f:loadBalancerIP": {}, "f:ports": {port: {"f:nodePort": {}}}}
+    }
     assert mine["fieldsV1"]["f:spec"]["f:ports"] == {port: {"f:port": {}}, extra: theirs["f:ports"][extra]}
 
 
