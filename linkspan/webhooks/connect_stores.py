@@ -13,18 +13,18 @@ from linkspan.webhooks.signatures import secret_of
 def event_grid(url: str, settings: WebhookSettings) -> str:
     account, _, container = settings.container.rpartition("/")
     subject = f"/blobServices/default/containers/{container or 'CONTAINER'}/blobs/{folder(settings.prefix)}"
+    address = _with_secret(url, settings)
     return f"""\
-With Azure's command line; the account is checked by calling the URL, so Linkspan must be reachable there:
+With Azure's command line. Azure calls the URL at once, so Linkspan must be reachable there. The secret is in
+the URL: do not let a proxy before Linkspan write queries into its log.
 az eventgrid event-subscription create --name linkspan \\
   --source-resource-id "$(az storage account show --name {account or "ACCOUNT"} --query id --output tsv)" \\
-  --endpoint '{url}' \\
+  --endpoint '{address}' \\
   --included-event-types Microsoft.Storage.BlobCreated Microsoft.Storage.BlobRenamed \\
-  --subject-begins-with '{subject}' \\
-  --delivery-attribute-mapping {HEADER} static '{secret_of(settings)}' true
+  --subject-begins-with '{subject}'
 
-Or in the portal: the storage account, Events, Event Subscription, Web Hook {url}
-  Filters              Subject begins with {subject}
-  Delivery properties  {HEADER}, Static, {secret_of(settings)}, Is secret
+Or in the portal: the storage account, Events, Event Subscription, Web Hook {address}
+  Filters   Subject begins with {subject}
 """
 
 
@@ -34,7 +34,7 @@ def sns(url: str, settings: WebhookSettings) -> str:
 With AWS's command line. The topic's policy must let the bucket publish. Linkspan confirms by itself; its AWS
 credentials need the right sns:ConfirmSubscription:
 aws sns subscribe --topic-arn '{topic}' --protocol {url.partition(":")[0]} \\
-  --notification-endpoint '{url}?code={quote(secret_of(settings), safe="")}'
+  --notification-endpoint '{_with_secret(url, settings)}'
 {_bucket_notifies(settings, "Topic", topic)}
 """
 
@@ -85,6 +85,10 @@ mlflow.MlflowClient().create_webhook(
 Linkspan follows the model {settings.container or "(every one)"}. It reads models from its own store, not
 from MLflow.
 """
+
+
+def _with_secret(url: str, settings: WebhookSettings) -> str:
+    return f"{url}?code={quote(secret_of(settings), safe='')}"
 
 
 def _bucket_notifies(settings: WebhookSettings, kind: str, arn: str) -> str:
