@@ -36,6 +36,9 @@ def serve(
             help="Who may call, as TOML or JSON, instead of the webhook-source blocks in Prefect.",
         ),
     ] = None,
+    max_body: Annotated[
+        int, typer.Option(metavar="MIB", min=1, max=1024, help="Longest body; GitHub sends 25 MiB at most.")
+    ] = 25,
     proxy: Annotated[
         str,
         typer.Option(metavar="ADDRESSES", help="Proxies whose X-Forwarded-For is believed, with commas."),
@@ -46,6 +49,10 @@ def serve(
     What is accepted is on disk before the sender hears so, and is started once the Prefect server can be
     reached.
     """
+    from linkspan.webhooks.limits import MIB, Limits
     from linkspan.webhooks.serve import ServeSettings, default_inbox, run
 
-    run(ServeSettings(inbox=inbox or default_inbox(), routes_file=routes), host, port, proxies=proxy)
+    settings = ServeSettings(
+        inbox=inbox or default_inbox(), routes_file=routes, limits=Limits(body_bytes=max_body * MIB)
+    )
+    run(settings, host, port, proxies=proxy)

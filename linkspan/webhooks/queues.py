@@ -1,6 +1,7 @@
 """Sources that cannot call us: a thread for each queue that is read (`sqs`)."""
 
 import threading
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 QUEUED = "sqs"
 STOP_SECONDS = 5.0
 DISK_SECONDS = 30.0
+AGAIN_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,12 @@ class Queues:
         def say(line: str) -> None:
             self._say(f"{name}: {line}")
 
-        try:
-            consume(settings.queue, settings, accept, stop, say)
-        except LinkspanError as error:
-            say(f"its queue is not read: {error}")
+        while not stop.is_set():
+            try:
+                consume(settings.queue, settings, accept, stop, say)
+            except LinkspanError as error:
+                say(f"its queue is not read: {error}")
+                return  # until its settings change
+            except Exception:  # noqa: BLE001 - a thread that ended here would leave the queue unread, unseen
+                say(f"a mistake in Linkspan; its queue is read again soon\n{traceback.format_exc()}")
+                stop.wait(AGAIN_SECONDS)

@@ -177,7 +177,7 @@ class Receiver:
         if wait := self._refused.wait(client):
             return _later(429, wait, "too many requests of this address were refused")
         try:
-            if len(request.url.path) + len(request.scope["query_string"]) > self._limits.url_bytes:
+            if len(request.scope["path"]) + len(request.scope["query_string"]) > self._limits.url_bytes:
                 raise BodyRefused(414, "its URL is too long")
             body = await self._bodies.read(request)
         except BodyRefused as refused:

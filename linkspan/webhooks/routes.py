@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from linkspan.engine import Engine
-from linkspan.errors import ConfigError, LinkspanError
+from linkspan.errors import ConfigError, EngineUnavailable, LinkspanError
 from linkspan.links import settings_of
 from linkspan.webhooks.base import WebhookSettings
 from linkspan.webhooks.providers import PROVIDERS
@@ -131,7 +133,16 @@ class SavedRoutes:
 
 def blocks_of(engine: Callable[[], Engine]) -> Callable[[], Fields]:
     """Asks a Prefect server for its `webhook-source` blocks."""
-    return lambda: engine().blocks(BLOCK)
+
+    def fetch() -> Fields:
+        try:
+            return engine().blocks(BLOCK)
+        except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError) as error:
+            # A page of whatever stands in front of a server that is away. Its text is not repeated.
+            reason = type(error).__name__
+            raise EngineUnavailable(f"the answer of the Prefect server is none: {reason}") from None
+
+    return fetch
 
 
 def routes_in(file: Path) -> Callable[[], Fields]:

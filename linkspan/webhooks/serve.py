@@ -18,7 +18,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from linkspan.engine import Engine
-from linkspan.errors import ConfigError
+from linkspan.errors import ConfigError, InboxUnavailable
 from linkspan.local.home import Home
 from linkspan.webhooks.inbox import Inbox
 from linkspan.webhooks.known_server import KnownServer
@@ -40,7 +40,7 @@ FORGET_EVERY = 60
 """Flushes of the log between two looks for hints to forget: an hour."""
 CONNECTIONS = 1000
 HEADER_BYTES = 16 << 10
-END_SECONDS = 15
+END_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _housekeeping(inbox: Inbox, made: "Starlette") -> "Iterator[None]":
         while not stop.wait(FLUSH_SECONDS):
             made.state.receiver.refusals.flush()
             if beats % FORGET_EVERY == 0:
-                inbox.forget()
+                _forget(inbox)
             beats += 1
 
     thread = threading.Thread(target=work, name="housekeeping", daemon=True)
@@ -170,6 +170,14 @@ def _housekeeping(inbox: Inbox, made: "Starlette") -> "Iterator[None]":
         stop.set()
         thread.join(5)
         made.state.receiver.refusals.flush()
+
+
+def _forget(inbox: Inbox) -> None:
+    try:
+        while inbox.forget().result(FLUSH_SECONDS):
+            pass  # some thousands at a time, so that hints need not wait
+    except (InboxUnavailable, TimeoutError) as error:
+        LOG.warning("old hints cannot be removed: %s", error)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from linkspan.processes import Child, free_port
 from linkspan.webhooks import known_server, routes
 from linkspan.webhooks.inbox_file import recent
 from linkspan.webhooks.known_server import KnownServer
-from linkspan.webhooks.routes import SavedRoutes, routes_in
+from linkspan.webhooks.routes import SavedRoutes, blocks_of, routes_in
 from tests.services.prefect_server import PrefectServer
 from tests.webhooks.prefect_fake import PASSWORD, Failure, PrefectFake, prefect_fake
 from tests.webhooks.serving import SECRET, headers, push, raw, request
@@ -335,7 +335,8 @@ class TestRoutes:
     ) -> None:
         monkeypatch.setattr(routes, "LEAST_SECONDS", -1)
         said: list[str] = []
-        answers = iter([{"git": fields()}, EngineUnavailable("away"), EngineUnavailable("away"), {}])
+        away = EngineUnavailable("away")
+        answers: Iterator[dict[str, Any] | EngineUnavailable] = iter([{"git": fields()}, away, away, {}])
 
         def fetch() -> dict[str, Any]:
             answer = next(answers)
@@ -348,6 +349,30 @@ class TestRoutes:
             saved.renew()
             assert bool(saved.get("git")) is known
         assert len([line for line in said if "away" in line]) == 1
+
+    @pytest.mark.parametrize(
+        "failure",
+        [
+            Failure(404),
+            Failure(401),
+            Failure(500),
+            Failure(200, b"<html>Sign in</html>"),
+            Failure(200, b"[1]"),
+            Failure(200, b'[{"name": "git", "data": 1}]'),
+            Failure(200, b'{"git": {}}'),
+            Failure(how="drop"),
+        ],
+    )
+    def test_whatever_is_answered_instead_of_blocks_changes_nothing(
+        self, monkeypatch: pytest.MonkeyPatch, fake: PrefectFake, failure: Failure
+    ) -> None:
+        monkeypatch.setattr(routes, "LEAST_SECONDS", -1)
+        fake.blocks["git"] = fields()
+        saved = SavedRoutes(blocks_of(fake.engine))
+        saved.renew()
+        fake.fail = lambda _method, path: failure if "block_documents" in path else None
+        saved.renew()
+        assert saved.get("git")
 
     def test_nobody_looks_more_often_than_every_few_seconds(self) -> None:
         looked = []
