@@ -1,4 +1,4 @@
-.PHONY: demo down test check cluster cluster-down lock setup
+.PHONY: demo down test bench check cluster cluster-down lock setup
 
 # Set up what is needed, tell the whole story, and stay until Ctrl-C. ONCE=1 cleans up and exits instead.
 # RUNTIME=kubernetes tells it on a cluster: that of KUBECONFIG, else one of its own (see `cluster`).
@@ -12,6 +12,13 @@ down:
 # All tests, against real services. ARGS="tests/stores -x" runs some.
 test:
 	@scripts/test.sh $(ARGS)
+
+# How long things take here and now, in one table; nothing is asserted. PARTS="kubernetes" measures some of it.
+bench: setup
+	@scripts/packages.sh git docker-registry apache2-utils mmdebstrap
+	@scripts/engine.sh start
+	@code=0; { scripts/base-image.sh && .venv/bin/python -m tests.bench $(PARTS); } || code=$$?; \
+		scripts/engine.sh stop; exit $$code
 
 check: setup
 	.venv/bin/ruff check .

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import docker
@@ -21,6 +20,7 @@ from linkspan.engine import Run
 from linkspan.errors import EngineUnavailable
 from linkspan.prober import Prober
 from tests.e2e.conftest import new_world
+from tests.e2e.deployed import hint, prefect_file
 from tests.e2e.front import FaultyProxy
 from tests.e2e.killable import TRAPS
 from tests.e2e.world import World
@@ -46,7 +46,8 @@ def world(
         pytest.MonkeyPatch.context() as patch,
     ):
         (made.folder / "traps").mkdir()
-        (made.folder / "prefect.yaml").write_text(yaml.safe_dump(deployments(made)))
+        deployments = prefect_file(made, "tests.e2e.killable.{0}")
+        (made.folder / "prefect.yaml").write_text(yaml.safe_dump(deployments))
         prefect_server.set_up(made.folder / "prefect.yaml")
         with temporary_settings(
             {PREFECT_API_URL: prefect_server.api_url, PREFECT_API_AUTH_STRING: prefect_server.auth}
@@ -61,42 +62,6 @@ def world(
             hint(made, "model-stream", "publish by Grace")
             wait_until_live(made, sha, "v1")
             yield made
-
-
-def deployments(world: World) -> dict[str, Any]:
-    common = ("app", "repository", "registry")
-    converge = {"converge": [f"build-and-deploy/{world.service}"]}
-    release = ("environment", "store", "builder", "runtime", "model_stream")
-    wanted: list[tuple[str, str, str, dict[str, Any]]] = [
-        ("app_stream", "app-stream", world.app, {**world.parameters(*common, "builder"), **converge}),
-        ("model_stream", "model-stream", world.app, {**world.parameters(*common, "store"), **converge}),
-        (
-            "build_and_deploy",
-            "build-and-deploy",
-            str(world.service),
-            world.parameters(*common, *release),
-        ),
-    ]
-    return {
-        "pull": [],
-        "deployments": [
-            {
-                "name": name,
-                "entrypoint": f"tests.e2e.killable.{function}",
-                "flow_name": flow,
-                "tags": ["linkspan"],
-                "parameters": parameters,
-                "work_pool": {"name": "linkspan", "work_queue_name": f"{flow}-{world.app}"},
-            }
-            for function, flow, name, parameters in wanted
-        ],
-    }
-
-
-def hint(world: World, flow: str, text: str = "") -> str:
-    name = str(world.service) if flow == "build-and-deploy" else world.app
-    with world.server.engine() as engine:
-        return engine.start(f"{flow}/{name}", {"hint": text}, idempotency_key=uuid4().hex).id
 
 
 def all_runs(world: World) -> list[tuple[str, Run]]:

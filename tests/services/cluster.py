@@ -8,6 +8,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,9 +104,9 @@ class RunningCluster:
         self.start_api_server()
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[RunningCluster]:
-    """The cluster of `make cluster`, or one that lives as long as the tests.
+@contextmanager
+def shared_cluster() -> Iterator[RunningCluster]:
+    """The cluster of `make cluster`, or one that lives as long as its last user.
 
     Skips, and says why, where the machine cannot have one (no root, no Go modules).
     """
@@ -117,6 +118,12 @@ def cluster() -> Iterator[RunningCluster]:
         yield RunningCluster(ADMIN, network.node_ip, KUBECTL, network.api_server)
         if STARTED_BY_TESTS.exists() and _is_last(users.fileno()):
             subprocess.run([str(ROOT / "scripts" / "cluster.sh"), "down"], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[RunningCluster]:
+    with shared_cluster() as running:
+        yield running
 
 
 @pytest.fixture
