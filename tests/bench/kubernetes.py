@@ -37,7 +37,7 @@ RELEASE = {
 }
 START, ANSWERS = "start", "the first new replica answers"
 MOVED, KEPT = "all new connections go to it", "(then) kept connections too"
-DONE = "the command is done"
+DONE = f"{MOVED}, the command is done"
 RESTORED = "the one before is restored"
 
 Moments = dict[str, datetime]
@@ -130,8 +130,11 @@ def _rollback(world: World, witness: Witness) -> Moments:
     world.roll_back(str(target.number))
     done = now()
     moved = witness.moved(live.release, target.release, moments[START])
-    moments |= {ANSWERS: moved.first, MOVED: moved.new_connections, DONE: done, KEPT: moved.keep_alive}
-    return moments
+    return moments | {
+        ANSWERS: moved.first,
+        DONE: max(done, moved.new_connections),
+        KEPT: moved.keep_alive,
+    }
 
 
 def _figures(group: str, rounds: list[Moments], until: str) -> list[Figure]:

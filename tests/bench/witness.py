@@ -1,6 +1,5 @@
 """Who sees what happens on the cluster, and when: clients that ask all the time, a watch on the pods."""
 
-import json
 import subprocess
 import threading
 import time
@@ -10,7 +9,7 @@ from typing import NamedTuple, Self
 
 from linkspan.nouns import Release
 from linkspan.prober import Kind, Prober
-from tests.e2e.world import World
+from tests.e2e.world import World, pair_of
 from tests.services.cluster import RunningCluster
 
 
@@ -74,8 +73,7 @@ class _Client:
         return [at for at, seen in list(self._all) if seen == pair and at > since]
 
     def _seen(self, body: bytes) -> str:
-        answer = json.loads(body)
-        pair = f"{answer['commit']} {answer['model']}"
+        pair = pair_of(body)
         self._all.append((now(), pair))
         return pair
 

@@ -1,7 +1,6 @@
 """Both streams and the release on a real cluster, with the rights in k8s/linkspan and no others."""
 
 import asyncio
-import json
 import statistics
 import sys
 import time
@@ -12,7 +11,7 @@ from linkspan.prober import Kind, Prober
 from linkspan.runtimes.kube_names import CHANGE_CAUSE, RUN
 from tests.e2e import tiny_app
 from tests.e2e.conftest import NewWorld, allowed
-from tests.e2e.world import World
+from tests.e2e.world import World, pair_of
 from tests.prober import assert_no_failure
 from tests.services.cluster import RunningCluster
 
@@ -31,11 +30,6 @@ def world(cluster_world: World) -> World:
 
 def said(body: bytes) -> str:
     return body.decode()
-
-
-def pair_of(body: bytes) -> str:
-    answer = json.loads(body)
-    return f"{answer['commit']} {answer['model']}"
 
 
 def two_replicas(world: World) -> str:

@@ -15,8 +15,7 @@ import pytest
 from linkspan.prober import Prober
 from linkspan.runtimes import kube_names as names
 from tests.e2e.killable import TRAPS
-from tests.e2e.test_kubernetes import pair_of
-from tests.e2e.world import World
+from tests.e2e.world import World, pair_of
 from tests.prober import assert_no_failure
 from tests.services.cluster import RunningCluster
 

@@ -1,7 +1,6 @@
 """The three flows under a real worker: they start each other, a burst is a few runs, a killed run goes on."""
 
 import asyncio
-import json
 import os
 import sys
 import time
@@ -23,7 +22,7 @@ from tests.e2e.conftest import new_world
 from tests.e2e.deployed import hint, prefect_file
 from tests.e2e.front import FaultyProxy
 from tests.e2e.killable import TRAPS
-from tests.e2e.world import World
+from tests.e2e.world import World, pair_of
 from tests.prober import assert_no_failure
 from tests.services.prefect_server import PrefectServer
 from tests.services.registry import RunningRegistry
@@ -109,11 +108,6 @@ def wait_until_live(world: World, commit: str, model: str) -> int:
     answer = world.ask()
     assert (answer["commit"], answer["model"]) == (commit, model)
     return len(left - earlier)
-
-
-def pair_of(body: bytes) -> str:
-    answer = json.loads(body)
-    return f"{answer['commit']} {answer['model']}"
 
 
 def test_the_streams_start_each_other_to_a_first_release(world: World) -> None:

@@ -1,6 +1,7 @@
 """One app in a world of its own: repository, store, blocks, service; the real flows are called on it."""
 
 import asyncio
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -232,6 +233,12 @@ class World:
         for image in self.docker.images.list(filters={"label": f"dev.linkspan.app={self.app}"}):
             self.docker.images.remove(str(image.id), force=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def pair_of(body: bytes) -> str:
+    """The commit and the model that an answer of the app names; for a prober."""
+    answer = json.loads(body)
+    return f"{answer['commit']} {answer['model']}"
 
 
 async def ended(state: State[Any]) -> Ended:
