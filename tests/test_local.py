@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import pytest
 from pydantic import SecretStr
 
@@ -33,6 +34,7 @@ say = lambda line: print(line, flush=True)
 url = os.environ.get("TEST_DATABASE")
 with Local(
     Path(sys.argv[1]), port=int(sys.argv[2]), prefect_file=Path(sys.argv[3]), say=say,
+    hooks=("127.0.0.1", int(sys.argv[4])),
     database_url=SecretStr(url) if url else None,
 ) as local:
     say("UP")
@@ -61,7 +63,7 @@ class Up:
     def __init__(self, folder: Path, database: SecretStr | None = None) -> None:
         self.database = {"TEST_DATABASE": database.get_secret_value()} if database else {}
         self.home = Home(folder / "home")
-        self.port = free_port()
+        self.port, self.hooks = free_port(), free_port()
         self.deployments = folder / "prefect.yaml"
         self.deployments.write_text(DEPLOYMENTS.read_text())
         self._count = 0
@@ -69,7 +71,7 @@ class Up:
     def start(self) -> Child:
         self._count += 1
         log = self.deployments.parent / f"up-{self._count}.log"
-        arguments = [str(self.home.path), str(self.port), str(self.deployments)]
+        arguments = [str(self.home.path), str(self.port), str(self.deployments), str(self.hooks)]
         env = {**os.environ, **self.database, "PYTHONPATH": str(ROOT)}
         child = Child("up", [sys.executable, "-c", UP, *arguments], log=log, env=env)
         try:
@@ -98,7 +100,8 @@ def test_up_is_ready_sets_up_quickly_again_and_leaves_nothing(up: Up) -> None:
     try:
         state = up.home.read_state()
         assert state is not None
-        assert set(state.pids) == {"server", "warm", "worker"}
+        assert set(state.pids) == {"server", "warm", "receiver", "worker"}
+        assert httpx.get(f"{state.hooks_url}/readyz").status_code == 200
         with up.engine() as engine:
             assert engine.ready()
             assert [worker.online for worker in engine.workers(prefect_settings.POOL)] == [True]
@@ -127,6 +130,7 @@ def test_up_is_ready_sets_up_quickly_again_and_leaves_nothing(up: Up) -> None:
     assert up.processes() == []
     assert up.home.read_state() is None
     assert not listens(up.port)
+    assert not listens(up.hooks)
 
 
 def test_up_on_postgres_keeps_everything_there(postgres: SecretStr, tmp_path: Path) -> None:
@@ -235,7 +239,7 @@ def gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
 
-@pytest.mark.parametrize("victim", ["worker", "server"])
+@pytest.mark.parametrize("victim", ["worker", "server", "receiver"])
 def test_a_killed_service_is_replaced_and_the_run_is_finished(up: Up, tmp_path: Path, victim: str) -> None:
     child = up.start()
     try:
@@ -250,6 +254,7 @@ def test_a_killed_service_is_replaced_and_the_run_is_finished(up: Up, tmp_path: 
         until(
             lambda: (found := up.home.read_state()) is not None and found.pids[victim] != state.pids[victim]
         )
+        assert httpx.get(f"{state.hooks_url}/readyz").status_code == 200
     finally:
         child.stop(grace=40)
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from linkspan.cli.context import Context
     from linkspan.webhooks.base import WebhookSettings
 
+BLOCK = "webhook-source"
 EXAMPLES = """\b
 Examples:
   linkspan connect github --url https://ci.example.com

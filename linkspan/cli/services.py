@@ -1,4 +1,4 @@
-"""`linkspan up`: a Prefect server and a worker for daily use, until Ctrl-C."""
+"""`linkspan up`: a Prefect server, a worker and the receiver of webhooks for daily use, until Ctrl-C."""
 
 import signal
 import sys
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from linkspan.cli.options import PORT
+from linkspan.cli.options import HOOKS_PORT, PORT
 from linkspan.cli.output import columns, note, out, plain
 
 EXAMPLES = """\b
@@ -26,6 +26,15 @@ def up(
         typer.Option(envvar="LINKSPAN_HOME", metavar="FOLDER", help="Where its data and logs are kept."),
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where the Prefect UI is.")] = PORT,
+    hooks_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Where webhooks are received.")
+    ] = HOOKS_PORT,
+    hooks_host: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS", help="Where the receiver listens; a proxy with TLS stands before it."
+        ),
+    ] = "127.0.0.1",
     database: Annotated[
         str,
         typer.Option(
@@ -41,10 +50,10 @@ def up(
         str | None, typer.Option(metavar="ZONE", help="Of the nightly schedule, such as Europe/Paris.")
     ] = None,
 ) -> None:
-    """Start a Prefect server and a worker, and watch them.
+    """Start a Prefect server, a worker and the receiver of webhooks, and watch them.
 
-    Sets both up, restarts what dies, and stops both on Ctrl-C or SIGTERM. Runs that were under way go on at
-    the next start.
+    Sets them up, restarts what dies, and stops all on Ctrl-C or SIGTERM. Runs that were under way go on at
+    the next start, and so do hints that were accepted.
     """
     from pydantic import SecretStr
 
@@ -54,6 +63,7 @@ def up(
     local = Local(
         home,
         port=port,
+        hooks=(hooks_host, hooks_port),
         database_url=SecretStr(database) if database else None,
         prefect_file=prefect_file.resolve() if prefect_file else None,
         timezone=timezone,
@@ -63,6 +73,7 @@ def up(
         rows = [
             ("Prefect UI", f"[bold]{local.ui_url}[/]"),
             ("Password", f"in {plain(local.home.auth_file)} (user:password)"),
+            ("Webhooks", f"{local.hooks_url}/hooks/NAME, made by `linkspan connect`"),
             ("Logs", plain(local.home.logs)),
         ]
         if local.home.path != Home.default().path:

@@ -55,6 +55,11 @@ class Home:
         return self.path / "warm"
 
     @property
+    def inbox(self) -> Path:
+        """Hints that were accepted; as linkspan.webhooks.serve.default_inbox."""
+        return self.path / "inbox"
+
+    @property
     def auth_file(self) -> Path:
         return self.path / "auth"
 

@@ -1,4 +1,4 @@
-"""Start, watch and stop a Prefect server and a worker, for `linkspan up`, the demo and the tests."""
+"""Start, watch and stop a Prefect server and what belongs to it: for `linkspan up`, the demo, the tests."""
 
 import os
 import signal
@@ -26,6 +26,7 @@ PORT = 4200
 
 SERVER_SECONDS = 120.0
 WORKER_SECONDS = 60.0
+RECEIVER_SECONDS = 60.0
 SETUP_SECONDS = 300.0
 # A service that dies this often within RESTART_WINDOW seconds is not restarted again.
 RESTARTS = 5
@@ -33,8 +34,9 @@ RESTART_WINDOW = 300.0
 
 
 class Local:
-    """A server and a worker below one home. Use it as a context manager, from the main thread.
+    """A server, a worker and, at the address `hooks`, a receiver of webhooks, below one home.
 
+    Use it as a context manager, from the main thread.
     The main thread, because the services are tied to the thread that started them (tether.py).
     """
 
@@ -43,6 +45,7 @@ class Local:
         home: Home | Path | None = None,
         *,
         port: int = PORT,
+        hooks: tuple[str, int] | None = None,
         database_url: SecretStr | None = None,
         prefect_file: Path | None = None,
         timezone: str | None = None,
@@ -52,6 +55,8 @@ class Local:
         self.port = port
         self.api_url = f"http://127.0.0.1:{port}/api"
         self.ui_url = f"http://127.0.0.1:{port}"
+        self._hooks = hooks
+        self.hooks_url = f"http://{_reached(hooks[0])}:{hooks[1]}" if hooks else ""
         self._database_url = database_url
         self._prefect_file = prefect_file
         self._timezone = timezone
@@ -82,15 +87,17 @@ class Local:
             if ended := leftovers.end_all(self.home.mark):
                 self._say(f"ended {ended} processes that a killed linkspan had left behind")
             self.home.forget_state()
-            if listens(self.port):
-                raise ConfigError(
-                    f"port {self.port} is taken by another program",
-                    fix="Stop it (another Prefect server?), or choose another with --port",
-                )
+            for port, option in ((self.port, "--port"), (self._hooks and self._hooks[1], "--hooks-port")):
+                if port and listens(port):
+                    raise ConfigError(
+                        f"port {port} is taken by another program",
+                        fix=f"Stop it (another Prefect server?), or choose another with {option}",
+                    )
             self.engine = Engine(self.api_url, self.home.auth())
             self._start_server()
             self.setup()
             self._start_warm()
+            self._start_receiver()
             self._start_worker()
             self._write_state()
         except BaseException:
@@ -98,9 +105,9 @@ class Local:
             raise
 
     def stop(self) -> None:
-        """Stop the worker, then the server; runs under way go on at the next start. May be called twice."""
+        """Stop all, the server last; runs under way go on at the next start. May be called twice."""
         self.home.forget_state()
-        for name in ("worker", "warm", "server"):
+        for name in ("receiver", "worker", "warm", "server"):
             if child := self._children.pop(name, None):
                 child.stop(grace=15)
         if hasattr(self, "engine"):
@@ -149,7 +156,12 @@ class Local:
         Call it every second or so. Raises EngineUnavailable when a service keeps dying.
         """
         restarted = []
-        starts = {"server": self._start_server, "warm": self._start_warm, "worker": self._start_worker}
+        starts = {
+            "server": self._start_server,
+            "warm": self._start_warm,
+            "receiver": self._start_receiver,
+            "worker": self._start_worker,
+        }
         for name, start in starts.items():
             child = self._children.get(name)
             if child is None or child.running:
@@ -213,6 +225,17 @@ class Local:
             settings = prefect_settings.worker(self.home.prefect, self.api_url, self.home.auth())
             self._spawn("warm", ["-m", "flows.warm", str(self.home.warm)], settings)
 
+    def _start_receiver(self) -> None:
+        if self._hooks is None:
+            return
+        host, port = self._hooks
+        settings = prefect_settings.client(self.home.prefect, self.api_url, self.home.auth())
+        command = ["-m", "linkspan", "serve", "--host", host, "--port", str(port)]
+        begin = time.monotonic()
+        child = self._spawn("receiver", [*command, "--inbox", str(self.home.inbox)], settings)
+        child.wait_until(lambda: listens(port, host), seconds=RECEIVER_SECONDS)
+        self._say(f"the receiver of webhooks is ready at {self.hooks_url} ({time.monotonic() - begin:.1f} s)")
+
     def _start_worker(self) -> None:
         # No worker of ours runs now, so whatever is said to run has died.
         for run in recovery.requeue_orphans(self.engine):
@@ -258,8 +281,14 @@ class Local:
             State(
                 api_url=self.api_url,
                 ui_url=self.ui_url,
+                hooks_url=self.hooks_url,
                 pid=os.getpid(),
                 pids=self.pids,
                 auth_file=str(self.home.auth_file),
             )
         )
+
+
+def _reached(host: str) -> str:
+    """The address at which somebody on this machine reaches what listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - asked for, not used

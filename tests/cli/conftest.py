@@ -39,7 +39,8 @@ def world(
 ) -> Iterator[World]:
     """Everything runs, the blocks are saved, nothing was committed or published."""
     deployments = prefect_file(tmp_path, unique_app)
-    with Local(Home(tmp_path / "home"), port=free_port(), prefect_file=deployments) as local:
+    home, hooks = Home(tmp_path / "home"), ("127.0.0.1", free_port())
+    with Local(home, port=free_port(), hooks=hooks, prefect_file=deployments) as local:
         made = World(
             tmp_path / "world", local, unique_app, base_image, registry, counting_proxy, docker_client
         )

@@ -24,6 +24,7 @@ def test_the_life_of_an_app(world: World, tmp_path: Path) -> None:
     asking_why(world)
     a_commit_that_fails(world)
     reading(world, first)
+    calling(world)
     the_end(world)
 
 
@@ -278,11 +279,45 @@ def reading(world: World, first: str) -> None:
     assert len(linkspan("history", "-n", "2", "--json").json) == 2
 
 
+def calling(world: World) -> None:
+    """A plain git server that calls the receiver, with what `connect` prints and nothing else."""
+    connected = linkspan("connect", "git")
+    assert connected.code == 0, connected
+    assert f"only what runs on this machine reaches {world.local.hooks_url}" in connected.says
+    secret = linkspan("connect", "git", "--json").json["secret"]
+    assert secret not in connected.out + connected.err, "the hook has keys that are made from it"
+    hook = world.repository.bare / "hooks" / "post-receive"
+    hook.write_text(connected.out)
+    hook.chmod(0o700)
+    sha = world.commit("six")
+    until(lambda: "Say six" in hinted(world), "a run that the webhook started")
+    assert hinted(world).startswith("push by ")
+    until(lambda: world.answer()["commit"] == sha, "the release of what was pushed")
+    until(world.idle, "the flows are done")
+    shown = linkspan("events", "--app", world.app)
+    assert f"webhook.accepted     {world.app}-git: push by " in shown.out
+    assert f"→ app-stream/{world.app}" in shown.out
+    assert "release.live" in shown.out
+    hook.unlink()
+
+    renewed = linkspan("connect", "git", "--new-secret", "--json").json
+    assert renewed["secret"] != secret
+    assert renewed["url"] == f"{world.local.hooks_url}/hooks/{world.app}-git"
+    assert linkspan("connect", "git", "--json").json == renewed
+    wrong = linkspan("connect", "gitbuh")
+    assert (wrong.code, "github" in wrong.err) == (2, True)
+
+
+def hinted(world: World) -> str:
+    hint = world.status()["streams"]["code"]["hint"]
+    return str(hint["text"]) if hint else ""
+
+
 def the_end(world: World) -> None:
     asked = shell("destroy")
     assert asked.code == 1
     assert f"Remove {world.service}" in asked.err
-    assert world.answer()["word"] == "two"
+    assert world.answer()["word"] == "six"
     gone = linkspan("destroy", "--yes")
     assert (gone.code, gone.out) == (0, f"{world.service} is gone.\n"), gone
     assert world.status()["live"] is None

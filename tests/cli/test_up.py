@@ -18,7 +18,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def start(folder: Path, home: Path, port: int, file: Path) -> Child:
-    command = [sys.executable, "-m", "linkspan", "up", "--home", str(home), "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "linkspan",
+        "up",
+        "--home",
+        str(home),
+        "--port",
+        str(port),
+        "--hooks-port",
+        str(free_port()),
+    ]
     return Child(
         "linkspan up", [*command, "--prefect-file", str(file)], log=folder / "up.log", env=dict(os.environ)
     )
