@@ -5,7 +5,6 @@ together, so that a storm costs a few flushes, not one for each hint. A batch is
 is asked for: whoever is killed in between asks again with the same idempotency key, which the server knows.
 """
 
-import fcntl
 import os
 import queue
 import sqlite3
@@ -19,9 +18,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from linkspan.engine_values import RunRef
-from linkspan.errors import ConfigError, InboxUnavailable
+from linkspan.errors import InboxUnavailable
 from linkspan.webhooks.base import Hint
-from linkspan.webhooks.inbox_file import FILE, open_database
+from linkspan.webhooks.inbox_file import FILE, hold, open_database
 
 KEEP_SECONDS = 30 * 86_400.0
 GROUP = 1000
@@ -64,7 +63,7 @@ class Inbox:
     ) -> None:
         self.folder = folder
         self.arrived = arrived
-        self._lock = _hold(folder, patience)
+        self._lock = hold(folder, patience)
         try:
             # Only the thread that writes uses it once that runs.
             self._database = open_database(folder / FILE, say)
@@ -280,30 +279,3 @@ def _insert(database: sqlite3.Connection, row: tuple[str, str, str, str, float])
 def _text(text: str) -> str:
     """What SQLite can keep: lone surrogates have no UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _hold(folder: Path, patience: float) -> int:
-    """Lock the folder. Waits a little: when a service restarts, the old process may still be ending."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ConfigError(
-            f"{folder} cannot hold the inbox: {error.strerror}", fix="Name another with --inbox"
-        ) from None
-    end = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > end:
-                os.close(descriptor)
-                raise ConfigError(
-                    f"another receiver uses the inbox in {folder}",
-                    expected="one process for each inbox",
-                    fix="Stop it, or name another folder with --inbox. Start one worker process only: it is "
-                    "quick enough for thousands of hints a second",
-                ) from None
-            time.sleep(0.05)
-        else:
-            return descriptor

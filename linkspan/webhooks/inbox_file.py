@@ -1,7 +1,9 @@
 """The inbox's SQLite file: its tables, opening it, and setting one aside that cannot be read."""
 
+import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -73,6 +75,36 @@ def recent(folder: Path, most: int = 20) -> list[Arrival]:
         Arrival(source, text, deployment, datetime.fromtimestamp(received, UTC), *rest)
         for source, text, deployment, received, *rest in rows
     ]
+
+
+def hold(folder: Path, patience: float) -> int:
+    """Make the folder and lock it; the descriptor that holds the lock. Raises ConfigError.
+
+    Waits a little: when a service restarts, the old process may still be ending.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} cannot hold the inbox: {error.strerror}", fix="Name another with --inbox"
+        ) from None
+    end = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                os.close(descriptor)
+                raise ConfigError(
+                    f"another receiver uses the inbox in {folder}",
+                    expected="one process for each inbox",
+                    fix="Stop it, or name another folder with --inbox. Start one worker process only: it is "
+                    "quick enough for thousands of hints a second",
+                ) from None
+            time.sleep(0.05)
+        else:
+            return descriptor
 
 
 def open_database(file: Path, say: Callable[[str], None]) -> sqlite3.Connection:

@@ -71,7 +71,7 @@ class PrefectFake:
             case "GET", ["admin", "version"]:
                 return 200, "3.8.8"
             case "GET", ["deployments", "name", flow, name] if "missing" not in name:
-                schema = {"properties": {name: {} for name in self.parameters}}
+                schema: dict[str, Any] = {"properties": {name: {} for name in self.parameters}}
                 return 200, {"id": f"{flow}~{name}", "parameter_openapi_schema": schema}
             case "POST", ["deployments", one, "create_flow_run"]:
                 return self.create(one.replace("~", "/"), body)

@@ -1,0 +1,85 @@
+"""A receiver under a real server, its inbox and its log."""
+
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from linkspan.webhooks.base import Provider, Reading, Request, WebhookSettings
+from linkspan.webhooks.inbox import Inbox
+from linkspan.webhooks.inbox_file import recent
+from linkspan.webhooks.limits import Limits
+from linkspan.webhooks.providers import provider
+from linkspan.webhooks.receiver import Routes, create_app
+from tests.webhooks.serving import headers, route, served
+
+QUICK = Limits(refusal_grid=0.0, refused_burst=1e9)
+
+
+class Made:
+    """A provider whose answers a test makes."""
+
+    def __init__(self, reading: Reading | Exception, refusal: Exception | None = None) -> None:
+        self._reading = reading
+        self._refusal = refusal
+
+    def verify(self, request: Request, settings: WebhookSettings) -> None:
+        if self._refusal:
+            raise self._refusal
+
+    def read(self, request: Request, settings: WebhookSettings) -> Reading:
+        if isinstance(self._reading, Exception):
+            raise self._reading
+        return self._reading
+
+
+class Stage:
+    """A receiver that is served, its inbox and its log."""
+
+    def __init__(self, folder: Path, log: pytest.LogCaptureFixture) -> None:
+        self._held = ExitStack()
+        self.inbox = self._held.enter_context(Inbox(folder))
+        self.log = log
+
+    def serve(
+        self,
+        routes: Routes | Mapping[str, WebhookSettings] | None = None,
+        limits: Limits = QUICK,
+        made: Provider | None = None,
+    ) -> httpx.Client:
+        self.app: Starlette = create_app(
+            {"git": route()} if routes is None else routes,
+            self.inbox,
+            limits,
+            providers=(lambda _name: made) if made else provider,
+        )
+        self.port = self._held.enter_context(served(self.app))
+        url = f"http://127.0.0.1:{self.port}"
+        self.http = self._held.enter_context(httpx.Client(base_url=url, timeout=20))
+        return self.http
+
+    def call(self, body: bytes, path: str = "/hooks/git", **more: str) -> httpx.Response:
+        return self.http.post(path, content=body, headers={**headers(body), **more})
+
+    @property
+    def texts(self) -> list[str]:
+        return [each.text for each in recent(self.inbox.folder, 1000)]
+
+    @property
+    def lines(self) -> list[str]:
+        return [record.getMessage() for record in self.log.records if record.name == "linkspan.webhooks"]
+
+    def close(self) -> None:
+        self._held.close()
+
+
+def until(condition: Any, seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.01)
