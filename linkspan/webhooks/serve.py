@@ -62,8 +62,10 @@ class ServeSettings:
 
 
 def default_inbox(environment: Mapping[str, str] | None = None) -> Path:
-    """The inbox's folder where none is named."""
-    return Home.default(environment).path / "inbox"
+    """The inbox's folder where none is named, in a home that only its owner can enter."""
+    home = Home.default(environment)
+    home.create()
+    return home.inbox
 
 
 def app(settings: ServeSettings | None = None) -> "Starlette":

@@ -17,9 +17,12 @@ from prefect.blocks.core import Block
 from pydantic import SecretStr
 
 from blocks import WebhookSource
+from linkspan.local.home import Home
 from linkspan.processes import Child, free_port
 from linkspan.webhooks import routes
+from linkspan.webhooks.inbox import Inbox
 from linkspan.webhooks.inbox_file import recent
+from linkspan.webhooks.serve import ServeSettings, default_inbox
 from tests.services.prefect_server import PrefectServer
 from tests.webhooks.prefect_fake import PASSWORD, Failure, PrefectFake, prefect_fake
 from tests.webhooks.process import ROOT, Serving, environment, fields, routes_file, serving, until
@@ -164,6 +167,16 @@ def test_a_server_that_comes_up_later_is_found(tmp_path: Path, fake: PrefectFake
         home.auth()
         home.write_state(State(api_url=fake.api_url, ui_url="", pid=1, pids={}, auth_file=""))
         until(lambda: receiver.states() == ["started"])
+
+
+def test_where_none_is_named_the_inbox_is_in_a_home_that_is_only_ours(tmp_path: Path) -> None:
+    env = {"LINKSPAN_HOME": str(tmp_path / "not" / "there")}
+    with Inbox(default_inbox(env)):
+        Home.default(env).create()  # what `linkspan up` does after it
+    assert stat.S_IMODE((tmp_path / "not" / "there").stat().st_mode) == 0o700
+    assert ServeSettings.from_environment(env) == ServeSettings(tmp_path / "not" / "there" / "inbox")
+    named = env | {"LINKSPAN_INBOX": "/a/b", "LINKSPAN_ROUTES": "/c.toml"}
+    assert ServeSettings.from_environment(named) == ServeSettings(Path("/a/b"), Path("/c.toml"))
 
 
 def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:

@@ -76,9 +76,9 @@ def test_a_hint_starts_every_deployment_of_its_source_once(inbox: Inbox, fake: P
 
 
 def test_the_first_starts_at_once_and_those_after_it_share_the_next(inbox: Inbox, fake: PrefectFake) -> None:
-    with starting(inbox, fake.engine, gather=1.0):
+    with starting(inbox, fake.engine, gather=3.0):
         told(inbox, "a/x", text="first")
-        until(lambda: fake.started()["a/x"] == 1, 0.9)
+        until(lambda: fake.started()["a/x"] == 1, 2.5)
         for number in range(20):
             told(inbox, "a/x", text=f"more {number}")
         until(lambda: states(inbox) == ["started"])
