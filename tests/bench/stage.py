@@ -1,6 +1,10 @@
-"""Everything that runs while the cluster's figures are taken: a world whose flows a real worker runs."""
+"""Everything that runs while the cluster's figures are taken: a world whose flows a worker runs.
+
+Server, worker and the process that runs are forked from are as `linkspan up` has them.
+"""
 
 import asyncio
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -13,6 +17,8 @@ from pydantic import SecretStr
 
 from blocks import KubernetesRuntime
 from linkspan.docker_engine import engine
+from linkspan.local import tether
+from linkspan.processes import Child
 from tests.bench.figures import Say
 from tests.e2e.conftest import allowed, new_world
 from tests.e2e.deployed import prefect_file
@@ -59,5 +65,11 @@ def stage(say: Say) -> Iterator[Stage]:
         file.write_text(yaml.safe_dump(prefect_file(world)))
         server.set_up(file)
         asyncio.run(world.save_blocks())
-        stack.enter_context(server.worker())
+        warm = folder / "warm"
+        warm.mkdir()
+        program = [sys.executable, "-m", "flows.warm", str(warm)]
+        forks = Child("warm", program, log=folder / "warm.log", env=server.worker_env, cwd=server.home)
+        stack.callback(forks.stop)
+        forks.wait_until((warm / "socket").exists, seconds=60)
+        stack.enter_context(server.worker(**{tether.WARM: str(warm)}))
         yield Stage(world, cluster)

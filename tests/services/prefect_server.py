@@ -60,10 +60,18 @@ class PrefectServer:
     def stop(self) -> None:
         self.child.stop()
 
+    @property
+    def worker_env(self) -> dict[str, str]:
+        """Environment of workers, and of what their runs are forked from."""
+        return {**self.env, **prefect_settings.worker(self.home, self.api_url, self.auth)}
+
     @contextmanager
-    def worker(self) -> Iterator[Child]:
-        """A worker of the pool that `flows.setup` makes; it has started once this is entered."""
-        env = {**self.env, **prefect_settings.worker(self.home, self.api_url, self.auth)}
+    def worker(self, **more: str) -> Iterator[Child]:
+        """A worker of the pool that `flows.setup` makes; it has started once this is entered.
+
+        `more` is for its environment.
+        """
+        env = {**self.worker_env, **more}
         name = f"test-{os.urandom(4).hex()}"
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", prefect_settings.POOL]
         child = Child(name, [*command, "--name", name], log=self.home / f"{name}.log", env=env, cwd=self.home)
