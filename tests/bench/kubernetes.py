@@ -37,7 +37,7 @@ RELEASE = {
 }
 START, ANSWERS = "start", "the first new replica answers"
 MOVED, KEPT = "all new connections go to it", "(then) kept connections too"
-DONE = f"{MOVED}, the command is done"
+DONE = "all new connections go to it, it is done"
 RESTORED = "the one before is restored"
 
 Moments = dict[str, datetime]
