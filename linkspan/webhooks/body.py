@@ -24,25 +24,28 @@ class BodyReader:
         self._limits = limits
         self._big = 0
 
-    async def read(self, request: HttpRequest) -> bytes:
-        """The whole body. Raises BodyRefused: 400, 408, 413, or 503 where there is no room now."""
+    async def read(self, request: HttpRequest, *, briefly: bool = False) -> bytes:
+        """The whole body. Raises BodyRefused: 400, 408, 413, or 503 where there is no room now.
+
+        `briefly`: only if it is small and comes soon, for a client that was refused again and again.
+        """
         self._check_length(request)
         body = bytearray()
         big = False
+        seconds = self._limits.read_seconds / (5 if briefly else 1)
         try:
-            async with asyncio.timeout(self._limits.read_seconds):
+            async with asyncio.timeout(seconds):
                 async for chunk in request.stream():
                     body += chunk
                     if len(body) > self._limits.body_bytes:
                         raise self._too_big()
                     if not big and len(body) > self._limits.small_bytes:
-                        if self._big >= self._limits.big_at_once:
+                        if briefly or self._big >= self._limits.big_at_once:
                             raise BodyRefused(503, "other big bodies are being read")
                         big = True
                         self._big += 1
             return bytes(body)
         except TimeoutError:
-            seconds = self._limits.read_seconds
             raise BodyRefused(408, f"its body did not arrive within {seconds:g} s") from None
         except ClientDisconnect:
             raise BodyRefused(400, "the client hung up in the middle of the body") from None

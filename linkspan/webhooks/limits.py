@@ -24,6 +24,8 @@ class Limits:
     url_bytes: int = 4096
     requests_at_once: int = 100
     """More are told to come back (503)."""
+    address_at_once: int = 50
+    """The same for one client address, so that nobody alone takes all."""
     disk_seconds: float = 5.0
     """Longest wait for the inbox: GitHub hangs up after 10 s."""
 
@@ -31,7 +33,7 @@ class Limits:
     """Verified requests of a source per second, beyond a burst."""
     route_burst: float = 2000.0
     refused_rate: float = 0.5
-    """Refused requests of a client address per second, beyond a burst."""
+    """Refused requests of a client address per second, beyond a burst; then 429."""
     refused_burst: float = 30.0
     refusal_grid: float = 0.05
     """Refusals are answered at multiples of this, so that their time tells nothing."""

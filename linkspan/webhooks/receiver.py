@@ -8,14 +8,14 @@ is refused learns nothing: an unknown route and a wrong signature take the same 
 import asyncio
 import hashlib
 import hmac
-import json
 import logging
 import math
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
@@ -27,6 +27,7 @@ from starlette.routing import Route
 
 from linkspan.errors import InboxUnavailable, LinkspanError
 from linkspan.plain_text import plain_text
+from linkspan.webhooks.answers import Answer, later, response, to_grid, unavailable
 from linkspan.webhooks.base import Provider, Reading, Request, WebhookSettings
 from linkspan.webhooks.body import BodyReader, BodyRefused
 from linkspan.webhooks.inbox import Inbox
@@ -62,17 +63,6 @@ class FixedRoutes:
 
     def renew(self) -> bool:
         return False
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """What the client gets, and what the log says of it."""
-
-    status: int
-    word: str
-    detail: str = ""
-    reply: Mapping[str, Any] | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,7 +116,7 @@ class Receiver:
         self._providers = providers
         self._clock = clock
         self._bodies = BodyReader(limits)
-        self._under_way = 0
+        self._under_way: Counter[str] = Counter()
         self._refused = Buckets(limits.refused_rate, limits.refused_burst)
         self._accepted = Buckets(limits.route_rate, limits.route_burst)
         self.refusals = Refusals(LOG.warning)
@@ -157,70 +147,72 @@ class Receiver:
         begin = time.monotonic()
         client = request.client.host if request.client else "unknown"
         name = request.path_params["name"]
-        self._under_way += 1
+        whose = neighbourhood(client)
+        self._under_way[whose] += 1
         try:
-            answer = await self._answer(request, name, neighbourhood(client))
+            answer = await self._answer(request, name, whose)
         except Exception:
             # No 500: nobody shall see a mistake of ours from outside, and whoever is honest tries again.
             LOG.exception("a mistake in Linkspan")
-            answer = _Answer(503, "not accepted", "a mistake in Linkspan", headers={"Retry-After": "60"})
+            answer = Answer(503, "not accepted", "a mistake in Linkspan", headers={"Retry-After": "60"})
         finally:
-            self._under_way -= 1
+            self._under_way -= Counter([whose])  # and forgets those with none
         self._log(answer, name, client)
-        if answer.status == 401:
-            await asyncio.sleep(_to_grid(time.monotonic() - begin, self._limits.refusal_grid))
-        return _response(answer)
+        if answer.status in {401, 429}:
+            await asyncio.sleep(to_grid(time.monotonic() - begin, self._limits.refusal_grid))
+        return response(answer)
 
-    async def _answer(self, request: HttpRequest, name: str, client: str) -> _Answer:
-        if self._under_way > self._limits.requests_at_once:
-            return _later(503, 1, "too many requests at once")
-        if wait := self._refused.wait(client):
-            return _later(429, wait, "too many requests of this address were refused")
+    async def _answer(self, request: HttpRequest, name: str, client: str) -> Answer:
+        if self._under_way.total() > self._limits.requests_at_once:
+            return later(503, 1, "too many requests at once")
+        if self._under_way[client] > self._limits.address_at_once:
+            return later(503, 1, "too many requests of this address at once")
         try:
             if len(request.scope["path"]) + len(request.scope["query_string"]) > self._limits.url_bytes:
                 raise BodyRefused(414, "its URL is too long")
-            body = await self._bodies.read(request)
+            body = await self._bodies.read(request, briefly=self._refused.wait(client) > 0)
         except BodyRefused as refused:
             self._refused.take(client)
             close = {"Connection": "close"} | ({"Retry-After": "5"} if refused.status == 503 else {})
-            return _Answer(refused.status, "refused", refused.reason, headers=close)
+            return Answer(refused.status, "refused", refused.reason, headers=close)
         return await self._believe(_request(request, body, self._clock()), name, client)
 
-    async def _believe(self, asked: Request, name: str, client: str) -> _Answer:
+    async def _believe(self, asked: Request, name: str, client: str) -> Answer:
         found = await self._thread(self._examine, name, asked)
         # A block may have been saved, or its secret changed, a moment ago: look, whatever was wrong.
-        if isinstance(found, _Answer) and found.status == 401 and await self._thread(self._routes.renew):
+        if isinstance(found, Answer) and found.status == 401 and await self._thread(self._routes.renew):
             found = await self._thread(self._examine, name, asked)
-        if isinstance(found, _Answer):
-            if found.status == 401:
-                self._refused.take(client)
+        if isinstance(found, Answer):
+            # Only here: an honest sender may have its address in common with others, behind a proxy.
+            if found.status == 401 and (wait := self._refused.take(client)):
+                return later(429, wait, "too many requests of this address were refused")
             return found
         if wait := self._accepted.take(name):
-            return _later(429, wait, "more requests than this source may send")
+            return later(429, wait, "more requests than this source may send")
         return await self._keep(name, found)
 
     async def _thread(self, call: Callable[..., Any], *arguments: Any) -> Any:
         # Some verifications wait for others: SNS fetches a certificate.
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
 
-    def _examine(self, name: str, request: Request) -> _Verified | _Answer:
+    def _examine(self, name: str, request: Request) -> _Verified | Answer:
         """Verify and read, in a thread."""
         settings = self._routes.get(name)
         if settings is None:
             # The work of a signature, as for a name that is there.
             hmac.new(self._nobody, request.body, hashlib.sha256).hexdigest()
-            return _Answer(401, "refused", "there is no such route")
-        refused = _Answer(401, "refused")
+            return Answer(401, "refused", "there is no such route")
+        refused = Answer(401, "refused")
         try:
             rules = self._providers(settings.provider)
             rules.verify(request, settings)
-            refused = _Answer(400, "not understood")
+            refused = Answer(400, "not understood")
             return _Verified(settings, rules.read(request, settings))
         except LinkspanError as error:
             # Such as a certificate that cannot be had now.
-            return _unavailable(error) if error.retriable else replace(refused, detail=str(error))
+            return unavailable(error) if error.retriable else replace(refused, detail=str(error))
 
-    async def _keep(self, name: str, found: _Verified) -> _Answer:
+    async def _keep(self, name: str, found: _Verified) -> Answer:
         reading, settings = found.reading, found.settings
         word, detail = "ignored", reading.ignored
         if reading.hints:
@@ -228,19 +220,19 @@ class Receiver:
             try:
                 new = await asyncio.wait_for(asyncio.wrap_future(kept), self._limits.disk_seconds)
             except InboxUnavailable as error:
-                return _unavailable(error)
+                return unavailable(error)
             except TimeoutError:
-                return _later(503, 10, "the inbox's disk does not answer")
+                return later(503, 10, "the inbox's disk does not answer")
             word = "accepted" if new else "known"
             texts = [hint.text for hint in new or reading.hints]
             detail = "; ".join(texts[:3]) + (f" and {len(texts) - 3} more" if len(texts) > 3 else "")
             detail += f" → {', '.join(settings.start)}" if new else ""
         asked_for = reading.reply is not None or bool(reading.reply_headers)
-        return _Answer(
+        return Answer(
             200 if asked_for else 202, word, detail, reply=reading.reply, headers=reading.reply_headers
         )
 
-    def _log(self, answer: _Answer, name: str, client: str) -> None:
+    def _log(self, answer: Answer, name: str, client: str) -> None:
         source, detail = plain_text(name)[:100], plain_text(answer.detail)[:600]
         line = f"{answer.status} {answer.word} {source} from {client}: {detail}"
         if answer.status < 400:
@@ -265,34 +257,4 @@ def _request(request: HttpRequest, body: bytes, received: datetime) -> Request:
         ),
         body=body,
         received=received,
-    )
-
-
-def _unavailable(error: LinkspanError) -> _Answer:
-    return _later(503, 10, str(error))
-
-
-def _later(status: int, seconds: float, reason: str) -> _Answer:
-    return _Answer(
-        status,
-        "not accepted",
-        reason,
-        headers={"Retry-After": str(math.ceil(seconds)), "Connection": "close"},
-    )
-
-
-def _to_grid(seconds: float, grid: float) -> float:
-    """Seconds from here to the next multiple of `grid`."""
-    return math.ceil(seconds / grid) * grid - seconds if grid else 0.0
-
-
-def _response(answer: _Answer) -> Response:
-    # Never a word of why: what is in `reply` is the provider's handshake.
-    if answer.reply is None:
-        return Response(status_code=answer.status, headers=dict(answer.headers))
-    return Response(
-        json.dumps(answer.reply),
-        status_code=answer.status,
-        headers=dict(answer.headers),
-        media_type="application/json",
     )

@@ -21,10 +21,10 @@ class TestRates:
             for _ in range(2):
                 slow = held.enter_context(socket.create_connection(("127.0.0.1", stage.port)))
                 slow.sendall(request(b"", "Content-Length: 100", length=False))
-            until(lambda: stage.app.state.receiver._under_way == 2)
+            until(lambda: stage.app.state.receiver._under_way.total() == 2)
             answer = stage.call(push())
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-        until(lambda: stage.app.state.receiver._under_way == 0)
+        until(lambda: stage.app.state.receiver._under_way.total() == 0)
         assert stage.call(push()).status_code == 202
 
     def test_a_source_has_its_rate(self, stage: Stage) -> None:
@@ -41,10 +41,27 @@ class TestRates:
             stage.http.post("/hooks/git", content=b"{}")
         assert stage.call(push()).status_code == 202
 
-    def test_an_address_that_is_refused_again_and_again_is_not_looked_at(self, stage: Stage) -> None:
-        stage.serve(limits=Limits(refused_rate=0.01, refused_burst=3, refusal_grid=0.0))
-        found = [stage.http.post("/hooks/git", content=b"{}").status_code for _ in range(5)]
-        assert found == [401, 401, 401, 429, 429]
+    def test_an_address_that_is_refused_again_and_again_hears_it_and_the_honest_behind_it_are_served(
+        self, stage: Stage
+    ) -> None:
+        limits = Limits(refused_rate=0.01, refused_burst=3, small_bytes=1000, refusal_grid=0.0)
+        stage.serve(limits=limits)
+        found = [stage.http.post("/hooks/git", content=b"{}") for _ in range(5)]
+        assert [each.status_code for each in found] == [401, 401, 401, 429, 429]
+        assert int(found[4].headers["retry-after"]) > 10
+        assert stage.http.post("/hooks/unknown", content=b"{}").status_code == 429
+        assert stage.call(push()).status_code == 202
+        # Of such an address nothing big is read.
+        assert stage.call(push(1, more="x" * 2000)).status_code == 503
+
+    def test_one_address_does_not_take_all(self, stage: Stage) -> None:
+        stage.serve(limits=Limits(address_at_once=1, refusal_grid=0.0))
+        with socket.create_connection(("127.0.0.1", stage.port)) as slow:
+            slow.sendall(request(b"", "Content-Length: 100", length=False))
+            until(lambda: stage.app.state.receiver._under_way.total() == 1)
+            assert stage.call(push()).status_code == 503
+        until(lambda: not stage.app.state.receiver._under_way)
+        assert stage.call(push()).status_code == 202
 
     def test_buckets(self) -> None:
         now = 0.0

@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from linkspan.errors import WebhookRefused, WebhookUnchecked
+from linkspan.webhooks.answers import to_grid
 from linkspan.webhooks.base import Hint, Reading, WebhookSettings
 from linkspan.webhooks.limits import Limits
-from linkspan.webhooks.receiver import _to_grid
 from tests.webhooks.serving import headers, push, route
 from tests.webhooks.stage import Made, Stage
 
@@ -83,8 +83,8 @@ def test_refusals_take_the_same_time(stage: Stage) -> None:
 
 @pytest.mark.parametrize(("seconds", "wait"), [(0.0, 0.0), (0.01, 0.04), (0.05, 0.0), (0.06, 0.04)])
 def test_refusals_are_answered_at_multiples_of_the_grid(seconds: float, wait: float) -> None:
-    assert _to_grid(seconds, 0.05) == pytest.approx(wait, abs=1e-9)
-    assert _to_grid(seconds, 0.0) == 0
+    assert to_grid(seconds, 0.05) == pytest.approx(wait, abs=1e-9)
+    assert to_grid(seconds, 0.0) == 0
 
 
 def test_what_cannot_be_read_after_it_was_believed_is_400(stage: Stage) -> None:

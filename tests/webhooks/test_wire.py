@@ -103,8 +103,8 @@ class TestBodies:
         stage.serve(limits=self.LIMITS)
         with socket.create_connection(("127.0.0.1", stage.port)) as sock:
             sock.sendall(request(b"", "Content-Length: 500000", length=False) + b"x" * 200_000)
-            until(lambda: stage.app.state.receiver._under_way == 1)
-        until(lambda: stage.app.state.receiver._under_way == 0)
+            until(lambda: stage.app.state.receiver._under_way.total() == 1)
+        until(lambda: stage.app.state.receiver._under_way.total() == 0)
         assert stage.call(push()).status_code == 202
 
 
