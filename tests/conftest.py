@@ -25,6 +25,8 @@ CALM = {
     "tests/flows/test_coalesce.py",
     "tests/runtimes/kubernetes/test_restart.py",
     "tests/test_local.py",
+    "tests/webhooks/test_serve.py",
+    "tests/webhooks/test_storm.py",
 }
 
 # Never at once: each would notice the other.

@@ -2,7 +2,6 @@
 
 import copy
 import re
-import statistics
 import threading
 import time
 from collections.abc import Callable
@@ -22,40 +21,6 @@ from tests.services.cluster import RunningCluster
 from tests.services.engine import ImageOf
 
 POLICY = "ValidatingAdmissionPolicy"
-
-
-@pytest.mark.slow
-def test_twenty_releases_and_a_rollback_fail_no_request(
-    runtime: Runtime, service: Service, image_of: ImageOf, capsys: pytest.CaptureFixture[str]
-) -> None:
-    images = {name: image_of(name) for name in ("v0", "v1", "v2", "v3")}
-
-    def release(number: int, **options: Any) -> float:
-        name = f"v{number % 4}"
-        start = time.monotonic()
-        runtime.roll_out(rollout(service, name, images[name], expect=number, **options), say=quiet)
-        return time.monotonic() - start
-
-    release(0)
-    clients = {"keep-alive": 2, "new connection": 2}
-    prober = Prober(reached(runtime, service), version_of, per_second=50, clients=clients).start()  # type: ignore[arg-type]
-    seconds = [release(number) for number in range(1, 21)]
-    before = runtime.history(service)[1].release
-    start = time.monotonic()
-    back = rollout(service, before.model.version, images[before.model.version], expect=21, pinned=True)
-    done = runtime.roll_out(back, say=quiet)
-    rollback = time.monotonic() - start
-    assert prober.wait_for(before.model.version, seconds=5)
-    report = prober.stop()
-    with capsys.disabled():
-        print(  # noqa: T201
-            f"\n20 releases: {min(seconds):.1f} s min, {statistics.median(seconds):.1f} s median, "
-            f"{max(seconds):.1f} s max; rollback {rollback:.1f} s; {report.summary()}"
-        )
-    assert_no_failure(report)
-    assert (done.release, done.pinned) == (before, True)
-    assert set(report.versions) == set(images)
-    assert report.total > 4000
 
 
 def no_forbidden_variable(cluster: RunningCluster, service: Service) -> dict[str, Any]:
