@@ -97,7 +97,7 @@ async def test_what_is_bad_or_was_edited_by_hand_is_put_right(world: World, clus
 
     with Prober(f"{world.runtime().url(world.service)}/version", said) as prober:
         # What the smoke test cannot see.
-        world.commit("two", behaviour="dies in a cluster")
+        world.commit("two", behaviour="dies soon")
         assert (await world.app_stream()).name == "Completed"
         bad = await world.release()
         assert bad.type == "FAILED"
