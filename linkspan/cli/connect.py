@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from linkspan.webhooks.base import WebhookSettings
 
 BLOCK = "webhook-source"
+# A hook of one repository, and messages that need not name any.
+_NAMELESS = frozenset({"git", "signed"})
 EXAMPLES = """\b
 Examples:
   linkspan connect github --url https://ci.example.com
@@ -72,7 +74,8 @@ def connect(
 
     context = Context(app, environment)
     name = name or f"{context.app}-{provider}"
-    address = f"{it.check_url(url or _own_url(context))}/hooks/{name}"
+    # Nobody calls for a queue: it is read.
+    address = "" if provider == "sqs" else f"{it.check_url(url or _own_url(context))}/hooks/{name}"
     about_models = provider in it.STORES or of == it.MODEL
     fields = {
         "repository": repository,
@@ -94,11 +97,16 @@ def connect(
     if as_json:
         print_json({"name": name, "url": address, **_plain(settings)})
         return
-    note(f"Saved block webhook-source/{name}: it starts {', '.join(settings.start)}. {_counts(settings)}")
+    counts = _counts(settings, about_models=about_models)
+    note(f"Saved block webhook-source/{name}: it starts {', '.join(settings.start)}. {counts}")
     if secret:
         note("It keeps the secret that it had; --new-secret makes another.")
     note("")
-    print(it.STEPS[provider](address, settings), end="")  # noqa: T201 a result, to be copied as it is
+    print(it.STEPS[provider](address, settings), end="", flush=True)  # noqa: T201 to be copied as it is
+    note("")
+    if provider == "git":
+        note("Put it on the git server: install -m 700 post-receive REPOSITORY.git/hooks/post-receive")
+    note("`linkspan events --follow` shows what arrives from there.")
 
 
 def _own_url(context: "Context") -> str:
@@ -150,11 +158,16 @@ def _plain(settings: "WebhookSettings") -> dict[str, Any]:
     return {**settings.model_dump(), "secret": settings.secret.get_secret_value()}
 
 
-def _counts(settings: "WebhookSettings") -> str:
-    """What of the provider's news counts, in a sentence."""
+def _counts(settings: "WebhookSettings", *, about_models: bool) -> str:
+    """What of the provider's news counts, in a sentence, and how to narrow it."""
     if settings.container or settings.prefix:
         inside = f" below {settings.prefix}" if settings.prefix else ""
         return f"Only {settings.container or 'what is'}{inside} counts."
+    if about_models:
+        return "Every object counts: the app's store has no bucket; --container and --prefix name one."
+    branch = f"Only branch {settings.branch}" if settings.branch else "Every branch"
     if settings.repository:
-        return f"Only branch {settings.branch} of {settings.repository} counts."
-    return f"Only branch {settings.branch} counts." if settings.branch else ""
+        return f"{branch} of {settings.repository} counts."
+    if settings.provider in _NAMELESS:
+        return f"{branch} counts."
+    return f"{branch} counts, of any repository: its address does not say its name; --repository does."

@@ -1,6 +1,7 @@
 """What a person does at a store or a model registry so that it calls Linkspan; secrets included."""
 
 import json
+import re
 from urllib.parse import quote
 
 from linkspan.stores.settings import folder
@@ -8,6 +9,9 @@ from linkspan.webhooks.base import WebhookSettings
 from linkspan.webhooks.mlflow import EVENTS
 from linkspan.webhooks.shared_secret import HEADER
 from linkspan.webhooks.signatures import secret_of
+
+# docs.aws.amazon.com/AmazonS3/latest/API/API_PutBucketNotificationConfiguration.html
+_REPLACES = "The last command replaces all notifications that the bucket has: add those to it."
 
 
 def event_grid(url: str, settings: WebhookSettings) -> str:
@@ -32,7 +36,8 @@ def sns(url: str, settings: WebhookSettings) -> str:
     topic = settings.topic or "TOPIC-ARN"
     return f"""\
 With AWS's command line. The topic's policy must let the bucket publish. Linkspan confirms by itself; its AWS
-credentials need the right sns:ConfirmSubscription:
+credentials need the right sns:ConfirmSubscription.
+{_REPLACES}
 aws sns subscribe --topic-arn '{topic}' --protocol {url.partition(":")[0]} \\
   --notification-endpoint '{_with_secret(url, settings)}'
 {_bucket_notifies(settings, "Topic", topic)}
@@ -40,12 +45,13 @@ aws sns subscribe --topic-arn '{topic}' --protocol {url.partition(":")[0]} \\
 
 
 def sqs(_url: str, settings: WebhookSettings) -> str:
-    arn = "QUEUE-ARN"
+    arn = _queue_arn(settings.queue)
     return f"""\
 Nothing calls Linkspan: it reads the queue {settings.queue or "QUEUE-URL"}
 with the AWS credentials of where `linkspan serve` runs (sqs:ReceiveMessage, sqs:DeleteMessage,
 sqs:ChangeMessageVisibility). The queue's policy must let the bucket send; a redrive policy keeps what cannot
-be read. With AWS's command line:
+be read.
+With AWS's command line. The command replaces all notifications that the bucket has: add those to it.
 {_bucket_notifies(settings, "Queue", arn)}
 """
 
@@ -59,7 +65,8 @@ def event_bridge(url: str, settings: WebhookSettings) -> str:
     }
     key = {"ApiKeyAuthParameters": {"ApiKeyName": HEADER, "ApiKeyValue": secret_of(settings)}}
     return f"""\
-With AWS's command line; ROLE-ARN is a role that EventBridge may assume, with events:InvokeApiDestination:
+With AWS's command line. ROLE-ARN is a role that EventBridge may assume, with events:InvokeApiDestination.
+{_REPLACES}
 connection=$(aws events create-connection --name linkspan --authorization-type API_KEY \\
   --auth-parameters '{json.dumps(key)}' --query ConnectionArn --output text)
 destination=$(aws events create-api-destination --name linkspan --connection-arn "$connection" \\
@@ -89,6 +96,16 @@ from MLflow.
 
 def _with_secret(url: str, settings: WebhookSettings) -> str:
     return f"{url}?code={quote(secret_of(settings), safe='')}"
+
+
+def _queue_arn(url: str) -> str:
+    """The ARN of an SQS queue, from its URL; a word to replace if that is not one of AWS."""
+    found = re.fullmatch(r"https://sqs\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?/(\d{12})/([\w.-]+)", url)
+    if not found:
+        return "QUEUE-ARN"
+    region, china, account, name = found.groups()
+    partition = "aws-cn" if china else "aws-us-gov" if region.startswith("us-gov-") else "aws"
+    return f"arn:{partition}:sqs:{region}:{account}:{name}"
 
 
 def _bucket_notifies(settings: WebhookSettings, kind: str, arn: str) -> str:

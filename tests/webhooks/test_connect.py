@@ -53,6 +53,26 @@ def test_the_text_says_all_that_must_be_typed(provider: str) -> None:
     assert steps(provider)[1] != secret
 
 
+@pytest.mark.parametrize(
+    ("url", "arn"),
+    [
+        (FIELDS["queue"], "arn:aws:sqs:eu-central-1:123456789012:models"),
+        (
+            "https://sqs.cn-north-1.amazonaws.com.cn/123456789012/m",
+            "arn:aws-cn:sqs:cn-north-1:123456789012:m",
+        ),
+        (
+            "https://sqs.us-gov-east-1.amazonaws.com/123456789012/a.fifo",
+            "arn:aws-us-gov:sqs:us-gov-east-1:123456789012:a.fifo",
+        ),
+        ("http://localhost:5000/123456789012/models", "QUEUE-ARN"),
+    ],
+)
+def test_a_queue_is_named_by_its_arn(url: str, arn: str) -> None:
+    text, _ = steps("sqs", queue=url)
+    assert f'"QueueArn": "{arn}"' in text
+
+
 @pytest.mark.parametrize("provider", sorted(connect.STEPS))
 def test_commands_are_commands_and_documents_are_documents(provider: str, tmp_path: Path) -> None:
     """What begins like a command to the end of its paragraph must be taken by a shell."""
