@@ -19,8 +19,9 @@ from pydantic import SecretStr
 
 from linkspan import engine_feed
 from linkspan.engine_http import EngineHttp, Json, patiently
+from linkspan.engine_names import check_names, deployment_path, split_ref
 from linkspan.engine_values import Deployment, Event, LogLine, Run, RunRef, Worker
-from linkspan.errors import ConfigError, EngineError, EngineUnavailable
+from linkspan.errors import ConfigError, EngineUnavailable
 from linkspan.local.home import Home
 
 __all__ = ["Deployment", "Engine", "Event", "LogLine", "Run", "RunRef", "Worker"]
@@ -93,8 +94,8 @@ class Engine:
         what = f"deployment {deployment}"
 
         def create(left: float) -> Any:
-            found = self._http.get(_deployment_path(deployment), what=what, seconds=left)
-            _check_names(deployment, parameters, found.get("parameter_openapi_schema") or {})
+            found = self._http.get(deployment_path(deployment), what=what, seconds=left)
+            check_names(deployment, parameters, found.get("parameter_openapi_schema") or {})
             path = f"deployments/{found['id']}/create_flow_run"
             return self._http.request("POST", path, body, what=f"a run of {what}", seconds=left)
 
@@ -186,7 +187,7 @@ class Engine:
 
     def deployment(self, name: str) -> Deployment:
         """The deployment `flow-name/deployment-name`."""
-        found = self._http.get(_deployment_path(name), what=f"deployment {name}")
+        found = self._http.get(deployment_path(name), what=f"deployment {name}")
         return Deployment.of(found, name)
 
     def deployments(self) -> list[Deployment]:
@@ -200,7 +201,7 @@ class Engine:
 
     def set_parameters(self, name: str, changes: Mapping[str, Json]) -> None:
         """Change some of a deployment's parameters. The next `prefect deploy` sets those of its file."""
-        found = self._http.get(_deployment_path(name), what=f"deployment {name}")
+        found = self._http.get(deployment_path(name), what=f"deployment {name}")
         body = {"parameters": {**found["parameters"], **changes}}
         self._http.request("PATCH", f"deployments/{found['id']}", body, what=f"deployment {name}")
 
@@ -217,7 +218,7 @@ class Engine:
 
         Nested blocks are not followed: none of ours has any. Raises EngineError if it was never saved.
         """
-        kind, name = _split(ref)
+        kind, name = split_ref(ref)
         path = f"block_types/slug/{kind}/block_documents/name/{name}?include_secrets=true"
         return dict(self._http.get(path, what=f"block {ref}")["data"])
 
@@ -232,7 +233,7 @@ class Engine:
 
     def save_block(self, ref: str, data: Mapping[str, Json]) -> None:
         """Create or replace a saved block. Its type must be registered (`python -m flows.setup`)."""
-        kind, name = _split(ref)
+        kind, name = split_ref(ref)
         kind_id = self._http.get(f"block_types/slug/{kind}", what=f"block type {kind}")["id"]
         newest = {"limit": 1, "block_schemas": {"block_type_id": {"any_": [kind_id]}}}
         schema_id = self._http.post("block_schemas/filter", newest)[0]["id"]
@@ -283,28 +284,3 @@ class Engine:
             if log["id"] not in seen:
                 seen.add(log["id"])
                 yield LogLine.of(log)
-
-
-def _check_names(deployment: str, parameters: Mapping[str, Any], schema: dict[str, Json]) -> None:
-    # The server checks types, but takes a name that the flow has not; the run would fail later.
-    taken = schema.get("properties")
-    if taken is not None and (unknown := sorted(set(parameters) - set(taken))):
-        raise EngineError(
-            f"{deployment} takes no parameter {', '.join(unknown)}", expected=", ".join(sorted(taken))
-        )
-
-
-def _deployment_path(deployment: str) -> str:
-    flow, slash, name = deployment.partition("/")
-    if not (flow and slash and name):
-        raise ConfigError(f"{deployment!r} names no deployment", expected="flow-name/deployment-name")
-    return f"deployments/name/{quote(flow, safe='')}/{quote(name, safe='')}"
-
-
-def _split(ref: str) -> tuple[str, str]:
-    kind, slash, name = ref.partition("/")
-    if not (kind and slash and name) or "/" in name:
-        raise ConfigError(
-            f"{ref!r} names no block", expected="block-type/name, such as s3-model-store/digits"
-        )
-    return quote(kind, safe=""), quote(name, safe="")

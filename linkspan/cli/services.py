@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from linkspan.cli.options import HOOKS_PORT, PORT
 from linkspan.cli.output import columns, note, out, plain
+
+if TYPE_CHECKING:
+    from linkspan.local.services import Local
 
 EXAMPLES = """\b
 Examples:
@@ -73,7 +76,7 @@ def up(
         rows = [
             ("Prefect UI", f"[bold]{local.ui_url}[/]"),
             ("Password", f"in {plain(local.home.auth_file)} (user:password)"),
-            ("Webhooks", f"{local.hooks_url}/hooks/NAME, made by `linkspan connect`"),
+            *_webhooks(local),
             ("Logs", plain(local.home.logs)),
         ]
         if local.home.path != Home.default().path:
@@ -82,6 +85,21 @@ def up(
         note("Ctrl-C stops it. In another terminal: `linkspan doctor`, `linkspan status`.")
         local.wait()
         note("Stopping; runs under way go on at the next start.")
+
+
+def _webhooks(local: "Local") -> list[tuple[str, str]]:
+    """Where each saved source calls, and how to get one."""
+    found = sorted(local.engine.blocks("webhook-source").items())
+    rows = [(f"{local.hooks_url}/hooks/{name}", fields.get("provider", "")) for name, fields in found]
+    if not rows:
+        return [
+            (
+                "Webhooks",
+                f"{local.hooks_url}/hooks/NAME, once `linkspan connect github` (or gitlab, …) made one",
+            )
+        ]
+    labels = ["Webhooks", *[""] * (len(rows) - 1)]
+    return [(label, plain(f"{url} ({who})")) for label, (url, who) in zip(labels, rows, strict=True)]
 
 
 @contextmanager

@@ -44,6 +44,7 @@ def test_up_says_where_it_is_refuses_a_second_and_leaves_nothing(nowhere: Path, 
         assert f"Prefect UI  http://127.0.0.1:{port}\n" in said
         assert f"export LINKSPAN_HOME={home.path}\n" in said
         assert home.auth().get_secret_value() not in said
+        assert "/hooks/NAME, once `linkspan connect github`" in said
 
         def up(folder: Path, at: int) -> Result:
             return shell("up", "--home", str(folder), "--port", str(at))
