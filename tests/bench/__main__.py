@@ -13,7 +13,7 @@ from rich.console import Console
 
 from tests.bench.figures import Figure, table
 
-PARTS = ("kubernetes",)
+PARTS = ("kubernetes", "hints")
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,13 @@ def _program(name: str) -> str:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[SecretStr]:
     """The URL of an empty database, as `linkspan up --database` takes it."""
+    with running_postgres() as url:
+        yield url
+
+
+@contextmanager
+def running_postgres() -> Iterator[SecretStr]:
+    """One that runs until the block ends; the URL of its empty database."""
     # Not below pytest's folder: the server refuses to run as root, and others may not look in there.
     home = Path(tempfile.mkdtemp(prefix="linkspan-postgres-"))
     port, password = free_port(), secrets.token_hex(16)
