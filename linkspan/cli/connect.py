@@ -18,7 +18,7 @@ EXAMPLES = """\b
 Examples:
   linkspan connect github --url https://ci.example.com
   linkspan connect event-grid --url https://ci.example.com
-  linkspan connect sqs --queue https://sqs.eu-central-1.amazonaws.com/123456789012/models
+  linkspan connect sqs --queue https://sqs.REGION.amazonaws.com/ACCOUNT/models
   linkspan connect git --url https://ci.example.com > post-receive
 """
 

@@ -53,7 +53,7 @@ def up(
         str | None, typer.Option(metavar="ZONE", help="Of the nightly schedule, such as Europe/Paris.")
     ] = None,
 ) -> None:
-    """Start a Prefect server, a worker and the receiver of webhooks, and watch them.
+    """Start Prefect, a worker and the receiver of webhooks, and watch them.
 
     Sets them up, restarts what dies, and stops all on Ctrl-C or SIGTERM. Runs that were under way go on at
     the next start, and so do hints that were accepted.

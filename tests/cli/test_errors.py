@@ -19,7 +19,13 @@ from tests.values import NOW
 
 COMMANDS = [command for section in SECTIONS.values() for command in section]
 # Enough for each command to get as far as asking for a server.
-ARGUMENTS = {"publish": ["model.bin"], "trigger": ["commit"], "destroy": ["--yes"], "why": ["3fa9c1d"]}
+ARGUMENTS = {
+    "publish": ["model.bin"],
+    "trigger": ["commit"],
+    "destroy": ["--yes"],
+    "why": ["3fa9c1d"],
+    "connect": ["github", "--url", "https://ci.example.com"],
+}
 ASKING = [name for name in COMMANDS if name not in {"up", "serve", "doctor", "run"}]
 
 

@@ -20,7 +20,7 @@ from tests.services.prefect_server import AUTH, PrefectServer
 @pytest.fixture
 def feed(engine_flows: PrefectServer) -> Callable[..., Result]:
     def ask(*arguments: str) -> Result:
-        return shell("events", *arguments, **environment(engine_flows))
+        return shell("events", *arguments, COLUMNS="", **environment(engine_flows))
 
     return ask
 
@@ -45,6 +45,8 @@ def test_what_arrived_and_what_it_started(engine_flows: PrefectServer, feed: Cal
         for name in (app, other):
             told = {"hint": f"push by Ada to {name}", "deployment": f"app-stream/{name}", "run": "http://…"}
             engine.emit("linkspan.webhook.accepted", "linkspan.webhook.github", told, name="github")
+        model = {"name": "reader", "version": "v2", "app": app}
+        engine.emit("linkspan.model.published", "linkspan.model.reader", model)
         engine.emit(
             "linkspan.release.failed",
             f"linkspan.app.{app}",
@@ -59,11 +61,12 @@ def test_what_arrived_and_what_it_started(engine_flows: PrefectServer, feed: Cal
     lines = [line.split(maxsplit=1)[1] for line in found.out.splitlines()]
     assert lines == [
         f"webhook.accepted     github: push by Ada to {app} → app-stream/{app}",
-        f"release.failed       linkspan.app.{app}: 3fa9c1d + v2: it crashed with code 7",
+        "model.published      reader v2",
+        f"release.failed       {app}: 3fa9c1d + v2: it crashed with code 7",
     ]
     everything = until(feed, run.name)
     assert other in everything.out
-    assert f"Scheduled            {run.name}" in everything.out
+    assert f"Scheduled            test-scheduled/test ({run.name})" in everything.out
     events = [json.loads(line) for line in feed("--json", "--limit", "1000").out.splitlines()]
     assert {"linkspan.webhook.accepted", "prefect.flow-run.Scheduled"} <= {each["name"] for each in events}
     assert [each["at"] for each in events] == sorted(each["at"] for each in events)
