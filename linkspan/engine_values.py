@@ -146,7 +146,7 @@ class Worker(_Value):
 class Event(_Value):
     """Something in the server's feed. `resource` is the ID of what it is about, `subject` that one's name.
 
-    `deployment` is the name of the deployment of a run's event, without its flow's; `tags` are the run's.
+    `flow` and `deployment` are the names of those of a run's event; `tags` are the run's.
     """
 
     id: str
@@ -154,6 +154,7 @@ class Event(_Value):
     name: str
     resource: str
     subject: str
+    flow: str
     deployment: str
     tags: tuple[str, ...]
     payload: dict[str, Any]
@@ -165,13 +166,16 @@ class Event(_Value):
         for each in data.get("related") or ():
             related.setdefault(each.get("prefect.resource.role", ""), []).append(each)
         about = data["resource"]
-        deployment = related.get("deployment", [{}])[0].get("prefect.resource.name", "")
+        flow, deployment = (
+            related.get(role, [{}])[0].get("prefect.resource.name", "") for role in ("flow", "deployment")
+        )
         return cls(
             id=data["id"],
             at=data["occurred"],
             name=data["event"],
             resource=about.get("prefect.resource.id", ""),
             subject=about.get("prefect.resource.name", ""),
+            flow=flow,
             deployment=deployment,
             tags=tuple(
                 each.get("prefect.resource.id", "").removeprefix("prefect.tag.")

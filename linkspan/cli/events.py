@@ -88,6 +88,9 @@ def line(event: "Event") -> tuple[str, ...]:
         state = event.name.removeprefix(RUNS)
         reason = (event.payload.get("validated_state") or {}).get("message") or ""
         told = f"{event.subject}: {reason}" if reason else event.subject
+        if state == "Scheduled" and event.deployment:
+            # A run names itself once it runs; until then it has a name that Prefect made up.
+            told = f"{event.flow}/{event.deployment} ({told})"
         return (
             f"[dim]{at}[/]",
             f"[{_COLOURS.get(state, 'yellow')}]{state:<{_WIDTH}}[/]",
@@ -107,7 +110,10 @@ def words(event: "Event") -> str:
         text = f"{model.get('name', '')} {model.get('version', '')}".strip()
     started = ", ".join(_started(event))
     reason = f": {said['reason']}" if said.get("reason") else ""
-    return f"{event.subject or event.resource}: {text}{reason}" + (f" → {started}" if started else "")
+    subject = event.subject or re.sub(r"^linkspan\.(app|model)\.", "", event.resource)
+    if re.match(rf"{re.escape(subject)}\b", text):
+        subject = ""  # "digits: digits v2"
+    return ": ".join(filter(None, (subject, text))) + reason + (f" → {started}" if started else "")
 
 
 def _started(event: "Event") -> list[str]:
