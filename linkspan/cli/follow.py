@@ -50,6 +50,8 @@ def follow(context: Context, run_id: str) -> Run:
                 # What a run failed of is the error that follows.
                 told = item.message if item.state_type == "COMPLETED" else ""
                 about = f"{item.name}: {told}" if told else item.name
+                if item.state_name == "Scheduled":
+                    about = "until a worker takes it"  # and names it: Prefect's name says nothing
                 err().print(f"[{colour}]{plain(item.state_name)}[/] {plain(about)}")
     except KeyboardInterrupt:
         note(f"No longer watching; the run goes on: {context.engine.run_url(run_id)}")

@@ -60,7 +60,12 @@ def rollback(
         context.engine.emit(
             "linkspan.release.rolled-back",
             f"linkspan.app.{context.app}",
-            revision.model_dump(mode="json"),
+            {
+                "title": revision.release.title,
+                "environment": environment,
+                "reason": revision.cause,
+                **revision.model_dump(mode="json", exclude={"reason"}),
+            },
         )
     except EngineError as error:
         warn(f"it is done, but not in the event feed: {error.what}")
