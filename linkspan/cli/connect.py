@@ -99,14 +99,14 @@ def connect(
         return
     counts = _counts(settings, about_models=about_models)
     note(f"Saved block webhook-source/{name}: it starts {', '.join(settings.start)}. {counts}")
-    if secret:
+    if secret and provider != "sqs":
         note("It keeps the secret that it had; --new-secret makes another.")
     note("")
     print(it.STEPS[provider](address, settings), end="", flush=True)  # noqa: T201 to be copied as it is
     note("")
     if provider == "git":
         note("Put it on the git server: install -m 700 post-receive REPOSITORY.git/hooks/post-receive")
-    note("`linkspan events --follow` shows what arrives from there.")
+    note("`linkspan events --follow` shows what arrives; who is refused, and why, is in the receiver's log.")
 
 
 def _own_url(context: "Context") -> str:
@@ -170,4 +170,4 @@ def _counts(settings: "WebhookSettings", *, about_models: bool) -> str:
         return f"{branch} of {settings.repository} counts."
     if settings.provider in _NAMELESS:
         return f"{branch} counts."
-    return f"{branch} counts, of any repository: its address does not say its name; --repository does."
+    return f"{branch} counts, of whichever repository calls: --repository names the one."
