@@ -62,6 +62,7 @@ async def set_up(
     prefect_file: Path = PREFECT_FILE, *, timezone: str | None = None, force: bool = False
 ) -> None:
     """Do what is missing and say what was done. Raises ConfigError if prefect.yaml cannot be deployed."""
+    prefect_file = prefect_file.resolve()  # `prefect deploy` runs in its folder
     wanted = deployments(prefect_file)
     async with get_client() as client:
         await _step("time zone of the schedules", ensure_timezone(timezone))
