@@ -3,7 +3,8 @@
 `python -m flows.warm FOLDER` listens on FOLDER/socket. Each connection is one run: linkspan/local/tether.py
 sends the environment, the working directory and where output goes; here a child is forked, becomes
 `python -m prefect.engine`, and its exit code is the answer. Two promises:
-- Whoever asked and is gone has its run killed; when this process is gone, its runs get SIGTERM.
+- Whoever asked and is gone has its run killed, with all it started; when this process is told to end, its
+  runs are killed too, and when it just dies, they get SIGTERM.
 - Whatever the child may not take over from here is declined, and the run starts the slow way.
 
 Forking is safe because nothing here has a second thread; that is checked before each fork.
@@ -16,6 +17,7 @@ import importlib
 import json
 import os
 import random
+import resource
 import runpy
 import selectors
 import signal
@@ -39,6 +41,8 @@ PRELOADED = (
     "flows.poll",
 )
 _REQUEST = 1 << 20
+# Descriptors that a run takes here are four: what is open for all of them stays below the limit.
+_PART_FOR_RUNS = 8
 # Only of interest to the process that was started with them.
 _OWN = frozenset({WARM, "PYTHONHASHSEED", "PYTHONSTARTUP", "PYTHONUNBUFFERED"})
 
@@ -51,6 +55,7 @@ class Job:
     cwd: str
     output: list[int]
     line: socket.socket
+    parent: int
     pid: int = 0
     handle: int = -1
 
@@ -63,6 +68,9 @@ class Forks:
         self._select = selectors.DefaultSelector()
         self._select.register(listener, selectors.EVENT_READ, None)
         self._jobs: list[Job] = []
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most = sys.maxsize if limit == resource.RLIM_INFINITY else limit // _PART_FOR_RUNS
+        self._files = files_of_modules()
 
     def serve(self) -> Job:
         """Answer for ever; in a child that was just forked, its job."""
@@ -70,8 +78,10 @@ class Forks:
             for key, _ in self._select.select():
                 job = key.data
                 if job is None:
-                    line, _ = self._listener.accept()
-                    self._select.register(line, selectors.EVENT_READ, line)
+                    with contextlib.suppress(OSError):  # it has gone again, or there are far too many
+                        line, _ = self._listener.accept()
+                        line.send(b"ready")
+                        self._select.register(line, selectors.EVENT_READ, line)
                 elif isinstance(job, socket.socket):
                     if (mine := self._begin(job)) is not None:
                         return mine
@@ -88,16 +98,22 @@ class Forks:
         try:
             data, output, flags, _ = socket.recv_fds(line, _REQUEST, 2)
             asked = json.loads(data)
-            job = Job(env=asked["env"], cwd=asked["cwd"], output=output, line=line)
+            job = Job(env=asked["env"], cwd=asked["cwd"], output=output, line=line, parent=os.getpid())
         except (OSError, ValueError, LookupError, TypeError):
             line.close()
             return None
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(output) != 2 or not may_fork(asked):
+        cut = flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(output) != 2
+        full = len(self._jobs) >= self._most
+        try:
+            fit = not cut and not full and may_fork(asked) and not changed(self._files)
+            job.pid = os.fork() if fit else -1
+        except OSError:  # no memory, no process, no descriptor for one more
+            job.pid = -1
+        if job.pid < 0:
             with contextlib.suppress(OSError):
                 line.send(b"declined")
             self._forget(job)
             return None
-        job.pid = os.fork()
         if job.pid == 0:
             self._leave()
             return job
@@ -105,8 +121,6 @@ class Forks:
         self._jobs.append(job)
         self._select.register(line, selectors.EVENT_READ, job)
         self._select.register(job.handle, selectors.EVENT_READ, job)
-        with contextlib.suppress(OSError):
-            line.send(b"started")
         return None
 
     def _heard(self, job: Job) -> None:
@@ -117,10 +131,13 @@ class Forks:
             said = b""
         if not said:
             self._select.unregister(job.line)
-        signal.pidfd_send_signal(job.handle, int(said) if said else signal.SIGKILL)
+            _kill_all_of(job)
+        else:
+            signal.pidfd_send_signal(job.handle, int(said))
 
     def _end(self, job: Job) -> None:
         """The child has ended: its exit code is the answer, negative for a signal."""
+        _kill_all_of(job)  # before it is waited for: until then nobody else has its id
         _, status = os.waitpid(job.pid, 0)
         with contextlib.suppress(OSError):
             job.line.send(str(os.waitstatus_to_exitcode(status)).encode())
@@ -137,10 +154,19 @@ class Forks:
 
     def _leave(self) -> None:
         """Close what is the parent's: others must see the end of a connection when it ends there."""
+        for key in list(self._select.get_map().values()):
+            if isinstance(key.data, socket.socket):
+                key.data.close()  # nobody has read yet what it asks for
         self._select.close()
         self._listener.close()
         for other in self._jobs:
             self._forget(other)
+        self._jobs = []
+
+    def kill(self) -> None:
+        """SIGKILL to all runs and what they started."""
+        for job in self._jobs:
+            _kill_all_of(job)
 
 
 def may_fork(asked: dict[str, Any]) -> bool:
@@ -154,16 +180,41 @@ def may_fork(asked: dict[str, Any]) -> bool:
     return asked.get("program") == sys.executable and given == ours and alone
 
 
+def files_of_modules() -> dict[str, tuple[int, int]]:
+    """Time and size of the file of every module there is: a fork has the code that these files had."""
+    named = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    return {file: _stamp(file) for file in named if file}
+
+
+def changed(files: dict[str, tuple[int, int]]) -> bool:
+    """Whether one of these files is not what it was: a new version was installed, or somebody edits flows."""
+    return any(_stamp(file) != before for file, before in files.items())
+
+
+def _stamp(file: str) -> tuple[int, int]:
+    try:
+        status = os.stat(file)  # noqa: PTH116 - two thousand of them, for every run
+    except OSError:
+        return 0, 0
+    return status.st_mtime_ns, status.st_size
+
+
 def become(job: Job) -> None:
     """Be `python -m prefect.engine`, with the job's environment, folder and output."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # The parent's end is the run's end. It may have come before this line.
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != job.parent:
+        os._exit(128 + signal.SIGTERM)
+    os.setsid()  # a Ctrl-C in the terminal of `linkspan up` is for that alone
+    try:
+        job.line.send(b"started")
+    except OSError:  # whoever asked has waited too long, and started the run the slow way
+        os._exit(128 + signal.SIGTERM)
     for number, output in zip((1, 2), job.output, strict=True):
         os.dup2(output, number)
         os.close(output)
     job.line.close()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.setsid()  # a Ctrl-C in the terminal of `linkspan up` is for that alone
     os.environ.clear()
     os.environ.update({name: value for name, value in job.env.items() if name != WARM})
     os.chdir(job.cwd)
@@ -198,7 +249,21 @@ def main() -> None:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()  # pages that are never written stay shared
-    become(Forks(listen(Path(sys.argv[1]))).serve())
+    forks = Forks(listen(Path(sys.argv[1])))
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit())
+    try:
+        job = forks.serve()
+    finally:
+        forks.kill()  # a child has none
+    become(job)
+
+
+def _kill_all_of(job: Job) -> None:
+    """The child's session, in which is what it started; the child alone if it has not made one yet."""
+    try:
+        os.killpg(job.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        signal.pidfd_send_signal(job.handle, signal.SIGKILL)
 
 
 def _counts(name: str) -> bool:

@@ -18,6 +18,8 @@ import sys
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 WARM = "LINKSPAN_WARM"
 ENGINE = ["-m", "prefect.engine"]
+# A warm process that lives takes milliseconds, under load some hundred of them.
+_PATIENCE = 5.0
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -43,10 +45,20 @@ def _stand_for(folder: str) -> None:
         # Of a folder, because the path of a socket is short (unix(7)) and that of a home need not be.
         place = os.open(folder, os.O_PATH | os.O_DIRECTORY)
         line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        line.settimeout(_PATIENCE)
         line.connect(f"/proc/self/fd/{place}/socket")
+        # Only then: descriptors that nobody takes out of a queue would keep the run's output open.
+        line.recv(64)
         socket.send_fds(line, [request], [1, 2])
-        if line.recv(64) != b"started":
+        try:
+            said = line.recv(64)
+        except TimeoutError:
+            # From here on a fork cannot say that it has started, and ends. One that said so before, runs.
+            line.shutdown(socket.SHUT_RD)
+            said = line.recv(64)
+        if said != b"started":
             return
+        line.settimeout(None)
     except OSError:
         return
     for number in _PASSED_ON:

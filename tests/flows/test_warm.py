@@ -1,6 +1,9 @@
 """The process that runs are forked from: what it declines, and that its forks are like the program."""
 
+import contextlib
 import os
+import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -107,3 +110,118 @@ def test_nonsense_on_the_socket_harms_nobody(warm: Path, tmp_path: Path) -> None
     before = forks(warm)
     assert run(warm, tmp_path).returncode == 1
     assert forks(warm) > before
+
+
+# What becomes a run here does what its environment says, instead of asking a Prefect server for a flow.
+SCRIPT = """
+import os, runpy, sys
+sys.path.insert(0, os.getcwd())
+import edited
+import flows.warm
+flows.warm.PRELOADED = ()
+runpy.run_module = lambda *_args, **_more: exec(os.environ["DO"])
+flows.warm.main()
+"""
+
+
+class Stage:
+    """A process that forks, of a test's own, in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "edited.py").write_text("VALUE = 1\n")
+        self.child = Child(
+            "warm", [sys.executable, "-c", SCRIPT, str(folder)], log=folder / "log", cwd=folder
+        )
+        self.runs: list[subprocess.Popen[str]] = []
+        self.child.wait_until((folder / "socket").exists, seconds=60)
+
+    def run(self, do: str = "print('forked', flush=True)") -> subprocess.Popen[str]:
+        started = subprocess.Popen(
+            ENGINE,
+            env={**os.environ, tether.WARM: str(self.folder), "PREFECT__FLOW_RUN_ID": "none", "DO": do},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.runs.append(started)
+        return started
+
+    def pids(self, run: subprocess.Popen[str], count: int) -> list[int]:
+        assert run.stdout
+        return [int(run.stdout.readline()) for _ in range(count)]
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    made = Stage(tmp_path)
+    try:
+        yield made
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(made.child.pid, signal.SIGCONT)
+        for each in made.runs:
+            each.kill()
+            each.communicate()
+        made.child.stop()
+
+
+def _ended(pid: int) -> bool:
+    """A zombie has ended too: whoever inherited it need not have waited for it yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def _wait_for_ends(pids: list[int]) -> None:
+    end = time.monotonic() + 10
+    while not all(_ended(pid) for pid in pids):
+        assert time.monotonic() < end, "they are still there"
+        time.sleep(0.02)
+
+
+def test_a_run_starts_once_though_the_process_it_is_forked_from_is_stopped(stage: Stage) -> None:
+    assert stage.run().communicate(timeout=20)[0] == "forked\n"
+    os.kill(stage.child.pid, signal.SIGSTOP)
+    said, _ = stage.run("open('twice', 'w')").communicate(timeout=60)
+    assert "Invalid flow run id" in said, "the slow way"
+    os.kill(stage.child.pid, signal.SIGCONT)
+    # Answered after what was asked for meanwhile.
+    assert stage.run().communicate(timeout=20)[0] == "forked\n"
+    assert not (stage.folder / "twice").exists()
+
+
+def test_code_that_was_changed_is_not_run_from_memory(stage: Stage) -> None:
+    (stage.folder / "edited.py").write_text("VALUE = 1234\n")
+    assert "Invalid flow run id" in stage.run().communicate(timeout=60)[0]
+
+
+_FAMILY = """
+import subprocess, time, signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print(os.getpid(), flush=True)
+print(subprocess.Popen(["sleep", "300"], stdout=subprocess.DEVNULL).pid, flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["it ends", "its stand-in is killed", "all is stopped"])
+def test_nothing_that_a_run_started_is_left(stage: Stage, how: str) -> None:
+    run = stage.run(_FAMILY + ("" if how == "it ends" else "time.sleep(300)"))
+    pids = stage.pids(run, 2)
+    if how == "its stand-in is killed":
+        run.kill()
+    elif how == "all is stopped":
+        stage.child.stop()
+    _wait_for_ends(pids)
+    assert stage.child.running == (how != "all is stopped")
+
+
+def test_more_at_once_than_there_are_descriptors_for_start_the_slow_way(stage: Stage) -> None:
+    used = len(list(Path(f"/proc/{stage.child.pid}/fd").iterdir()))
+    before = resource.prlimit(stage.child.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(stage.child.pid, resource.RLIMIT_NOFILE, (used + 1, before[1]))
+    assert "Invalid flow run id" in stage.run().communicate(timeout=60)[0]
+    assert stage.child.running
+    resource.prlimit(stage.child.pid, resource.RLIMIT_NOFILE, before)
+    assert stage.run().communicate(timeout=20)[0] == "forked\n"
