@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--force", action="store_true", help="deploy even if nothing changed")
     options = parser.parse_args(arguments)
     try:
-        asyncio.run(set_up(options.prefect_file, timezone=options.timezone, force=options.force))
+        asyncio.run(set_up(options.prefect_file.resolve(), timezone=options.timezone, force=options.force))
     except LinkspanError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
@@ -62,7 +62,6 @@ async def set_up(
     prefect_file: Path = PREFECT_FILE, *, timezone: str | None = None, force: bool = False
 ) -> None:
     """Do what is missing and say what was done. Raises ConfigError if prefect.yaml cannot be deployed."""
-    prefect_file = prefect_file.resolve()  # `prefect deploy` runs in its folder
     wanted = deployments(prefect_file)
     async with get_client() as client:
         await _step("time zone of the schedules", ensure_timezone(timezone))
