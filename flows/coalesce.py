@@ -41,7 +41,10 @@ async def supersede_siblings() -> int:
         return 0
     async with get_client() as client:
         waiting = await _waiting(client, own)
-        needless = [run for run in waiting if replaces(own, run, datetime.now(UTC))]
+        # By the server's clock, which also says when runs are due: a run that is planned for later would be
+        # lost where this machine's is ahead.
+        now = own.state.timestamp if own.state else datetime.now(UTC)
+        needless = [run for run in waiting if replaces(own, run, now)]
         limit = asyncio.Semaphore(4)  # SQLite locks up under more
 
         async def cancel(run: FlowRun) -> bool:

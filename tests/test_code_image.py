@@ -1,6 +1,7 @@
 """From a commit to a tested image, with a real repository, engine and registry: nothing is done twice."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import docker
@@ -20,6 +21,7 @@ from linkspan.source import GitSettings, GitSource
 from tests.e2e import tiny_app
 from tests.repos import Repository
 from tests.services.registry import PASSWORD, USER, RunningRegistry
+from tests.skew import skewed
 
 
 class Work:
@@ -151,6 +153,16 @@ def test_a_build_that_fails_is_remembered(work: Work) -> None:
     assert "no-such-package" in work.build(commit).held
     with pytest.raises(BuildFailed):
         work.build(commit, on_purpose=True)
+
+
+@pytest.mark.parametrize("hours", [1.5, 24, -24])
+def test_a_build_that_failed_is_held_back_for_an_hour_whatever_the_clock(work: Work, hours: float) -> None:
+    """Also by the clock of another machine, which is a day ahead of this one."""
+    commit = work.commit("one", Dockerfile=f"FROM {work.base}\nRUN echo no-such-package >&2; exit 3\n")
+    with pytest.raises(BuildFailed), skewed(timedelta(hours=-hours)):
+        work.build(commit)
+    with pytest.raises(BuildFailed):
+        work.build(commit)
 
 
 def test_a_commit_without_a_config_says_so(work: Work) -> None:

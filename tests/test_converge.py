@@ -1,7 +1,7 @@
 """What should happen now: every branch, and tags that every registry takes."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -18,7 +18,8 @@ from linkspan.converge import (
 )
 from linkspan.nouns import Revision
 from linkspan.verdicts import Rejection, rejection_tag
-from tests.values import NOW, code_image, commit, release
+from tests.skew import DAY
+from tests.values import NOW, code_image, commit, release, revision
 
 # OCI distribution-spec 1.1, "Pulling manifests".
 TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
@@ -65,6 +66,21 @@ def test_decide(
     decision = decide(NEW, now, drift=drift, rejection=BAD if rejected else None, on_purpose=on_purpose)
     assert decision.action == action
     assert says in decision.reason
+
+
+@pytest.mark.parametrize("day", [DAY, -DAY, timedelta()], ids=["live later", "live earlier", "same"])
+@pytest.mark.parametrize("action", ["release", "nothing", "held", "repair", "pinned"])
+def test_no_date_decides(action: str, day: timedelta) -> None:
+    """What is live says it is a day newer or older than what is wanted; each date of it."""
+    of = OLD if action == "release" else NEW
+    made = of.commit.model_copy(update={"committed_at": NOW + day})
+    trained = of.model.model_copy(update={"published_at": NOW + day})
+    rolled = of.model_copy(update={"commit": made, "model": trained})
+    wanted = NEW.model_copy(update={"model": NEW.model.model_copy(update={"published_at": NOW})})
+    now = None if action == "held" else revision(4, rolled, at=NOW + day, pinned=action == "pinned")
+    bad = BAD.model_copy(update={"at": NOW + day}) if action == "held" else None
+    drift = GONE if action == "repair" else ""
+    assert decide(wanted, now, drift=drift, rejection=bad, on_purpose=False).action == action
 
 
 @pytest.mark.parametrize(

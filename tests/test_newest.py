@@ -1,6 +1,7 @@
 """What is newest, asked from a real repository, a real store and a real registry."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from linkspan.stores.file import FileStoreSettings
 from tests.registry.images import CODE_LAYER, CONFIG, a_code_image
 from tests.repos import Repository
 from tests.services.registry import RunningRegistry
+from tests.skew import DAY, skewed
 
 TOML = 'name = "digits"\n[model]\nname = "digits"\n'
 
@@ -157,6 +159,37 @@ def test_a_version_whose_file_is_lost_keeps_its_layer(published: Published) -> N
         assert lost is not None
         (published.folder / "digits" / "blobs" / "sha256" / lost.files[0].sha256).unlink()
     assert published.newest() == "v2"
+
+
+@pytest.mark.parametrize("skew", [DAY, -DAY], ids=["ahead", "behind"])
+def test_no_clock_says_what_is_newest(
+    published: Published,
+    repository: Repository,
+    source: GitSource,
+    app_registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    skew: timedelta,
+) -> None:
+    """Whoever made the older one has a clock that is wrong by a day, and tags it last."""
+    monkeypatch.setenv("GIT_COMMITTER_DATE", (datetime.now(UTC) + skew).isoformat())
+    first = repository.commit({"app.py": "1"})
+    with skewed(skew):
+        published.publish("v1", packed=False)
+    monkeypatch.setenv("GIT_COMMITTER_DATE", (datetime.now(UTC) - skew).isoformat())
+    second = repository.commit({"app.py": "2"})
+    with skewed(-skew):
+        published.publish("v2", packed=False)
+    for sha, version in ((second, "v2"), (first, "v1")):
+        passed(app_registry, source, sha)
+        published.package(version)
+
+    code = newest_code(source, app_registry)
+    assert code is not None
+    assert code.commit.sha == second
+    assert published.newest() == "v2"
+    dates = [commit.committed_at for commit in source.recent()]
+    times = [model.published_at for version in ("v2", "v1") if (model := published.store.get(version).model)]
+    assert (dates[0] < dates[1]) == (times[0] < times[1]) == (skew > timedelta())  # type: ignore[operator]
 
 
 def test_what_is_live_stays_when_the_store_is_empty(published: Published) -> None:
