@@ -87,6 +87,7 @@ def line(event: "Event") -> tuple[str, ...]:
     if event.name.startswith(RUNS):
         state = event.name.removeprefix(RUNS)
         reason = (event.payload.get("validated_state") or {}).get("message") or ""
+        reason = reason.removeprefix("Flow run encountered an exception: ")
         told = f"{event.subject}: {reason}" if reason else event.subject
         if state == "Scheduled" and event.deployment:
             # A run names itself once it runs; until then it has a name that Prefect made up.
