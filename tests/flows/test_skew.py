@@ -4,12 +4,13 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.flow_engine import run_flow_async
 from prefect.logging.handlers import APILogHandler
 from prefect.states import Pending, Scheduled
@@ -28,7 +29,7 @@ NOW = datetime.now(UTC)
 
 
 @flow(name="test-skew")
-async def superseding() -> int:
+async def superseding() -> Any:
     return await supersede_siblings()
 
 
@@ -42,7 +43,7 @@ async def test_a_run_supersedes_what_is_due_by_the_servers_clock(
         deployment = await client.create_deployment(flow_id=flow_id, name=f"skew-{uuid4().hex[:8]}")
 
         async def waiting(since: timedelta) -> FlowRun:
-            state = Scheduled(scheduled_time=datetime.now(UTC) + since)
+            state: State[Any] = Scheduled(scheduled_time=datetime.now(UTC) + since)
             return await client.create_flow_run_from_deployment(deployment, state=state)
 
         due = [await waiting(timedelta(seconds=-1)) for _ in range(2)]
@@ -50,9 +51,8 @@ async def test_a_run_supersedes_what_is_due_by_the_servers_clock(
         own = await waiting(timedelta())
         await client.set_flow_run_state(own.id, Pending())
         with skewed(skew):
-            found: int = await run_flow_async(
-                superseding, flow_run=await client.read_flow_run(own.id), parameters={}
-            )
+            claimed = await client.read_flow_run(own.id)
+            found: Any = await run_flow_async(superseding, flow_run=claimed, parameters={})
 
         async def state(run_id: UUID) -> str | None:
             return (await client.read_flow_run(run_id)).state_name
