@@ -266,6 +266,7 @@ def _translated(error: ApiException, host: str) -> Exception:
         return RuntimeDenied(
             f"the cluster at {host} does not let us",
             found=said or "401 Unauthorized",
-            fix="Give the account the rights in k8s/linkspan/, or use another kubeconfig",
+            fix="Give the account the rights in k8s/linkspan/ and, for kinds of the app's own, a Role; "
+            "or use another kubeconfig",
         )
     return Refused(said or f"status {status}")
