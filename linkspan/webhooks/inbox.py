@@ -20,7 +20,7 @@ from typing import Any, Self
 from linkspan.engine_values import RunRef
 from linkspan.errors import InboxUnavailable
 from linkspan.webhooks.base import Hint
-from linkspan.webhooks.inbox_file import FILE, hold, open_database
+from linkspan.webhooks.inbox_file import FILE, hold, identity, open_database
 
 KEEP_SECONDS = 30 * 86_400.0
 GROUP = 1000
@@ -63,10 +63,12 @@ class Inbox:
     ) -> None:
         self.folder = folder
         self.arrived = arrived
+        self._say = say
         self._lock = hold(folder, patience)
         try:
             # Only the thread that writes uses it once that runs.
             self._database = open_database(folder / FILE, say)
+            self._identity = identity(folder / FILE)
         except BaseException:
             os.close(self._lock)
             raise
@@ -242,10 +244,11 @@ class Inbox:
 
     def _commit(self, jobs: list[_Job]) -> None:
         try:
+            self._stay()
             self._database.execute("BEGIN IMMEDIATE")
             results = [job.work(self._database) for job in jobs]
             self._database.execute("COMMIT")
-        except (sqlite3.Error, OverflowError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - a thread that ended here would leave all waiting, unseen
             if self._database.in_transaction:
                 self._database.rollback()
             reason = InboxUnavailable(
@@ -257,6 +260,28 @@ class Inbox:
         else:
             for job, result in zip(jobs, results, strict=True):
                 job.future.set_result(result)
+
+    def _stay(self) -> None:
+        """See to it that the file is still at its place: what is written into a removed one is gone one day.
+
+        Raises OSError or ConfigError if that cannot be had.
+        """
+        file = self.folder / FILE
+        if (found := identity(file)) == self._identity:
+            return
+        if found:
+            raise FileExistsError(f"{file} was replaced by another while it was in use; restart the receiver")
+        lock = hold(self.folder, 0)
+        os.close(self._lock)
+        self._lock = lock
+        kept = self._database
+        self._database = open_database(file, self._say)
+        kept.backup(self._database)
+        kept.close()
+        self._identity = identity(file)
+        self._say(
+            f"THE INBOX {file} WAS REMOVED while it was in use; it is there again, with all that it held"
+        )
 
 
 def _insert(database: sqlite3.Connection, row: tuple[str, str, str, str, float]) -> bool:

@@ -129,6 +129,15 @@ def open_database(file: Path, say: Callable[[str], None]) -> sqlite3.Connection:
             return _open(file)
 
 
+def identity(file: Path) -> tuple[int, int] | None:
+    """What tells this file from another of its name; None if there is none."""
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 @contextmanager
 def _as_config_error(file: Path) -> Iterator[None]:
     try:

@@ -1,6 +1,7 @@
 """The inbox: what was acknowledged is there after any death, once, and starts one run per batch."""
 
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -235,6 +236,36 @@ def test_a_full_disk_refuses_and_takes_again_once_there_is_room(inbox: Inbox) ->
     assert [each.text for each in recent(inbox.folder)] == ["push before"]
     inbox._database.execute("PRAGMA max_page_count = 1000000")
     assert len(inbox.put("git", ["a/x"], big, NOW).result(10)) == 500
+
+
+def test_one_that_was_removed_while_it_runs_is_there_again_with_all_it_held(inbox: Inbox) -> None:
+    put(inbox, "before")
+    shutil.rmtree(inbox.folder)
+    put(inbox, "after")
+    assert [each.text for each in recent(inbox.folder)] == ["push after", "push before"]
+    with pytest.raises(ConfigError, match="another receiver uses"):
+        Inbox(inbox.folder, patience=0)
+    inbox.close()
+    with Inbox(inbox.folder) as later:
+        assert later.waiting().result(10) == ["a/x"]
+        assert later.id == inbox.id
+
+
+def test_one_that_was_replaced_while_it_runs_takes_nothing(inbox: Inbox, tmp_path: Path) -> None:
+    with Inbox(tmp_path / "other") as other:
+        put(other, "theirs")
+    (tmp_path / "other" / FILE).replace(inbox.folder / FILE)
+    with pytest.raises(InboxUnavailable, match="was replaced by another"):
+        put(inbox, "k")
+
+
+def test_no_mistake_ends_the_thread_that_writes(inbox: Inbox) -> None:
+    def no_memory(_: sqlite3.Connection) -> None:
+        raise MemoryError  # what sqlite3 raises for SQLITE_NOMEM
+
+    with pytest.raises(InboxUnavailable):
+        inbox._do(no_memory).result(10)
+    assert put(inbox, "k")
 
 
 def test_after_the_end_nothing_is_taken(tmp_path: Path) -> None:
