@@ -6,7 +6,7 @@ from linkspan.webhooks.base import WebhookSettings
 
 
 class WebhookSource(WebhookSettings, Block):
-    """A git server or a store that calls `/hooks/<name of this block>` of the receiver."""
+    """A git server or a store that calls the receiver at `/hooks/NAME`, with the name of this block."""
 
     _block_type_name = "Webhook source"
     _block_type_slug = "webhook-source"
