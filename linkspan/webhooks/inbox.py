@@ -20,7 +20,7 @@ from typing import Any, Self
 from linkspan.engine_values import RunRef
 from linkspan.errors import InboxUnavailable
 from linkspan.webhooks.base import Hint
-from linkspan.webhooks.inbox_file import FILE, hold, identity, open_database
+from linkspan.webhooks.inbox_file import FILE, hold, identity, open_database, put_back
 
 KEEP_SECONDS = 30 * 86_400.0
 GROUP = 1000
@@ -274,14 +274,8 @@ class Inbox:
         lock = hold(self.folder, 0)
         os.close(self._lock)
         self._lock = lock
-        kept = self._database
-        self._database = open_database(file, self._say)
-        kept.backup(self._database)
-        kept.close()
+        self._database = put_back(self._database, file, self._say)
         self._identity = identity(file)
-        self._say(
-            f"THE INBOX {file} WAS REMOVED while it was in use; it is there again, with all that it held"
-        )
 
 
 def _insert(database: sqlite3.Connection, row: tuple[str, str, str, str, float]) -> bool:

@@ -138,6 +138,23 @@ def identity(file: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def put_back(kept: sqlite3.Connection, file: Path, say: Callable[[str], None]) -> sqlite3.Connection:
+    """Write a database whose file was removed into a new one of that name, and close it; returns the new one.
+
+    Raises sqlite3.Error, OSError or ConfigError if that cannot be done; then there is no new one.
+    """
+    fresh = open_database(file, say)
+    try:
+        kept.backup(fresh)
+    except BaseException:
+        fresh.close()
+        file.unlink()
+        raise
+    kept.close()
+    say(f"THE INBOX {file} WAS REMOVED while it was in use; it is there again, with all that it held")
+    return fresh
+
+
 @contextmanager
 def _as_config_error(file: Path) -> Iterator[None]:
     try:
