@@ -73,7 +73,9 @@ def connect(
     from linkspan.webhooks import connect as it
 
     context = Context(app, environment)
-    name = name or f"{context.app}-{provider}"
+    # An app may have both kinds of signed messages.
+    kind = f"-{of}" if provider == "signed" and of == it.MODEL else ""
+    name = name or f"{context.app}-{provider}{kind}"
     # Nobody calls for a queue: it is read.
     address = "" if provider == "sqs" else f"{it.check_url(url or _own_url(context))}/hooks/{name}"
     about_models = provider in it.STORES or of == it.MODEL
@@ -163,6 +165,8 @@ def _counts(settings: "WebhookSettings", *, about_models: bool) -> str:
     if settings.container or settings.prefix:
         inside = f" below {settings.prefix}" if settings.prefix else ""
         return f"Only {settings.container or 'what is'}{inside} counts."
+    if about_models and settings.provider == "signed":
+        return "Every message counts; --container and --prefix narrow that."
     if about_models:
         return "Every object counts: the app's store has no bucket; --container and --prefix name one."
     branch = f"Only branch {settings.branch}" if settings.branch else "Every branch"

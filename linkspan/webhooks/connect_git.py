@@ -105,14 +105,15 @@ def signed(url: str, settings: WebhookSettings) -> str:
 Send a POST to {url}, signed by Standard Webhooks (https://www.standardwebhooks.com), secret
   {secret_of(settings)}
 
-With Python, `pip install standardwebhooks httpx`, and the secret in the variable WEBHOOK_SECRET:
-import datetime, json, os, uuid, httpx, standardwebhooks
-body = json.dumps({json.dumps(said)})
-key, now = f"msg_{{uuid.uuid4().hex}}", datetime.datetime.now(datetime.timezone.utc)
-signature = standardwebhooks.Webhook(os.environ["WEBHOOK_SECRET"]).sign(key, now, body)
-headers = {{"webhook-id": key, "webhook-timestamp": str(int(now.timestamp())),
-           "webhook-signature": signature, "content-type": "application/json"}}
-httpx.post({url!r}, content=body, headers=headers).raise_for_status()
+With Python, the secret in the variable WEBHOOK_SECRET:
+import base64, hmac, json, os, time, urllib.request, uuid
+body = json.dumps({json.dumps(said)}).encode()
+key, now = f"msg_{{uuid.uuid4().hex}}", str(int(time.time()))
+secret = base64.b64decode(os.environ["WEBHOOK_SECRET"].removeprefix("whsec_"))
+signature = base64.b64encode(hmac.digest(secret, f"{{key}}.{{now}}.".encode() + body, "sha256")).decode()
+headers = {{"webhook-id": key, "webhook-timestamp": now, "webhook-signature": f"v1,{{signature}}",
+           "content-type": "application/json"}}
+urllib.request.urlopen(urllib.request.Request({url!r}, body, headers), timeout=30)
 """
 
 

@@ -95,7 +95,7 @@ def commands(text: str) -> list[str]:
 
 
 def test_what_python_is_pasted_is_python() -> None:
-    for provider, start in (("mlflow", "import mlflow"), ("signed", "import datetime")):
+    for provider, start in (("mlflow", "import mlflow"), ("signed", "import base64")):
         text, _ = steps(provider)
         compile(text[text.index(start) :].split("\n\nLinkspan follows")[0], provider, "exec")
 
