@@ -70,8 +70,11 @@ def connect(
     (`linkspan serve`) believes whoever knows the secret. What is printed holds it: do not keep the output.
     """
     from linkspan.cli.context import Context
+    from linkspan.errors import ConfigError
     from linkspan.webhooks import connect as it
 
+    if of not in {"", it.COMMIT, it.MODEL}:
+        raise ConfigError(f"--of {of!r} is nothing that messages are about", expected="commit or model")
     context = Context(app, environment)
     # An app may have both kinds of signed messages.
     kind = f"-{of}" if provider == "signed" and of == it.MODEL else ""
