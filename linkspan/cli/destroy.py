@@ -15,8 +15,8 @@ def destroy(
 ) -> None:
     """Remove a service from where it runs, with its history.
 
-    Images stay in the registry. The schedule would release it again: delete its deployments in Prefect first,
-    or pause them.
+    Images stay in the registry. The schedule would release it again: pause its deployments in Prefect first,
+    and delete them afterwards; they say where it runs.
     """
     from linkspan.cli.context import Context
 
