@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 import urllib3
 import yaml
@@ -112,7 +113,7 @@ class Cluster:
 
     def apply(self, thing: Manifest, *, dry_run: bool = False) -> Manifest:
         """Server-side apply as the owner of these fields; others' fields stay. Returns what there is now."""
-        return self._json(
+        return self._made(
             "patch",
             self._path_of(thing),
             body=thing,
@@ -131,7 +132,7 @@ class Cluster:
         """
         meta = thing["metadata"]
         path = self._path(thing["apiVersion"], thing["kind"], meta.get("namespace", ""))
-        return self._json(
+        return self._made(
             "post",
             path,
             body=json.dumps(thing),
@@ -195,8 +196,8 @@ class Cluster:
 
     def _path(self, api: str, kind: str, namespace: str, name: str = "") -> str:
         plural, namespaced = self._kind(api, kind)
-        where = f"/namespaces/{namespace}" if namespaced and namespace else ""
-        return f"{_root(api)}{where}/{plural}" + (f"/{name}" if name else "")
+        where = f"/namespaces/{_segment(namespace)}" if namespaced and namespace else ""
+        return f"{_root(api)}{where}/{plural}" + (f"/{_segment(name)}" if name else "")
 
     def _kind(self, api: str, kind: str) -> tuple[str, bool]:
         try:
@@ -217,6 +218,12 @@ class Cluster:
             }
         return self._kinds[api]
 
+    def _made(self, method: str, path: str, **options: Any) -> Manifest:
+        try:
+            return self._json(method, path, **options)
+        except _NotFound as error:  # where it would be made: its namespace was deleted
+            raise Refused(str(error)) from None
+
     def _json(self, method: str, path: str, **options: Any) -> Manifest:
         with _asking(self.host):
             answer = self._http.request(method, path, serialize=False, _request_timeout=_TIMEOUT, **options)
@@ -228,7 +235,18 @@ class _NotFound(Exception): ...
 
 
 def _root(api: str) -> str:
-    return f"/apis/{api}" if "/" in api else f"/api/{api}"
+    parts = [_segment(part) for part in api.split("/")]
+    return ("/apis/" if len(parts) > 1 else "/api/") + "/".join(parts)
+
+
+def _segment(name: str) -> str:
+    """A name as a part of a path. It comes from an app's folder, and must not lead to another object.
+
+    What no name may be or hold: k8s.io/apimachinery, pkg/api/validation/path.
+    """
+    if name in {"", ".", ".."} or "/" in name or "%" in name:
+        raise Refused(f"nothing in a cluster can be called {name[:80]!r}")
+    return quote(name, safe=":")
 
 
 @contextmanager

@@ -142,6 +142,7 @@ class KubeService:
                 key in wanted
                 or key in gone
                 or thing["kind"] in KEPT
+                or not self.cluster.knows(thing["apiVersion"], thing["kind"])
                 or self._owner(thing) != str(self.service)
             ):
                 continue

@@ -108,7 +108,8 @@ class KubernetesRuntime:
         live = live_of(mine.snapshots())
         if live is None:
             raise ReleaseNotFound(f"{service} was never released in namespace {mine.namespace}")
-        seen = [found for thing in live.objects if (found := self._cluster.find(thing)) is not None]
+        known = [each for each in live.objects if self._cluster.knows(each["apiVersion"], each["kind"])]
+        seen = [found for each in known if (found := self._cluster.find(each)) is not None]
         pods = mine.observe(live.objects, live.revision.number).pods
         return url_of(seen, pods, self._settings.node_address, urlsplit(self._cluster.host).hostname or "")
 

@@ -12,10 +12,11 @@ import pytest
 from linkspan.errors import RolloutConflict
 from linkspan.runtimes.base import Manifest, Service
 from linkspan.runtimes.kube_apply import apply, drift
-from linkspan.runtimes.kube_client import Cluster, open_client
+from linkspan.runtimes.kube_client import Cluster, Refused, open_client
 from linkspan.runtimes.kube_manifests import default_manifests
 from linkspan.runtimes.kube_owners import taken_over
 from linkspan.runtimes.kube_render import render
+from linkspan.runtimes.kube_service import KubeService
 from tests.runtimes.harness import as_linkspan
 from tests.runtimes.manifests import app_of, config_map, hands, pod_of, the
 from tests.runtimes.releases import rollout
@@ -191,3 +192,46 @@ def test_who_writes_between_the_look_and_the_change_is_not_overwritten_unseen(
     with pytest.raises(RolloutConflict, match=r"revision 1 in Deployment/app, found revision 2"):
         apply(Slow(released=True), str(service), objects)
     assert cluster.get(str(service), "deployment", "app")["spec"]["paused"]
+
+
+@pytest.mark.parametrize(
+    ("version", "name"),
+    [
+        ("v1", "../../kube-system/configmaps/kube-root-ca.crt"),
+        ("v1", "kube-root-ca.crt?pretty=true"),
+        ("v1", "kube-root-ca.crt%3Fpretty"),
+        ("v1", ".."),
+        ("apps/v1/../../../api/v1", "kube-root-ca.crt"),
+    ],
+)
+def test_a_name_leads_to_no_other_object(
+    cluster: RunningCluster, service: Service, version: str, name: str
+) -> None:
+    """Though the account were allowed to: names come from an app's folder."""
+    everything = Cluster(open_client(cluster.kubeconfig.read_text(), ""))
+    thing = {"apiVersion": version, "kind": "ConfigMap"}
+    try:
+        found = everything.find({**thing, "metadata": {"name": name, "namespace": str(service)}})
+    except Refused:
+        return
+    assert found is None
+
+
+def test_a_namespace_that_has_gone_is_a_refusal(cluster: RunningCluster, service: Service) -> None:
+    everything = Cluster(open_client(cluster.kubeconfig.read_text(), ""))
+    thing = config_map("settings")
+    thing["metadata"]["namespace"] = f"{service}-gone"
+    for make in (everything.apply, everything.create):
+        with pytest.raises(Refused, match="not found"):
+            make(thing)
+
+
+def test_a_kind_that_was_uninstalled_stops_neither_a_look_nor_the_removal_of_the_rest(
+    api: Cluster, service: Service, objects: list[Manifest]
+) -> None:
+    mine = KubeService(api, service, str(service))
+    mine.apply(objects)
+    meta = {"name": "app", "namespace": str(service)}
+    gone: Manifest = {"apiVersion": "monitoring.example/v1", "kind": "Monitor", "metadata": meta}
+    assert mine.drift([*objects, gone]) == "Monitor/app is missing"
+    assert mine.prune([gone, the("ConfigMap", objects)], []) == ["ConfigMap/settings"]
