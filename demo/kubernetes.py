@@ -22,6 +22,8 @@ NAMESPACE = f"{APP}-{ENVIRONMENT}"
 BLOCK = f"kubernetes-runtime/{NAMESPACE}"
 DEPLOYMENT = f"build-and-deploy/{NAMESPACE}"
 OURS = WORLD / "cluster-of-the-demo"
+RIGHTS = WORLD / "rights-of-the-demo"
+"""Written down before they are made: a demo that is killed half-way removes them too, and nobody else's."""
 
 
 class DemoCluster:
@@ -44,6 +46,9 @@ class DemoCluster:
                 OURS.parent.mkdir(parents=True, exist_ok=True)
                 OURS.touch()
             done("Kubernetes", said)
+        if not self._run("get", "namespace", "linkspan", "--ignore-not-found").strip():
+            RIGHTS.parent.mkdir(parents=True, exist_ok=True)
+            RIGHTS.touch()
         self._run("apply", "-k", str(ROOT / "k8s" / "linkspan"))
         self._run("create", "namespace", NAMESPACE)
         self._run(
@@ -89,4 +94,6 @@ class DemoCluster:
             return
         if self._admin.exists():
             self._run("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=true", "--timeout=120s")
-            self._run("delete", "-k", str(ROOT / "k8s" / "linkspan"), "--ignore-not-found", "--wait=true")
+            if RIGHTS.exists():
+                self._run("delete", "-k", str(ROOT / "k8s" / "linkspan"), "--ignore-not-found", "--wait=true")
+                RIGHTS.unlink()
