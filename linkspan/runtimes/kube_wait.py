@@ -4,6 +4,7 @@ import time
 
 from linkspan.errors import RuntimeDenied, RuntimeUnavailable
 from linkspan.runtimes.base import Say
+from linkspan.runtimes.kube_fields import is_leaving
 from linkspan.runtimes.kube_pulls import is_preparing, pulls_fail
 from linkspan.runtimes.kube_readiness import rollout_readiness
 from linkspan.runtimes.kube_revision import Snapshot
@@ -43,7 +44,9 @@ def wait(mine: KubeService, new: Snapshot, seconds: float, say: Say) -> Readines
         seen = time.monotonic()
         verdict = rollout_readiness(observed, number, seconds=now - start)
         if verdict.done or not verdict.retriable:
-            return verdict
+            deleted = observed.deployment is None or is_leaving(observed.deployment)
+            # Whoever deleted it while it was rolled out has said nothing about the release.
+            return verdict._replace(retriable=verdict.retriable or (deleted and not verdict.done))
         if is_preparing(observed, number) and now - began < _PULL_SECONDS:
             start = now
         if now - start > seconds:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from linkspan.errors import RolloutConflict, RolloutFailed
+from linkspan.errors import RolloutConflict, RolloutFailed, RuntimeUnavailable
 from linkspan.prober import Prober
 from linkspan.runtimes.base import Runtime, Service
 from linkspan.runtimes.kube_manifests import default_manifests
@@ -178,3 +178,21 @@ def test_a_rollback_does_not_wait_for_the_bad_release_that_is_on_its_way(
     assert not runtime.drift(service, 2)
     assert len(harness.replicas(service)) == 2
     assert "failed" not in [revision.outcome for revision in runtime.history(service)]
+
+
+def test_a_deployment_that_somebody_deletes_meanwhile_is_no_verdict_on_the_release(
+    cluster: RunningCluster, runtime: Runtime, service: Service, image_of: ImageOf
+) -> None:
+    runtime.roll_out(rollout(service, "v1", image_of("v1")), say=quiet)
+    plan = rollout(service, "v2", image_of("v2"), expect=1)
+    deleted: list[str] = []
+
+    def delete_once(line: str) -> None:
+        if "waiting until" in line and not deleted:
+            deleted.append(cluster.run("delete", "deployment", "app", "-n", str(service)))
+
+    with pytest.raises(RuntimeUnavailable, match="deleted by somebody else"):
+        runtime.roll_out(plan, say=delete_once)
+    assert outcomes(runtime.history(service)) == [(1, "v1", "live")], "it is back, and v2 is not held"
+    assert not runtime.drift(service, 2)
+    assert runtime.roll_out(plan, say=quiet).outcome == "live"
