@@ -99,8 +99,13 @@ def write(folder: Path, dockerfile: str) -> None:
 
 
 def output(client: docker.DockerClient, image: str, command: list[str]) -> str:
-    answer: bytes = client.containers.run(image, command, remove=True, network_mode="none")
-    return answer.decode()
+    # Not `run` in one call: what it follows may end before the engine has written the output down.
+    container = client.containers.run(image, command, detach=True, network_mode="none")
+    try:
+        assert container.wait()["StatusCode"] == 0
+        return str(container.logs().decode())
+    finally:
+        container.remove(force=True)
 
 
 # --- pure: Dockerfiles, keys, lines ---

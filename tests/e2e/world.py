@@ -173,7 +173,8 @@ class World:
             str(self.service): [self.place],
         }
         for name, group in blocks.items():
-            await asyncio.gather(*(block.save(name, overwrite=True) for block in group))
+            for block in group:  # one by one: two that are the first of their types may collide
+                await block.save(name, overwrite=True)
 
     @contextmanager
     def at(self, environment: str) -> Iterator[None]:

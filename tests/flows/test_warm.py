@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from flows.warm import may_fork
 from linkspan.local import tether
 from linkspan.processes import Child
 
@@ -86,9 +85,14 @@ def test_what_only_a_new_interpreter_reads_gets_one(warm: Path, tmp_path: Path, 
 
 
 def test_another_interpreter_is_not_ours() -> None:
-    asked = {"program": sys.executable, "env": dict(os.environ)}
-    assert may_fork(asked)
-    assert not may_fork({**asked, "program": "/usr/bin/python3"})
+    """In a process of its own: this one may have threads, and is then never forked."""
+    program = (
+        "import os, sys; from flows.warm import may_fork;"
+        "asked = {'program': sys.executable, 'env': dict(os.environ)};"
+        "print(may_fork(asked), may_fork({**asked, 'program': '/usr/bin/python3'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
 
 
 def test_another_program_is_never_forked(warm: Path) -> None:
