@@ -83,8 +83,15 @@ class EngineHttp:
             time.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - spreads load, hides nothing
 
     def _ask(self, method: str, path: str, body: Json, seconds: float) -> httpx.Response:
+        timeout = min(seconds, REQUEST_SECONDS)
         try:
-            return self._client.request(method, path, json=body, timeout=min(seconds, REQUEST_SECONDS))
+            try:
+                return self._client.request(method, path, json=body, timeout=timeout)
+            except httpx.ReadTimeout:
+                # It is there but slow, as on SQLite under load. What changes nothing is asked once more.
+                if method != "GET" and not path.endswith("/filter"):
+                    raise
+                return self._client.request(method, path, json=body, timeout=timeout)
         except httpx.TransportError as error:
             raise EngineUnavailable(
                 f"the Prefect server at {self.api_url} cannot be reached: {error or type(error).__name__}",

@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from linkspan.engine import Engine, LogLine, Run
-from linkspan.engine_http import refusal
+from linkspan.engine_http import EngineHttp, refusal
 from linkspan.errors import ConfigError, EngineDenied, EngineError, EngineUnavailable, RunFailed
 from linkspan.local.home import Home, State
 from linkspan.processes import free_port
@@ -108,6 +110,42 @@ def test_what_an_answer_means(status: int, kind: type[EngineError]) -> None:
     error = refusal(httpx.Response(status, json={"detail": "because"}), "a thing", "http://server/api")
     assert type(error) is kind
     assert error.retriable is (kind is EngineUnavailable)
+
+
+def test_a_slow_server_is_asked_twice_what_changes_nothing() -> None:
+    asked: list[str] = []
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            if asked.count(self.path) == 1:
+                released.wait(10)
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            with suppress(OSError):  # whoever asked first has gone
+                self.wfile.write(b"[]")
+
+        do_POST = do_GET  # noqa: N815
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Say nothing."""
+
+    released = threading.Event()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    client = EngineHttp(f"http://127.0.0.1:{server.server_address[1]}", None, None)
+    try:
+        for method, path in (("GET", "one"), ("POST", "things/filter")):
+            assert client.request(method, path, seconds=0.5).json() == []
+        with pytest.raises(EngineUnavailable, match="timed out"):
+            client.request("POST", "things", {}, seconds=0.5)
+        assert asked == ["/one", "/one", "/things/filter", "/things/filter", "/things"]
+    finally:
+        released.set()
+        client.close()
+        server.shutdown()
+        server.server_close()
 
 
 def test_deployments_and_the_parts_of_one(engine: Engine) -> None:
