@@ -7,7 +7,7 @@ cluster=
 cd "$(dirname "$0")/.."
 
 scripts/setup.sh
-scripts/packages.sh git docker-registry apache2-utils mmdebstrap chromium postgresql
+scripts/packages.sh git docker-registry apache2-utils mmdebstrap chromium postgresql curl openssl
 command -v npm >/dev/null || scripts/packages.sh npm # for Azurite
 scripts/engine.sh start
 trap 'scripts/engine.sh stop; [ -z "$cluster" ] || scripts/cluster.sh down' EXIT
