@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from linkspan.cli.context import Context
     from linkspan.webhooks.base import WebhookSettings
 
-BLOCK = "webhook-source"
 # A hook of one repository, and messages that need not name any.
 _NAMELESS = frozenset({"git", "signed"})
 EXAMPLES = """\b
@@ -72,6 +71,7 @@ def connect(
     from linkspan.cli.context import Context
     from linkspan.errors import ConfigError
     from linkspan.webhooks import connect as it
+    from linkspan.webhooks.base import BLOCK
 
     if of not in {"", it.COMMIT, it.MODEL}:
         raise ConfigError(f"--of {of!r} is nothing that messages are about", expected="commit or model")
@@ -90,7 +90,8 @@ def connect(
         "topic": topic,
         "queue": queue,
     }
-    known = _known(context, name)
+    block = f"{BLOCK}/{name}"
+    known = _known(context, block)
     secret = "" if new_secret else str(known.get("secret", ""))
     settings = it.settings_for(
         provider,
@@ -98,12 +99,12 @@ def connect(
         [context.model_deployment if about_models else context.app_deployment],
         **{**_found(context, provider, about_models=about_models), **{k: v for k, v in fields.items() if v}},
     )
-    context.engine.save_block(f"webhook-source/{name}", _plain(settings))
+    context.engine.save_block(block, _plain(settings))
     if as_json:
         print_json({"name": name, "url": address, **_plain(settings)})
         return
     counts = _counts(settings, about_models=about_models)
-    note(f"Saved block webhook-source/{name}: it starts {', '.join(settings.start)}. {counts}")
+    note(f"Saved block {block}: it starts {', '.join(settings.start)}. {counts}")
     if secret and provider != "sqs":
         note("It keeps the secret that it had; --new-secret makes another.")
     note("")
@@ -130,12 +131,12 @@ def _own_url(context: "Context") -> str:
     return state.hooks_url
 
 
-def _known(context: "Context", name: str) -> dict[str, Any]:
+def _known(context: "Context", block: str) -> dict[str, Any]:
     """The fields of the block if it is there."""
     from linkspan.errors import EngineDenied, EngineError, EngineUnavailable
 
     try:
-        return context.engine.block(f"webhook-source/{name}")
+        return context.engine.block(block)
     except (EngineDenied, EngineUnavailable):
         raise
     except EngineError:
@@ -148,8 +149,8 @@ def _found(context: "Context", provider: str, *, about_models: bool) -> dict[str
     from linkspan.newest import usable_config
     from linkspan.webhooks import connect as it
 
-    git = open_repository(context.engine, context.links.repository)
     if not about_models:
+        git = open_repository(context.engine, context.links.repository)
         return {"repository": it.repository_of(provider, git), "branch": git.branch}
     config = usable_config(context.source, say=lambda _: None)
     model = config.model.name if config else ""

@@ -89,7 +89,9 @@ def up(
 
 def _webhooks(local: "Local") -> list[tuple[str, str]]:
     """Where each saved source calls, and how to get one."""
-    found = sorted(local.engine.blocks("webhook-source").items())
+    from linkspan.webhooks.base import BLOCK
+
+    found = sorted(local.engine.blocks(BLOCK).items())
     rows = [(f"{local.hooks_url}/hooks/{name}", fields.get("provider", "")) for name, fields in found]
     if not rows:
         return [

@@ -56,7 +56,7 @@ class Home:
 
     @property
     def inbox(self) -> Path:
-        """Hints that were accepted; as linkspan.webhooks.serve.default_inbox."""
+        """Hints that were accepted, and wait for their runs."""
         return self.path / "inbox"
 
     @property

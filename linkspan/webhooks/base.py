@@ -16,6 +16,9 @@ from pydantic import BaseModel, Field, SecretStr
 from linkspan.errors import WebhookRefused
 from linkspan.nouns import Noun
 
+BLOCK = "webhook-source"
+"""The type of the blocks that hold sources."""
+
 
 @dataclass(frozen=True)
 class Request:

@@ -19,10 +19,9 @@ import httpx
 from linkspan.engine import Engine
 from linkspan.errors import ConfigError, EngineUnavailable, LinkspanError
 from linkspan.links import settings_of
-from linkspan.webhooks.base import WebhookSettings
+from linkspan.webhooks.base import BLOCK, WebhookSettings
 from linkspan.webhooks.providers import PROVIDERS
 
-BLOCK = "webhook-source"
 REFRESH_SECONDS = 30.0
 LEAST_SECONDS = 3.0
 FIRST_SECONDS = 5.0

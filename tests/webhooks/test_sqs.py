@@ -16,6 +16,7 @@ from linkspan.webhooks.base import Hint, WebhookSettings
 from linkspan.webhooks.sqs import consume, hints_in
 from linkspan.webhooks.sqs_queue import Message, open_queue
 from tests.webhooks import aws, sns_signer
+from tests.webhooks.process import until
 
 
 def settings(bucket: str = "models", topic: str = "") -> WebhookSettings:
@@ -102,13 +103,6 @@ def consuming(
         assert time.monotonic() - begin < 1
         if queue:
             queue.release.set()
-
-
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @pytest.fixture

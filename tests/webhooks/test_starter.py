@@ -21,6 +21,7 @@ from linkspan.webhooks.inbox_file import recent
 from linkspan.webhooks.starter import Starter
 from tests.services.prefect_server import PrefectServer
 from tests.webhooks.prefect_fake import Failure, PrefectFake, prefect_fake
+from tests.webhooks.process import until
 
 SCHEDULED = "test-scheduled/test"
 
@@ -49,13 +50,6 @@ def starting(
 def told(inbox: Inbox, *deployments: str, text: str = "push", key: str = "") -> None:
     hint = Hint(key=key or uuid4().hex, text=text)
     inbox.put("git", deployments, [hint], datetime.now(UTC)).result(10)
-
-
-def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.01)
 
 
 def runs_of(inbox: Inbox) -> set[str]:

@@ -1,7 +1,6 @@
 """Events of stores through the receiver as it is served: what is put into a bucket is in the inbox."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -16,6 +15,7 @@ from linkspan.webhooks.queues import Queues
 from linkspan.webhooks.receiver import create_app
 from linkspan.webhooks.sns import Sns
 from tests.webhooks import aws, sns_signer, store_providers
+from tests.webhooks.process import until
 from tests.webhooks.samples import SECRET, changed, payload
 from tests.webhooks.serving import served
 
@@ -35,13 +35,6 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[aws.Aws]:
         yield server
     finally:
         server.child.stop()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def texts(inbox: Inbox) -> set[str]:
