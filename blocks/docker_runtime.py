@@ -2,7 +2,7 @@
 
 from prefect.blocks.core import Block
 
-from linkspan.runtimes.docker import DockerRuntimeSettings
+from linkspan.runtimes.docker.runtime import DockerRuntimeSettings
 
 
 class DockerRuntime(DockerRuntimeSettings, Block):

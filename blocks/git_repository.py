@@ -2,7 +2,7 @@
 
 from prefect.blocks.core import Block
 
-from linkspan.source import GitSettings
+from linkspan.code.source import GitSettings
 
 
 class GitRepository(GitSettings, Block):

@@ -2,7 +2,7 @@
 
 from prefect.blocks.core import Block
 
-from linkspan.build import BuilderSettings
+from linkspan.code.builder import BuilderSettings
 
 
 class ImageBuilder(BuilderSettings, Block):

@@ -2,7 +2,7 @@
 
 from prefect.blocks.core import Block
 
-from linkspan.runtimes.kubernetes import KubernetesRuntimeSettings
+from linkspan.runtimes.kubernetes.runtime import KubernetesRuntimeSettings
 
 
 class KubernetesRuntime(KubernetesRuntimeSettings, Block):

@@ -13,14 +13,14 @@ from demo import kubernetes, machine, show, story, world
 from demo.kubernetes import DemoCluster
 from demo.places import HOME, LOGS, ROOT, WORLD
 from linkspan.cli.output import fail
-from linkspan.docker_engine import engine
+from linkspan.engine import engine
 from linkspan.errors import LinkspanError
 from linkspan.local import leftovers
 from linkspan.local.home import Home
 from linkspan.local.services import PORT, Local
 from linkspan.processes import free_port, listens
 from linkspan.runtimes.base import Runtime
-from linkspan.runtimes.docker import DockerRuntimeSettings
+from linkspan.runtimes.docker.runtime import DockerRuntimeSettings
 
 ON_KUBERNETES = os.environ.get("RUNTIME") == "kubernetes"
 KEPT = WORLD.parent / "logs-of-the-last-failure"

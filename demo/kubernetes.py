@@ -13,9 +13,9 @@ from pydantic import SecretStr
 from demo.machine import run_script
 from demo.places import APP, ENVIRONMENT, ROOT, WORLD
 from demo.show import done
-from linkspan.engine import Engine
 from linkspan.errors import ConfigError
-from linkspan.runtimes.kubernetes import KubernetesRuntime, KubernetesRuntimeSettings
+from linkspan.prefect_api.server import Engine
+from linkspan.runtimes.kubernetes.runtime import KubernetesRuntime, KubernetesRuntimeSettings
 from tests.cluster.places import ADMIN, KUBECTL
 
 NAMESPACE = f"{APP}-{ENVIRONMENT}"

@@ -11,11 +11,11 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from demo.places import APP, ENVIRONMENT, HOME, ROOT
-from linkspan.engine import Engine
 from linkspan.errors import ConfigError
 from linkspan.local.home import Home
+from linkspan.prefect_api.server import Engine
 from linkspan.runtimes.base import Service
-from linkspan.runtimes.docker import DockerRuntimeSettings
+from linkspan.runtimes.docker.runtime import DockerRuntimeSettings
 
 PICTURES = ROOT / "docs" / "pictures"
 # Root needs --no-sandbox; the rest keeps Chromium from calling home, which a closed network refuses.

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from demo import places
 from linkspan.nouns import Noun
-from linkspan.report import size
+from linkspan.release.report import size
 
 console = Console(highlight=False, soft_wrap=True)
 _STARTED = time.monotonic()

@@ -13,13 +13,13 @@ import httpx
 from demo import world
 from demo.machine import DemoRegistry
 from demo.places import APP, CLONE, ENVIRONMENT, ROOT, TRAINED
+from demo.prober import Prober, Report
 from demo.show import Row, done, note, title
-from linkspan.engine import Engine
 from linkspan.errors import RunFailed, RuntimeUnavailable
 from linkspan.nouns import Revision, short
-from linkspan.prober import Prober, Report
+from linkspan.prefect_api.server import Engine
 from linkspan.registry.client import Registry
-from linkspan.report import size
+from linkspan.release.report import size
 from linkspan.runtimes.base import Runtime, Service
 
 SERVICE = Service(app=APP, environment=ENVIRONMENT)

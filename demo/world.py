@@ -9,8 +9,8 @@ from pathlib import Path
 
 from demo.machine import BASE, DemoRegistry
 from demo.places import APP, CLONE, ENVIRONMENT, HOME, MODELS, ORIGIN, ROOT, TRAINED
-from linkspan.engine import Engine
 from linkspan.errors import ConfigError
+from linkspan.prefect_api.server import Engine
 
 AUTHOR = ("Ada", "ada@example.com")
 

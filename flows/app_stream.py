@@ -8,8 +8,8 @@ from prefect.states import Completed
 
 from flows import code_steps as steps
 from flows.coalesce import guard_attempts, supersede_siblings
-from flows.events import CODE_TESTED, app_resource
 from flows.support import Stopwatch, announce, name_run, own_key, scheduled, start
+from linkspan.events import CODE_TESTED, app_resource
 from linkspan.nouns import short
 
 

@@ -8,11 +8,11 @@ from prefect.states import Completed
 
 from flows import release_steps as steps
 from flows.coalesce import guard_attempts, supersede_siblings
-from flows.events import RELEASE_HELD, app_resource, told
 from flows.support import Stopwatch, announce, name_run, scheduled, start
-from linkspan.converge import waiting_for
+from linkspan.events import RELEASE_HELD, app_resource, told
 from linkspan.nouns import short
-from linkspan.report import Step
+from linkspan.release.converge import waiting_for
+from linkspan.release.report import Step
 
 QUIET = {"nothing": "UpToDate", "pinned": "Pinned", "held": "HeldBack"}
 

@@ -4,10 +4,10 @@ import asyncio
 
 from blocks import ContainerRegistry, GitRepository, ImageBuilder
 from flows.support import load, say, step
-from linkspan import code_image
-from linkspan.build.push import moved
-from linkspan.code_image import CodeBuild
-from linkspan.converge import code_tag, commit_tag
+from linkspan.code import image as code_image
+from linkspan.code.image import CodeBuild
+from linkspan.code.push import moved
+from linkspan.ledger.tags import code_tag, commit_tag
 from linkspan.nouns import Commit
 
 

@@ -6,13 +6,13 @@ from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifa
 
 from blocks import ContainerRegistry, GitRepository
 from flows.support import load, say, step
-from linkspan import model_layer
 from linkspan.config import AppConfig
-from linkspan.converge import PackagedModel
 from linkspan.errors import ModelNotFound
+from linkspan.ledger.values import PackagedModel
 from linkspan.models import ModelStore, Pinned
-from linkspan.newest import usable_config
+from linkspan.models import package as model_layer
 from linkspan.progress import Percent
+from linkspan.release.newest import usable_config
 from linkspan.stores.settings import StoreSettings
 
 

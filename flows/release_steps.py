@@ -5,18 +5,22 @@ import asyncio
 from prefect.artifacts import acreate_link_artifact, acreate_markdown_artifact
 
 from blocks import ContainerRegistry, GitRepository, ImageBuilder
-from flows.events import RELEASE_FAILED, RELEASE_LIVE, app_resource, told
 from flows.support import announce, load, run_url, say, step
-from linkspan import docker_engine, release, report
-from linkspan.converge import CodeImage, Decision, PackagedModel, decide
+from linkspan import engine as docker_engine
 from linkspan.errors import RolloutFailed, SmokeFailed
-from linkspan.newest import newest_code, newest_model
+from linkspan.events import RELEASE_FAILED, RELEASE_LIVE, app_resource, told
+from linkspan.ledger.tags import rejection_key
+from linkspan.ledger.values import CodeImage, PackagedModel
+from linkspan.ledger.verdicts import pardon, reject, rejection
 from linkspan.nouns import Model, Noun, Release, Revision
-from linkspan.release import Candidate, rejection_key, rollout_of
-from linkspan.runtimes.settings import RuntimeSettings
-from linkspan.smoke import SmokeResult, smoke
+from linkspan.release import candidate as release
+from linkspan.release import report
+from linkspan.release.candidate import Candidate, rollout_of
+from linkspan.release.converge import Decision, decide
+from linkspan.release.newest import newest_code, newest_model
+from linkspan.release.smoke import SmokeResult, smoke
+from linkspan.runtimes.base import RuntimeSettings
 from linkspan.stores.settings import StoreSettings
-from linkspan.verdicts import pardon, reject, rejection
 
 
 class Plan(Noun):

@@ -16,8 +16,8 @@ from prefect.utilities.urls import url_for
 
 import blocks  # noqa: F401 registers the types that `load` finds
 from linkspan.errors import ConfigError, LinkspanError
-from linkspan.report import Step
-from linkspan.runtimes.base import Say
+from linkspan.progress import Say
+from linkspan.release.report import Step
 
 B = TypeVar("B")
 P = ParamSpec("P")
@@ -109,7 +109,7 @@ def own_key() -> str:
 
 
 def announce(event: str, resource: str, payload: dict[str, Any]) -> None:
-    """Add an event to the feed (flows/events.py). Nothing of ours depends on it."""
+    """Add an event to the feed (linkspan/events.py). Nothing of ours depends on it."""
     emit_event(event, resource={"prefect.resource.id": resource}, payload=payload)
 
 

@@ -24,9 +24,9 @@ CALM = {
     "tests/e2e/test_worker.py",
     "tests/flows/test_coalesce.py",
     "tests/runtimes/kubernetes/test_restart.py",
-    "tests/test_local.py",
+    "tests/local/test_services.py",
     "tests/webhooks/test_serve.py",
-    "tests/webhooks/test_storm.py",
+    "tests/webhooks/inbox/test_storm.py",
 }
 
 # Never at once: each would notice the other.

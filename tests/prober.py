@@ -1,6 +1,6 @@
 """The prober as tests use it: no failed request, or the figures and the failures in the assertion."""
 
-from linkspan.prober import Report
+from demo.prober import Report
 
 
 def assert_no_failure(report: Report) -> None:

@@ -77,7 +77,7 @@ def test_every_module_can_be_imported(package: str) -> None:
         relative = path.relative_to(ROOT).with_suffix("")
         parts = relative.parts[:-1] if relative.name == "__init__" else relative.parts
         # Those run by themselves when they are imported.
-        if relative.name not in {"__main__", "sandbox_entry", "validate_worker", "tether"}:
+        if relative.name not in {"__main__", "entry", "validate_worker", "tether"}:
             importlib.import_module(".".join(parts))
 
 
@@ -111,7 +111,7 @@ def test_linkspan_never_imports_prefect() -> None:
     modules = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for path in sources("linkspan")
-        if path.name not in {"__main__.py", "sandbox_entry.py", "validate_worker.py", "tether.py"}
+        if path.name not in {"__main__.py", "entry.py", "validate_worker.py", "tether.py"}
     ]
     assert "prefect" not in modules_after("import " + ", ".join(modules).replace(".__init__", ""))
 

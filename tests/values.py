@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from linkspan.config import AppConfig
-from linkspan.converge import CodeImage
+from linkspan.ledger.values import CodeImage
 from linkspan.nouns import Commit, Model, ModelFile, Release, Revision
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

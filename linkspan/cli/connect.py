@@ -70,8 +70,8 @@ def connect(
     """
     from linkspan.cli.context import Context
     from linkspan.errors import ConfigError
-    from linkspan.webhooks import connect as it
     from linkspan.webhooks.base import BLOCK
+    from linkspan.webhooks.connect import steps as it
 
     if of not in {"", it.COMMIT, it.MODEL}:
         raise ConfigError(f"--of {of!r} is nothing that messages are about", expected="commit or model")
@@ -145,9 +145,9 @@ def _known(context: "Context", block: str) -> dict[str, Any]:
 
 def _found(context: "Context", provider: str, *, about_models: bool) -> dict[str, str]:
     """What the app's own blocks say about the source."""
-    from linkspan.links import open_repository
-    from linkspan.newest import usable_config
-    from linkspan.webhooks import connect as it
+    from linkspan.cli.links import open_repository
+    from linkspan.release.newest import usable_config
+    from linkspan.webhooks.connect import steps as it
 
     if not about_models:
         git = open_repository(context.engine, context.links.repository)

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from linkspan.config import CONFIG_FILE, AppConfig, load_config
-from linkspan.engine import Engine
 from linkspan.errors import ConfigError
+from linkspan.prefect_api.server import Engine
 from linkspan.runtimes.base import Service
 
 if TYPE_CHECKING:
-    from linkspan.build import BuilderSettings
-    from linkspan.links import Links
+    from linkspan.cli.links import Links
+    from linkspan.code.builder import BuilderSettings
+    from linkspan.code.source import GitSource
     from linkspan.models import ModelStore
     from linkspan.registry.client import Registry
     from linkspan.registry.settings import RegistrySettings
     from linkspan.runtimes.base import Runtime
-    from linkspan.source import GitSource
     from linkspan.stores.settings import StoreSettings
 
 RELEASE_FLOW = "build-and-deploy"
@@ -51,7 +51,7 @@ class Context:
 
         A slip in the newest one must not keep anybody from looking, nor from rolling back.
         """
-        from linkspan.newest import usable_config
+        from linkspan.release.newest import usable_config
 
         if not self.links.runtime.startswith("kubernetes-runtime/"):
             return self._service
@@ -74,7 +74,7 @@ class Context:
     @cached_property
     def links(self) -> "Links":
         """The blocks that the environment's deployment names. Raises ConfigError if it was never deployed."""
-        from linkspan.links import Links
+        from linkspan.cli.links import Links
 
         names = {each.name for each in self.engine.deployments()}
         if self.release_deployment not in names:
@@ -90,7 +90,7 @@ class Context:
 
     @cached_property
     def registry_settings(self) -> "RegistrySettings":
-        from linkspan.links import open_registry
+        from linkspan.cli.links import open_registry
 
         return open_registry(self.engine, self.links.registry)
 
@@ -100,26 +100,26 @@ class Context:
 
     @cached_property
     def builder_settings(self) -> "BuilderSettings":
-        from linkspan.links import open_builder
+        from linkspan.cli.links import open_builder
 
         return open_builder(self.engine, self.links.builder)
 
     @cached_property
     def source(self) -> "GitSource":
-        from linkspan.links import open_repository
+        from linkspan.cli.links import open_repository
 
         return open_repository(self.engine, self.links.repository).open()
 
     @cached_property
     def newest_config(self) -> AppConfig | None:
         """linkspan.toml of the newest commit; None while there is no commit."""
-        from linkspan.newest import newest_config
+        from linkspan.release.newest import newest_config
 
         return newest_config(self.source)
 
     @cached_property
     def store_settings(self) -> "StoreSettings":
-        from linkspan.links import open_store
+        from linkspan.cli.links import open_store
 
         return open_store(self.engine, self.links.store)
 
@@ -128,7 +128,7 @@ class Context:
 
     @cached_property
     def runtime(self) -> "Runtime":
-        from linkspan.links import open_runtime
+        from linkspan.cli.links import open_runtime
 
         auth = self.registry_settings.docker_auth()
         return open_runtime(self.engine, self.links.runtime).open(auth)

@@ -147,7 +147,7 @@ def _disk() -> str:
     from pathlib import Path
     from tempfile import gettempdir
 
-    from linkspan.report import size
+    from linkspan.release.report import size
 
     folder = Path(gettempdir())
     free = shutil.disk_usage(folder).free

@@ -10,7 +10,7 @@ from linkspan.cli.output import columns, note, one_line, out, plain
 from linkspan.errors import ConfigError
 
 if TYPE_CHECKING:
-    from linkspan.engine import Event
+    from linkspan.prefect_api.server import Event
 
 EXAMPLES = """\b
 Examples:
@@ -46,7 +46,7 @@ def events(
     """
     from datetime import UTC, datetime
 
-    from linkspan.engine import Engine
+    from linkspan.prefect_api.server import Engine
 
     begin = datetime.now(UTC) - span(since)
     shown = 0

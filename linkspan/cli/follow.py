@@ -7,9 +7,9 @@ from collections.abc import Callable
 from linkspan import errors
 from linkspan.cli.context import Context
 from linkspan.cli.output import err, note, plain
-from linkspan.engine import LogLine, Run
 from linkspan.errors import EngineUnavailable, LinkspanError, RunFailed
 from linkspan.nouns import Release
+from linkspan.prefect_api.server import LogLine, Run
 
 COLOURS = {"COMPLETED": "green", "FAILED": "red", "CRASHED": "red", "CANCELLED": "yellow"}
 LIVE_SECONDS = 1800.0

@@ -6,15 +6,18 @@ happens. A source that is away hides nothing of the others: it becomes a problem
 
 from pydantic import Field
 
-from linkspan import newest, release
 from linkspan.cli.context import Context
-from linkspan.code_image import tested_image
-from linkspan.converge import CodeImage, Decision, PackagedModel, decide, waiting_for
+from linkspan.code.image import tested_image
 from linkspan.errors import EngineError, LinkspanError
+from linkspan.ledger.tags import rejection_key
+from linkspan.ledger.values import CodeImage, PackagedModel
+from linkspan.ledger.verdicts import rejection
 from linkspan.local.prefect_settings import POOL
-from linkspan.model_layer import packaged_already
+from linkspan.models.package import packaged_already
 from linkspan.nouns import Commit, Model, Noun, Revision, short
-from linkspan.verdicts import rejection
+from linkspan.release import candidate as release
+from linkspan.release import newest
+from linkspan.release.converge import Decision, decide, waiting_for
 
 
 class NewestCommit(Commit):
@@ -149,7 +152,7 @@ def _decide(context: Context, code: CodeImage, packaged: PackagedModel, live: Re
         )
         if live
         else "",
-        rejection=rejection(registry, release.rejection_key(candidate.release.image, environment)),
+        rejection=rejection(registry, rejection_key(candidate.release.image, environment)),
         on_purpose=False,
     )
 

@@ -14,8 +14,8 @@ from linkspan.errors import ConfigError, EngineError, SourceError
 
 if TYPE_CHECKING:
     from linkspan.cli.context import Context
-    from linkspan.engine import RunRef
     from linkspan.nouns import Model
+    from linkspan.prefect_api.server import RunRef
 
 # The model is published by then; a server that is away longer than this is left to the schedule.
 PATIENCE = 20.0
@@ -62,8 +62,8 @@ def publish(
     from linkspan.cli.follow import follow_to_live
     from linkspan.cli.measured import read_metrics
     from linkspan.models import publish as publish_model
+    from linkspan.models.validate import validate
     from linkspan.nouns import version_order
-    from linkspan.validate import validate
 
     measured = read_metrics(metric or [], metrics)
     try:

@@ -39,7 +39,7 @@ def rollback(
     releases on purpose.
     """
     from linkspan.cli.context import Context
-    from linkspan.release import again
+    from linkspan.release.candidate import again
 
     context = Context(app, environment)
     live = context.runtime.live(context.service)

@@ -49,7 +49,7 @@ def serve(
     What is accepted is on disk before the sender hears so, and is started once the Prefect server can be
     reached.
     """
-    from linkspan.webhooks.limits import MIB, Limits
+    from linkspan.webhooks.http.limits import MIB, Limits
     from linkspan.webhooks.serve import ServeSettings, default_inbox, run
 
     settings = ServeSettings(

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from linkspan.cli.context import Context
     from linkspan.cli.outlook import Outlook
     from linkspan.cli.streams import Stream
-    from linkspan.engine import Run
     from linkspan.nouns import Revision
+    from linkspan.prefect_api.server import Run
 
 RUNS = 5
 FAILURES = 3

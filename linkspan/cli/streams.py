@@ -9,7 +9,7 @@ from linkspan.nouns import Noun, Revision, short
 if TYPE_CHECKING:
     from linkspan.cli.context import Context
     from linkspan.cli.outlook import Outlook
-    from linkspan.engine import Run
+    from linkspan.prefect_api.server import Run
 
 # A schedule makes its runs ahead of time, and each hint that is superseded leaves one too.
 _RUNS = 50

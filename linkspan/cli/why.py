@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from linkspan.cli.context import Context
     from linkspan.errors import LinkspanError
     from linkspan.nouns import Revision
-    from linkspan.why import Answer, Question
+    from linkspan.release.why import Answer, Question
 
 EXAMPLES = """\b
 Examples:
@@ -39,7 +39,7 @@ class Seen:
     def url(self) -> str | None:
         """Where users reach it; None if nothing is live, or nobody can from outside of its cluster."""
         from linkspan.errors import ReleaseNotFound
-        from linkspan.why import live_of
+        from linkspan.release.why import live_of
 
         try:
             return self.context.runtime.url(self.context.service) if live_of(self.history) else None
@@ -62,7 +62,7 @@ def why(
     Asks all environments of all apps that the Prefect server knows.
     """
     from linkspan.cli.context import environments
-    from linkspan.why import read_question
+    from linkspan.release.why import read_question
 
     question = read_question(what)
     contexts = environments()
@@ -100,7 +100,7 @@ def find(question: "Question", seen: "Sequence[Seen]") -> "list[Answer]":
 
 def rows(answer: "Answer") -> list[tuple[str, str]]:
     """What a person reads."""
-    from linkspan.report import metrics
+    from linkspan.release.report import metrics
 
     revision = answer.revision
     release = revision.release
@@ -156,7 +156,7 @@ def _look(context: "Context") -> "Seen | LinkspanError":
 
 
 def _at(origin: str, seen: "Sequence[Seen]") -> "list[Answer]":
-    from linkspan.why import live_of, same_place, that_says
+    from linkspan.release.why import live_of, same_place, that_says
 
     there = [(each, live_of(each.history)) for each in seen if each.url and same_place(each.url, origin)]
     if found := [_answer(each, live, "url") for each, live in there if live]:
@@ -170,7 +170,7 @@ def _at(origin: str, seen: "Sequence[Seen]") -> "list[Answer]":
 
 
 def _of_image(digits: str, seen: "Sequence[Seen]") -> "list[Answer]":
-    from linkspan.why import with_image
+    from linkspan.release.why import with_image
 
     found = [(each, with_image(each.history, digits)) for each in seen]
     return [_answer(each, revision, "image") for each, revision in found if revision]
@@ -178,7 +178,7 @@ def _of_image(digits: str, seen: "Sequence[Seen]") -> "list[Answer]":
 
 def _of_replica(name: str, seen: "Sequence[Seen]") -> "list[Answer]":
     from linkspan.errors import ReleaseNotFound
-    from linkspan.why import with_number
+    from linkspan.release.why import with_number
 
     for each in seen:
         number = each.context.runtime.revision_of(each.context.service, name)
@@ -197,7 +197,7 @@ def _of_replica(name: str, seen: "Sequence[Seen]") -> "list[Answer]":
 def _answer(
     seen: Seen, revision: "Revision", found_by: Literal["url", "version", "image", "replica"]
 ) -> "Answer":
-    from linkspan.why import answer
+    from linkspan.release.why import answer
 
     return answer(seen.name, seen.history, revision, url=seen.url, found_by=found_by)
 

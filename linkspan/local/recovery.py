@@ -1,7 +1,7 @@
 """Runs whose worker is gone, put back into their queues: the quick path beside flows/automations.py."""
 
-from linkspan.engine import Engine, Run
 from linkspan.local.prefect_settings import POOL
+from linkspan.prefect_api.server import Engine, Run
 
 
 def requeue_orphans(engine: Engine) -> list[Run]:

@@ -15,10 +15,10 @@ from typing import Self
 
 from pydantic import SecretStr
 
-from linkspan.engine import Engine
 from linkspan.errors import ConfigError, EngineUnavailable
 from linkspan.local import leftovers, prefect_settings, recovery, tether
 from linkspan.local.home import Home, State
+from linkspan.prefect_api.server import Engine
 from linkspan.processes import Child, listens
 
 PORT = 4200

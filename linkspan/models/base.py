@@ -9,7 +9,8 @@ from pydantic import Field, StringConstraints
 
 from linkspan.errors import ModelCorrupt
 from linkspan.nouns import Model, ModelFile, Name, Noun, RelativePath
-from linkspan.stores.base import ObjectStore, Progress, StoredObject
+from linkspan.progress import Progress
+from linkspan.stores.base import ObjectStore, StoredObject
 
 
 class Pinned(Noun):

@@ -15,9 +15,10 @@ from linkspan.errors import (
     VersionExists,
 )
 from linkspan.models.folder import LocalFile, collect, state
-from linkspan.models.published import PublishedModels, blob_key, manifest_bytes, manifest_key
+from linkspan.models.versions import PublishedModels, blob_key, manifest_bytes, manifest_key
 from linkspan.nouns import Model, Name, Signature, version_order
-from linkspan.stores.base import ObjectStore, Progress
+from linkspan.progress import Progress
+from linkspan.stores.base import ObjectStore
 
 # Everybody who loses the race for a number tries the next; that many publishers at once are nobody's.
 _RACES = 50

@@ -1,0 +1,1 @@
+"""Places that run releases: one protocol, one conformance suite, one folder a backend."""

@@ -3,17 +3,15 @@
 tests/runtimes/test_conformance.py is its specification.
 """
 
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, Protocol
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from linkspan.errors import RolloutConflict
 from linkspan.nouns import Name, Noun, Release, Revision
-
-Say = Callable[[str], None]
-"""Takes a line for people about what is going on."""
-
+from linkspan.progress import Say
 
 Manifest = dict[str, Any]
 """A Kubernetes object as its YAML says it. Any: the kinds are the cluster's, not ours."""
@@ -123,3 +121,11 @@ class Runtime(Protocol):
     def destroy(self, service: Service) -> None:
         """Remove the service and everything this runtime made for it, its history too."""
         ...
+
+
+class RuntimeSettings(BaseModel):
+    """Settings of a runtime. Subclasses add where it is, and say how to open it."""
+
+    @abstractmethod
+    def open(self, registry_auth: Mapping[str, str] | None = None) -> Runtime:
+        """The runtime; `registry_auth` is {"username": …, "password": …} for pulls."""

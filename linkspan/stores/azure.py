@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, SecretStr
 
 from linkspan.errors import ConfigError, ObjectChanged, ObjectExists, ObjectNotFound
+from linkspan.progress import Progress
 from linkspan.stores import azure_errors
-from linkspan.stores.base import ObjectStore, Progress, StoredObject
+from linkspan.stores.base import ObjectStore, StoredObject
 from linkspan.stores.ranges import read_ranges
 from linkspan.stores.settings import PREFIX, StoreSettings, folder
 from linkspan.stores.upload import Meter, part_size, parts, size_of, whole

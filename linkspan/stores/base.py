@@ -4,16 +4,14 @@ Everything above (published versions, plain objects, pinning, publishing) is wri
 linkspan/models, over this protocol. tests/stores/test_conformance.py is its specification.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
 from pydantic import Field
 
 from linkspan.nouns import Noun
-
-Progress = Callable[[int], None]
-"""Called with the number of further bytes that passed."""
+from linkspan.progress import Progress
 
 CHUNK = 1 << 20
 """Bytes read at a time, wherever model bytes are streamed."""

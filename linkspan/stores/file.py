@@ -22,7 +22,8 @@ from linkspan.errors import (
     StoreError,
     StoreUnavailable,
 )
-from linkspan.stores.base import CHUNK, ObjectStore, Progress, StoredObject
+from linkspan.progress import Progress
+from linkspan.stores.base import CHUNK, ObjectStore, StoredObject
 from linkspan.stores.settings import StoreSettings
 from linkspan.stores.upload import size_of
 

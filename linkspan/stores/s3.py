@@ -17,8 +17,9 @@ from linkspan.errors import (
     StoreError,
     StoreUnavailable,
 )
+from linkspan.progress import Progress
 from linkspan.stores import s3_errors
-from linkspan.stores.base import CHUNK, ObjectStore, Progress, StoredObject
+from linkspan.stores.base import CHUNK, ObjectStore, StoredObject
 from linkspan.stores.ranges import read_ranges
 from linkspan.stores.settings import PREFIX, StoreSettings, folder
 from linkspan.stores.upload import Meter, part_size, parts, size_of, whole

@@ -39,7 +39,7 @@ class StoreSettings(BaseModel):
     def models(self, name: str) -> "ModelStore":
         """The versions of the model `name` in it: published ones, or the plain objects if there are any."""
         from linkspan.models.plain import PlainObjects
-        from linkspan.models.published import PublishedModels
+        from linkspan.models.versions import PublishedModels
 
         if self.plain_objects:
             return PlainObjects(self.objects(), name, self.plain_objects)

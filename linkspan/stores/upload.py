@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from linkspan.errors import StoreError
-from linkspan.stores.base import Progress
+from linkspan.progress import Progress
 
 # S3 allows 10,000 parts, Azure 50,000 blocks; staying below the smaller number serves both.
 MAX_PARTS = 9_000

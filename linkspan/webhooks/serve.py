@@ -17,17 +17,17 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from linkspan.engine import Engine
 from linkspan.errors import ConfigError, InboxUnavailable
 from linkspan.local.home import Home
-from linkspan.webhooks.inbox import Inbox
-from linkspan.webhooks.known_server import KnownServer
-from linkspan.webhooks.limits import Limits
-from linkspan.webhooks.queues import Queues
-from linkspan.webhooks.rate import Buckets
-from linkspan.webhooks.receiver import LOG, create_app
-from linkspan.webhooks.routes import SavedRoutes, blocks_of, routes_in
-from linkspan.webhooks.starter import GATHER_SECONDS, Starter
+from linkspan.prefect_api.server import Engine
+from linkspan.webhooks.http.known_server import KnownServer
+from linkspan.webhooks.http.limits import Limits
+from linkspan.webhooks.http.rate import Buckets
+from linkspan.webhooks.http.receiver import LOG, create_app
+from linkspan.webhooks.http.routes import SavedRoutes, blocks_of, routes_in
+from linkspan.webhooks.inbox.inbox import Inbox
+from linkspan.webhooks.inbox.starter import GATHER_SECONDS, Starter
+from linkspan.webhooks.queues.reading import Queues
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,7 +104,7 @@ def run(settings: ServeSettings, host: str, port: int, *, proxies: str = "") -> 
     """
     import uvicorn
 
-    from linkspan.webhooks.connections import PromptConnection
+    from linkspan.webhooks.http.connections import PromptConnection
 
     log_to_stderr()
     with _listening(host, port) as listener, _quiet_end():

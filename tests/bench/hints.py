@@ -2,7 +2,7 @@
 
 Everything is as `linkspan up` has it at its defaults, with a webhook of GitHub's form over loopback. Hints
 come one after the other, at random moments: the worker asks for work every second, and a second hint within
-two seconds would wait for those two (linkspan/webhooks/starter.py).
+two seconds would wait for those two (linkspan/webhooks/inbox/starter.py).
 """
 
 import asyncio
@@ -23,10 +23,10 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from pydantic import SecretStr
 
-from linkspan.engine_values import Run
 from linkspan.local.services import Local
+from linkspan.prefect_api.values import Run
 from linkspan.processes import free_port
-from linkspan.webhooks.starter import GATHER_SECONDS
+from linkspan.webhooks.inbox.starter import GATHER_SECONDS
 from tests.bench.figures import Figure, Say
 from tests.bench.hint_flow import hinted
 from tests.services.postgres import running_postgres

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from itertools import pairwise
 
-from linkspan.engine_values import LogLine, Run
+from linkspan.prefect_api.values import LogLine, Run
 from tests.bench.figures import Figure, Say
 from tests.bench.stage import Stage, stage
 from tests.bench.witness import Crash, Witness, now

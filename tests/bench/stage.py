@@ -16,7 +16,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 from pydantic import SecretStr
 
 from blocks import KubernetesRuntime
-from linkspan.docker_engine import engine
+from linkspan.engine import engine
 from linkspan.local import tether
 from linkspan.processes import Child
 from tests.bench.figures import Say

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from demo.prober import Kind, Prober
 from linkspan.nouns import Release
-from linkspan.prober import Kind, Prober
 from tests.e2e.world import World, pair_of
 from tests.services.cluster import RunningCluster
 

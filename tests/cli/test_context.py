@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from linkspan.cli.context import Context
-from linkspan.links import Links
+from linkspan.cli.links import Links
+from linkspan.code.source import GitSettings
 from linkspan.processes import free_port
-from linkspan.source import GitSettings
 from tests.repos import Repository
 
 GOOD = 'name = "shop"\n[model]\nname = "ranker"\n[environments.production]\nnamespace = "shops"\n'

@@ -11,8 +11,8 @@ import pytest
 from linkspan import errors
 from linkspan.cli import SECTIONS, app
 from linkspan.cli.measured import read_metrics
-from linkspan.engine import Run
 from linkspan.errors import ConfigError, LinkspanError
+from linkspan.prefect_api.server import Run
 from linkspan.processes import free_port
 from tests.cli.shell import linkspan, on_terminal, shell
 from tests.values import NOW

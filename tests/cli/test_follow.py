@@ -9,8 +9,8 @@ import pytest
 
 from linkspan.cli.context import Context
 from linkspan.cli.follow import follow
-from linkspan.engine import Run
 from linkspan.errors import RunFailed
+from linkspan.prefect_api.server import Run
 
 MINE, OTHER = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 

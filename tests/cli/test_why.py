@@ -10,7 +10,7 @@ from linkspan.cli.status import failed_since
 from linkspan.cli.why import Seen, find, rows
 from linkspan.errors import ReleaseNotFound
 from linkspan.nouns import Release, Revision
-from linkspan.why import Answer, Question, answer
+from linkspan.release.why import Answer, Question, answer
 from tests.values import model, release, revision
 
 ONE, TWO = release(1, "v1"), release(2, "v2")

@@ -13,7 +13,7 @@ import yaml
 from linkspan.errors import EngineUnavailable
 from linkspan.local.services import Local
 from linkspan.runtimes.base import Service
-from linkspan.runtimes.docker import DockerRuntimeSettings
+from linkspan.runtimes.docker.runtime import DockerRuntimeSettings
 from tests.cli.shell import linkspan
 from tests.e2e import tiny_app
 from tests.onnx_models import linear_model

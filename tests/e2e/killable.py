@@ -26,11 +26,11 @@ from flows import build_and_deploy as release_module
 from flows import code_steps, model_steps, release_steps
 from flows import model_stream as model_module
 from flows.support import say
+from linkspan.ledger.verdicts import reject
 from linkspan.nouns import Revision
-from linkspan.runtimes.base import Say
-from linkspan.runtimes.kube_revision import State
-from linkspan.runtimes.kube_service import KubeService
-from linkspan.verdicts import reject
+from linkspan.progress import Say
+from linkspan.runtimes.kubernetes.revision import State
+from linkspan.runtimes.kubernetes.service import KubeService
 
 TRAPS = "LINKSPAN_E2E_TRAPS"
 

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from linkspan.prober import Kind, Prober
-from linkspan.runtimes.kube_names import CHANGE_CAUSE, RUN
+from demo.prober import Kind, Prober
+from linkspan.runtimes.kubernetes.names import CHANGE_CAUSE, RUN
 from tests.e2e import tiny_app
 from tests.e2e.conftest import NewWorld, allowed
 from tests.e2e.world import World, pair_of

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from linkspan.prober import Prober
-from linkspan.runtimes import kube_names as names
+from demo.prober import Prober
+from linkspan.runtimes.kubernetes import names
 from tests.e2e.killable import TRAPS
 from tests.e2e.world import World, pair_of
 from tests.prober import assert_no_failure

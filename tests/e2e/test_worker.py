@@ -15,9 +15,9 @@ import pytest
 import yaml
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-from linkspan.engine import Run
+from demo.prober import Prober
 from linkspan.errors import EngineUnavailable
-from linkspan.prober import Prober
+from linkspan.prefect_api.server import Run
 from tests.e2e.conftest import new_world
 from tests.e2e.deployed import hint, prefect_file
 from tests.e2e.front import FaultyProxy

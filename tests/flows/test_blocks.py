@@ -13,9 +13,9 @@ from prefect.blocks.core import Block
 from pydantic import BaseModel, SecretStr
 
 import blocks
-from linkspan import links
-from linkspan.engine import Engine
+from linkspan.cli import links
 from linkspan.errors import ConfigError, EngineError
+from linkspan.prefect_api.server import Engine
 from tests.services.prefect_server import AUTH, PrefectServer
 
 SECRET = "s3cr3t-hunter2-hunter3"
@@ -164,7 +164,7 @@ def test_an_incomplete_block_names_the_field_and_shows_no_value() -> None:
 
 
 def test_opening_without_prefect_imports_no_prefect() -> None:
-    code = "import linkspan.links as l, json, sys; "
+    code = "import linkspan.cli.links as l, json, sys; "
     for slug, sample in SAMPLES.items():
         code += f"l.settings_of({slug + '/x'!r}, {sample!r}); "
     code += "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"

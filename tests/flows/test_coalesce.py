@@ -15,9 +15,9 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 
 from flows.coalesce import replaces
-from linkspan.engine import Engine, Run
-from linkspan.engine_values import FINAL
 from linkspan.errors import EngineUnavailable
+from linkspan.prefect_api.server import Engine, Run
+from linkspan.prefect_api.values import FINAL
 from tests.services.prefect_server import AUTH, PrefectServer
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)

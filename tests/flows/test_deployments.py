@@ -15,12 +15,13 @@ import yaml
 from prefect import Flow
 from prefect.flows import load_flow_from_entrypoint
 
-from flows import automations, events, setup
+from flows import automations, setup
 from flows.build_and_deploy import QUIET
-from linkspan.engine import Engine
+from linkspan import events
+from linkspan.cli.links import SETTINGS, Links
 from linkspan.errors import ConfigError
-from linkspan.links import SETTINGS, Links
 from linkspan.local.prefect_settings import POOL
+from linkspan.prefect_api.server import Engine
 from tests.services.prefect_server import AUTH, ROOT, PrefectServer
 
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]

@@ -17,9 +17,9 @@ from prefect.states import Pending, Scheduled
 
 from flows.coalesce import supersede_siblings
 from linkspan.webhooks.base import Hint
-from linkspan.webhooks.inbox import Inbox
-from linkspan.webhooks.inbox_file import recent
-from linkspan.webhooks.starter import Starter
+from linkspan.webhooks.inbox.file import recent
+from linkspan.webhooks.inbox.inbox import Inbox
+from linkspan.webhooks.inbox.starter import Starter
 from tests.services.prefect_server import PrefectServer
 from tests.skew import DAY, skewed
 from tests.webhooks.prefect_fake import PrefectFake, prefect_fake

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from linkspan.layer import layer_chunks, layer_size
-from linkspan.link import link
-from linkspan.modelpack import modelpack
+from linkspan.ledger.modelpack import modelpack
+from linkspan.models.layer import layer_chunks, layer_size
 from linkspan.nouns import Layer, Model, ModelFile
-from linkspan.registry import RegistrySettings, media
+from linkspan.registry import media
+from linkspan.registry.settings import RegistrySettings
+from linkspan.release.link import link
 
 CHUNK = bytes(range(256)) * 4096
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from linkspan.registry import Registry, RegistrySettings
+from linkspan.registry.client import Registry
+from linkspan.registry.settings import RegistrySettings
 from tests.registry.fake import PASSWORD, USER, FakeRegistry
 
 

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from linkspan.config import AppConfig
-from linkspan.link import code_labels
+from linkspan.ledger.labels import code_labels
 from linkspan.nouns import Commit, Layer, Model, ModelFile, sha256
-from linkspan.registry import Image, Manifest, media
-from linkspan.registry.media import canonical, descriptor
+from linkspan.registry import media
+from linkspan.registry.media import Image, Manifest, canonical, descriptor
 
 COMMIT = Commit(
     sha="3fa9c1d" + "0" * 33,

@@ -12,8 +12,9 @@ from pydantic import SecretStr
 
 from linkspan.errors import ConfigError, RegistryDenied, RegistryUnavailable
 from linkspan.nouns import sha256
-from linkspan.registry import Registry, RegistrySettings
 from linkspan.registry.auth import ACR_USER, Acr, Ecr
+from linkspan.registry.client import Registry
+from linkspan.registry.settings import RegistrySettings
 from linkspan.registry.token import Challenge, parse_challenges, trusted
 from tests.registry.conftest import OpenFake
 from tests.registry.fake import USER, FakeRegistry

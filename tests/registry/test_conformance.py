@@ -8,10 +8,12 @@ import pytest
 from pydantic import SecretStr
 
 from linkspan.errors import DigestMismatch, ModelCorrupt, RegistryDenied, RegistryNotFound
+from linkspan.ledger.verdicts import pardon, reject, rejection
 from linkspan.nouns import sha256
-from linkspan.registry import Image, Manifest, Registry, RegistrySettings, media
-from linkspan.registry.media import canonical, descriptor
-from linkspan.verdicts import pardon, reject, rejection
+from linkspan.registry import media
+from linkspan.registry.client import Registry
+from linkspan.registry.media import Image, Manifest, canonical, descriptor
+from linkspan.registry.settings import RegistrySettings
 from tests.registry.fake import PASSWORD
 
 

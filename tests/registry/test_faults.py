@@ -12,11 +12,12 @@ from linkspan.errors import (
     RegistryNotFound,
     RegistryUnavailable,
 )
+from linkspan.ledger.verdicts import pardon, reject, rejection
 from linkspan.nouns import sha256
 from linkspan.processes import free_port
-from linkspan.registry import Registry, media
+from linkspan.registry import media
+from linkspan.registry.client import Registry
 from linkspan.registry.media import canonical
-from linkspan.verdicts import pardon, reject, rejection
 from tests.registry.conftest import OpenFake
 from tests.registry.fake import FakeRegistry
 

@@ -14,11 +14,14 @@ import docker
 import pytest
 
 from linkspan.errors import ModelCorrupt, ModelRefused, RegistryFull
-from linkspan.layer import layer_chunks, layer_size
-from linkspan.link import code_labels, link, read_release
-from linkspan.modelpack import modelpack
+from linkspan.ledger.labels import code_labels, read_release
+from linkspan.ledger.modelpack import modelpack
+from linkspan.models.layer import layer_chunks, layer_size
 from linkspan.nouns import Layer, Model, ModelFile, sha256
-from linkspan.registry import Image, Registry, media
+from linkspan.registry import media
+from linkspan.registry.client import Registry
+from linkspan.registry.media import Image
+from linkspan.release.link import link
 from tests.registry.images import CODE_LAYER, COMMIT, CONFIG, a_code_image, a_model
 from tests.services.registry import CountingProxy, RunningRegistry, start_registry
 

@@ -15,8 +15,8 @@ from docker.errors import NotFound
 from pydantic import SecretStr
 
 from linkspan.runtimes.base import Runtime, Service
-from linkspan.runtimes.docker import DockerRuntimeSettings
-from linkspan.runtimes.kubernetes import KubernetesRuntimeSettings
+from linkspan.runtimes.docker.runtime import DockerRuntimeSettings
+from linkspan.runtimes.kubernetes.runtime import KubernetesRuntimeSettings
 from tests.services.cluster import RunningCluster
 from tests.services.engine import ImageOf
 from tests.services.registry import RunningRegistry

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from linkspan.runtimes.base import Manifest
-from linkspan.runtimes.kube_readiness import Observed, rollout_readiness
+from linkspan.runtimes.kubernetes.readiness import Observed, rollout_readiness
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 IMAGE = f"registry.example:5000/linkspan/digits@{DIGEST}"

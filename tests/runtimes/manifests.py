@@ -7,8 +7,8 @@ import yaml
 
 from linkspan.nouns import Release
 from linkspan.runtimes.base import Manifest, Rollout, Service
-from linkspan.runtimes.kube_manifests import default_manifests
-from linkspan.runtimes.kube_render import render
+from linkspan.runtimes.kubernetes.app_objects import default_manifests
+from linkspan.runtimes.kubernetes.render import render
 from tests.values import NOW, model, release
 
 IMAGE = "registry.example/team/digits@sha256:" + "a" * 64

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import docker
 import pytest
 
+from demo.prober import Prober
 from linkspan.errors import LinkspanError, ReleaseNotFound, RolloutConflict, RolloutFailed
 from linkspan.nouns import Revision
-from linkspan.prober import Prober
 from linkspan.runtimes.base import Runtime, Service
 from tests.prober import assert_no_failure
 from tests.runtimes.harness import Harness, child_program

@@ -7,8 +7,8 @@ import docker
 
 from linkspan.cli.context import Context
 from linkspan.cli.why import Seen, find
+from linkspan.release.why import read_question
 from linkspan.runtimes.base import Runtime, Service
-from linkspan.why import read_question
 from tests.runtimes.harness import Harness
 from tests.runtimes.releases import rollout
 from tests.services.engine import ImageOf

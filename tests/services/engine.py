@@ -15,7 +15,7 @@ import docker
 import pytest
 from docker.errors import ImageNotFound
 
-from linkspan.docker_engine import engine
+from linkspan.engine import engine
 from linkspan.errors import LinkspanError
 
 ROOT = Path(__file__).parents[2]

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from linkspan.engine import Engine
 from linkspan.local import prefect_settings
+from linkspan.prefect_api.server import Engine
 from linkspan.processes import Child, free_port
 
 ROOT = Path(__file__).parents[2]

@@ -16,8 +16,8 @@ import pytest
 from pydantic import SecretStr
 
 from linkspan.processes import Child, free_port, listens
-from linkspan.registry import RegistrySettings
 from linkspan.registry.client import Registry
+from linkspan.registry.settings import RegistrySettings
 
 USER, PASSWORD = "pusher", "s3cret-of-the-tests"
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from linkspan.webhooks.base import Provider, Request
-from linkspan.webhooks.inbox import Inbox
-from linkspan.webhooks.limits import Limits
-from linkspan.webhooks.receiver import create_app
-from tests.webhooks import providers, store_providers
+from linkspan.webhooks.http.limits import Limits
+from linkspan.webhooks.http.receiver import create_app
+from linkspan.webhooks.inbox.inbox import Inbox
+from tests.webhooks.providers import git_samples, store_samples
 from tests.webhooks.samples import NOW, Sample
 
-SAMPLES: Sequence[Sample] = (*providers.SAMPLES, *store_providers.SAMPLES)
+SAMPLES: Sequence[Sample] = (*git_samples.SAMPLES, *store_samples.SAMPLES)
 HOSTILE: Sequence[Any] = (
     None, True, -1, 0, 2**63, 10**400, 0.1, "", "\ud800", "\x00", "\x1b[2J", "\u202e" * 50, "é" * 1000,
     "../" * 50, "x" * 70_000, [], {}, [[]], {"": {}}, ["main"], {"name": "x"}, "refs/heads/main",

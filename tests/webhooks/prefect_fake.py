@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from pydantic import SecretStr
 
-from linkspan.engine import Engine
+from linkspan.prefect_api.server import Engine
 
 PASSWORD = "linkspan:of the fake"
 

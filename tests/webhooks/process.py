@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 
 from linkspan.processes import Child, free_port
-from linkspan.webhooks.inbox_file import recent
+from linkspan.webhooks.inbox.file import recent
 from tests.webhooks.prefect_fake import PASSWORD
 from tests.webhooks.serving import SECRET, headers
 

@@ -13,7 +13,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from linkspan.webhooks.base import WebhookSettings
-from linkspan.webhooks.connections import PromptConnection
+from linkspan.webhooks.http.connections import PromptConnection
 
 SECRET = "correct horse battery staple"
 

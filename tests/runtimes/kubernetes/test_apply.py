@@ -11,12 +11,12 @@ import pytest
 
 from linkspan.errors import RolloutConflict
 from linkspan.runtimes.base import Manifest, Service
-from linkspan.runtimes.kube_apply import apply, drift
-from linkspan.runtimes.kube_client import Cluster, Refused, open_client
-from linkspan.runtimes.kube_manifests import default_manifests
-from linkspan.runtimes.kube_owners import taken_over
-from linkspan.runtimes.kube_render import render
-from linkspan.runtimes.kube_service import KubeService
+from linkspan.runtimes.kubernetes.app_objects import default_manifests
+from linkspan.runtimes.kubernetes.apply import apply, drift
+from linkspan.runtimes.kubernetes.client import Cluster, Refused, open_client
+from linkspan.runtimes.kubernetes.owners import taken_over
+from linkspan.runtimes.kubernetes.render import render
+from linkspan.runtimes.kubernetes.service import KubeService
 from tests.runtimes.harness import as_linkspan
 from tests.runtimes.manifests import app_of, config_map, hands, pod_of, the
 from tests.runtimes.releases import rollout

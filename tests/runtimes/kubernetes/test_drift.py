@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from linkspan.prober import Prober
+from demo.prober import Prober
 from linkspan.runtimes.base import Runtime, Service
-from linkspan.runtimes.kube_manifests import default_manifests
+from linkspan.runtimes.kubernetes.app_objects import default_manifests
 from tests.prober import assert_no_failure
 from tests.runtimes.harness import KubernetesHarness
 from tests.runtimes.kubernetes.passwords import password_in

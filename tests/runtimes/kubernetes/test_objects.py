@@ -10,7 +10,7 @@ import pytest
 
 from linkspan.errors import RolloutFailed, RuntimeDenied, RuntimeUnavailable
 from linkspan.runtimes.base import Runtime, Service
-from linkspan.runtimes.kube_manifests import default_manifests
+from linkspan.runtimes.kubernetes.app_objects import default_manifests
 from tests.runtimes.harness import KubernetesHarness
 from tests.runtimes.kubernetes.passwords import password_in
 from tests.runtimes.manifests import app_of, config_map

@@ -3,7 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from linkspan.prober import Prober
+from demo.prober import Prober
 from linkspan.runtimes.base import Runtime, Service
 from tests.prober import assert_no_failure
 from tests.runtimes.harness import KubernetesHarness

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from demo.prober import Prober
 from linkspan.errors import RolloutConflict, RolloutFailed, RuntimeUnavailable
-from linkspan.prober import Prober
 from linkspan.runtimes.base import Runtime, Service
-from linkspan.runtimes.kube_manifests import default_manifests
+from linkspan.runtimes.kubernetes.app_objects import default_manifests
 from tests.prober import assert_no_failure
 from tests.runtimes.harness import KubernetesHarness
 from tests.runtimes.releases import outcomes, quiet, reached, rollout, version_of

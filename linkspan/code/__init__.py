@@ -1,0 +1,1 @@
+"""From a commit to a tested code image in the registry."""

@@ -1,0 +1,124 @@
+"""From a commit to a tested code image in the registry, without doing anything twice.
+
+The registry remembers: `code-<key>` is the image of a tree on a base, `commit-<sha>` says that this commit
+was tested. A commit that does not touch the app gets a tag, not a build.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from linkspan.code.builder import Builder
+from linkspan.code.source import GitSource
+from linkspan.config import CONFIG_FILE, AppConfig, load_config
+from linkspan.errors import AppTestsFailed, BuildFailed
+from linkspan.ledger.tags import code_tag, commit_tag
+from linkspan.ledger.verdicts import pardon, reject, rejection
+from linkspan.nouns import Commit, Digest, Noun, short
+from linkspan.progress import Say
+from linkspan.registry.client import Registry
+from linkspan.runtimes.kubernetes.app_objects import load
+
+# A build also fails because a package index was away for a moment: unlike a verdict of the app's own tests
+# this one is not for good.
+BUILD_HELD = timedelta(hours=1)
+
+
+class CodeBuild(Noun):
+    """A commit on its way: `image` is set once it is built, `digest` once the tested image is pushed.
+
+    `held` says why nothing was built, for a tree that was refused before.
+    """
+
+    commit: Commit
+    key: str
+    config: AppConfig
+    digest: Digest | None = None
+    image: str = ""
+    pushed: int = 0
+    held: str = ""
+
+
+def tested_image(registry: Registry, commit: Commit) -> Digest | None:
+    """The tested image of a commit, if there is one."""
+    return registry.exists(commit_tag(commit.sha))
+
+
+def build(
+    source: GitSource,
+    registry: Registry,
+    builder: Builder,
+    commit: Commit,
+    *,
+    refresh: bool,
+    on_purpose: bool,
+    say: Say,
+) -> CodeBuild:
+    """Check the commit out and build its image, unless the same tree on the same base was tested before.
+
+    `refresh` looks for newer base images first. A tree whose tests failed before, or whose build failed less
+    than an hour ago, is held back unless `on_purpose`. Raises ConfigError, BuildFailed, which is remembered,
+    and whatever git and the registry raise.
+    """
+    with source.checkout(commit) as folder:
+        config = load_config(folder, where=f"{CONFIG_FILE} of {short(commit.sha)}")
+        manifests = load(folder)
+        key = builder.key(folder, commit, refresh=refresh, say=say)
+        found = CodeBuild(commit=commit, key=key, config=config, digest=_reuse(registry, key, commit))
+        if found.digest:
+            say(f"The same tree was built and tested before: {found.digest}")
+            return found
+        if held := _held(registry, found, on_purpose=on_purpose):
+            return found.model_copy(update={"held": held})
+        try:
+            image = builder.build(
+                folder,
+                commit=commit,
+                config=config,
+                manifests=manifests,
+                tag=f"linkspan/{config.name}:{code_tag(key)}",
+                say=say,
+            )
+        except BuildFailed as error:
+            reject(registry, _build_verdict(found), what=_called(found), reason=str(error))
+            raise
+        return found.model_copy(update={"image": image})
+
+
+def _reuse(registry: Registry, key: str, commit: Commit) -> Digest | None:
+    digest = registry.exists(code_tag(key))
+    if digest:
+        registry.tag(digest, commit_tag(commit.sha))
+    return digest
+
+
+def _held(registry: Registry, build: CodeBuild, *, on_purpose: bool) -> str:
+    """Why this tree must not be built again; empty if it may."""
+    for key, hold in ((_verdict(build), timedelta.max), (_build_verdict(build), BUILD_HELD)):
+        known = rejection(registry, key)
+        if known and on_purpose:
+            pardon(registry, key)
+        # Either way: a machine whose clock is a day ahead holds nothing back for a day.
+        elif known and abs(datetime.now(UTC) - known.at) < hold:
+            again = "Push a commit that mends it, or try it again on purpose with `linkspan deploy`"
+            return f"{_called(build)} is held back: {known.reason}. {again}"
+    return ""
+
+
+def run_tests(builder: Builder, registry: Registry, build: CodeBuild, *, say: Say) -> None:
+    """Run the app's tests inside the image. Raises AppTestsFailed, and remembers that they failed."""
+    try:
+        builder.test(build.image, build.config.test, say=say)
+    except AppTestsFailed as error:
+        reject(registry, _verdict(build), what=_called(build), reason=str(error))
+        raise
+
+
+def _called(build: CodeBuild) -> str:
+    return f"commit {short(build.commit.sha)}"
+
+
+def _verdict(build: CodeBuild) -> str:
+    return f"code {build.key}"
+
+
+def _build_verdict(build: CodeBuild) -> str:
+    return f"build {build.key}"

@@ -1,0 +1,1 @@
+"""What we write in the registry: tags, labels, ModelPack, verdicts. Nothing else knows their names."""

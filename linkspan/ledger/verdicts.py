@@ -1,0 +1,86 @@
+"""What was refused for good, and why, kept where everything else is kept: in the registry.
+
+A rejection is an OCI artifact without content (image-spec manifest.md, "Guidelines for Artifact Usage") under
+a tag that follows from its key: one request tells a flow that a pair is bad, and it does not try it again.
+"""
+
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from linkspan.errors import RegistryNotFound
+from linkspan.ledger.tags import rejection_tag
+from linkspan.ledger.values import Rejection
+from linkspan.registry import media
+from linkspan.registry.client import Registry
+from linkspan.registry.media import Document, canonical, descriptor
+
+_EMPTY = b"{}"
+_REASON_CAP = 2048
+_PREFIX = "dev.linkspan.rejection."
+_PARDONED = _PREFIX + "pardoned"
+
+
+def reject(registry: Registry, key: str, what: str, reason: str, *, at: datetime | None = None) -> Rejection:
+    """Remember that `key` is bad; `reason` is cut to 2 KB. Errors are the registry's."""
+    verdict = Rejection(key=key, what=what, reason=_cut(reason), at=at or datetime.now(UTC))
+    _put(registry, key, {f"{_PREFIX}{field}": str(value) for field, value in _fields(verdict).items()})
+    return verdict
+
+
+def rejection(registry: Registry, key: str) -> Rejection | None:
+    """Why `key` was refused; None if it was not, or was pardoned."""
+    try:
+        document = registry.manifest(rejection_tag(key)).document
+    except RegistryNotFound:
+        return None
+    notes = document.get("annotations") or {}
+    if _PARDONED in notes:
+        return None
+    fields = {name: notes.get(_PREFIX + name) for name in Rejection.model_fields}
+    try:
+        verdict = Rejection.model_validate(fields)
+    except ValidationError:
+        return None  # somebody else's artifact says nothing about our key
+    return verdict if verdict.key == key else None
+
+
+def pardon(registry: Registry, key: str) -> None:
+    """Forget a rejection; one that is not there is not an error."""
+    tag = rejection_tag(key)
+    digest = registry.exists(tag)
+    if digest is None:
+        return
+    if registry.delete_manifest(digest) and registry.exists(tag) is None:
+        return
+    # Many registries delete nothing, or not now: there the tag says from now on that it is pardoned.
+    _put(registry, key, {_PREFIX + "key": key, _PARDONED: "true"})
+
+
+def _cut(reason: str) -> str:
+    """The start, which names the thing, and the end, where the output of a test says what failed."""
+    data = reason.encode()
+    if len(data) <= _REASON_CAP:
+        return reason
+    gap = "\n…\n"
+    head, tail = data[: _REASON_CAP // 4], data[-(_REASON_CAP * 3 // 4 - len(gap.encode())) :]
+    return head.decode(errors="ignore") + gap + tail.decode(errors="ignore")
+
+
+def _fields(verdict: Rejection) -> Document:
+    return verdict.model_dump(mode="json")
+
+
+def _put(registry: Registry, key: str, annotations: dict[str, str]) -> None:
+    registry.push_blob(_EMPTY)
+    empty = descriptor(media.OCI_EMPTY, _EMPTY)
+    manifest: Document = {
+        "schemaVersion": 2,
+        "mediaType": media.OCI_MANIFEST,
+        "artifactType": media.REJECTION,
+        "config": empty,
+        # One layer even so: several registries refuse a manifest without any.
+        "layers": [empty],
+        "annotations": annotations,
+    }
+    registry.push_manifest(canonical(manifest), media.OCI_MANIFEST, rejection_tag(key))

@@ -1,0 +1,151 @@
+"""From a published model to a validated layer in the registry, in one pass over its bytes.
+
+The bytes go from the store to the registry and, when the model can be opened, to a scratch file besides; the
+upload is only committed after the model was opened and has scored. A model that is refused leaves nothing
+behind, and a layer that is there already is not read again.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from linkspan.errors import ModelError
+from linkspan.ledger.modelpack import MODEL_LAYER, modelpack, read_modelpack
+from linkspan.ledger.tags import layer_tag, model_tag, pinned_tag
+from linkspan.ledger.values import PackagedModel
+from linkspan.ledger.verdicts import pardon, reject, rejection
+from linkspan.models import ModelStore, Pinned, identify
+from linkspan.models.layer import layer_chunks, layer_size
+from linkspan.models.validate import validate
+from linkspan.nouns import Layer, Model, ModelFile
+from linkspan.progress import Progress, Say
+from linkspan.registry.client import Registry
+from linkspan.scratch import scratch
+
+
+def packaged_already(registry: Registry, pinned: Pinned, folder: str) -> PackagedModel | None:
+    """The layer of what the store holds, below `folder`, if it is in the registry. Reads no byte of it."""
+    digest = registry.exists(pinned_tag(pinned.fingerprint, folder))
+    if digest is None:
+        return None
+    model, _ = read_modelpack(registry.image(digest))
+    return PackagedModel(model=model, manifest=digest)
+
+
+def packaged_content(registry: Registry, model: Model, folder: str) -> PackagedModel | None:
+    """The layer with the content of `model` below `folder`, if it is in the registry."""
+    digest = registry.exists(layer_tag(model.digest, folder))
+    return PackagedModel(model=model, manifest=digest) if digest else None
+
+
+def packaged_version(registry: Registry, name: str, version: str, folder: str) -> PackagedModel | None:
+    """The layer of a version that the store can no longer give, as it was packaged when it could."""
+    digest = registry.exists(model_tag(name, version))
+    if digest is None:
+        return None
+    model, _ = read_modelpack(registry.image(digest))
+    return packaged_content(registry, model, folder)
+
+
+def held(registry: Registry, pinned: Pinned, *, on_purpose: bool) -> str:
+    """Why a model that was refused before is not tried again; empty if it may be.
+
+    On purpose it may: the verdict is then forgotten.
+    """
+    key = _verdict(pinned)
+    known = rejection(registry, key)
+    if known is None:
+        return ""
+    if on_purpose:
+        pardon(registry, key)
+        return ""
+    again = "Publish a version that mends it, or try this one again on purpose with `linkspan deploy`"
+    return f"{_called(pinned)} is held back: {known.reason}. {again}"
+
+
+def package(
+    store: ModelStore, registry: Registry, pinned: Pinned, folder: str, *, say: Say, progress: Progress
+) -> PackagedModel:
+    """Stream the model into the registry as one layer below `folder`, validated before it is committed.
+
+    Raises ModelCorrupt or ModelRefused (both are remembered, so that the same bytes are not tried again),
+    and whatever the store and the registry raise.
+    """
+    try:
+        return _package(store, registry, pinned, folder, say=say, progress=progress)
+    except ModelError as error:
+        reject(registry, _verdict(pinned), what=_called(pinned), reason=str(error))
+        raise
+
+
+def _package(
+    store: ModelStore, registry: Registry, pinned: Pinned, folder: str, *, say: Say, progress: Progress
+) -> PackagedModel:
+    before = registry.sent
+    pinned = identify(store, pinned)
+    model = pinned.model
+    assert model is not None  # noqa: S101 what identify is for
+    known = registry.exists(layer_tag(model.digest, folder))
+    if known:
+        _, layer = read_modelpack(registry.image(known))
+        say("The same bytes were validated and packaged before; nothing is read")
+    else:
+        layer = _stream(store, registry, pinned, folder, say=say, progress=progress)
+    # Three names for one manifest: the version for people, the content and what was pinned for reuse. The
+    # latter comes last: it is what says that all of this is done.
+    manifest = registry.push_image(
+        modelpack(model, layer, pinned.fingerprint), tag=model_tag(model.name, model.version)
+    )
+    registry.tag(manifest, layer_tag(model.digest, folder))
+    registry.tag(manifest, pinned_tag(pinned.fingerprint, folder))
+    return PackagedModel(model=model, manifest=manifest, pushed=registry.sent - before)
+
+
+def _stream(
+    store: ModelStore,
+    registry: Registry,
+    pinned: Pinned,
+    folder: str,
+    *,
+    say: Say,
+    progress: Progress,
+) -> Layer:
+    assert pinned.model is not None  # noqa: S101 what identify is for
+    files = pinned.model.files
+    with scratch("model") as place:
+        spool = place if any(file.path.endswith(".onnx") for file in files) else None
+
+        def open_file(file: ModelFile) -> Iterator[bytes]:
+            chunks = store.read(pinned, file.path)
+            return chunks if spool is None else _tee(chunks, spool / file.path)
+
+        def check() -> None:
+            if spool is None:
+                say("No ONNX file in it, so the smoke test will be the judge")
+                return
+            result = validate(spool)
+            say(f"Opened it and scored a sample in {result.seconds:.1f} s ({result.sandbox})")
+
+        digest, size = registry.push_stream(
+            layer_chunks(files, folder, open_file),
+            layer_size(files, folder),
+            progress=progress,
+            before_commit=check,
+        )
+    return Layer(digest=digest, diff_id=digest, size=size, media_type=MODEL_LAYER)
+
+
+def _tee(chunks: Iterator[bytes], path: Path) -> Iterator[bytes]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as copy:
+        for chunk in chunks:
+            copy.write(chunk)
+            yield chunk
+
+
+def _called(pinned: Pinned) -> str:
+    # Plain objects have no version before they were read.
+    return f"model {pinned.name} {pinned.version}".strip()
+
+
+def _verdict(pinned: Pinned) -> str:
+    return f"model {pinned.fingerprint}"

@@ -1,0 +1,1 @@
+"""The Prefect server over REST, for everything that must not wait for `import prefect`."""

@@ -1,0 +1,53 @@
+"""The server's feed of events: what arrived, what it started, what became of it."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+from linkspan.errors import EngineUnavailable
+from linkspan.prefect_api.http import EngineHttp
+from linkspan.prefect_api.values import Event
+
+_PAGE = 50  # the most that the server gives at once
+# Events are written in batches and may arrive late: whoever follows looks back this far, each time.
+_LATE = timedelta(seconds=30)
+_EVERY = 1.0
+
+
+def recent(http: EngineHttp, prefixes: Sequence[str], since: datetime, limit: int) -> list[Event]:
+    """The newest `limit` events since then whose name begins with one of these, oldest first."""
+    wanted = {
+        "event": {"prefix": list(prefixes)},
+        "occurred": {"since": since.isoformat(), "until": _soon()},
+        "order": "DESC",
+    }
+    page = http.post("events/filter", {"filter": wanted, "limit": min(limit, _PAGE)})
+    found = list(page["events"])
+    while page["next_page"] and len(found) < limit:
+        # The link has the address by which the server knows itself; only what is asked for matters.
+        page = http.get("events/filter/next?" + page["next_page"].partition("?")[2])
+        found += page["events"]
+    return [Event.of(each) for each in reversed(found[:limit])]
+
+
+def follow(http: EngineHttp, prefixes: Sequence[str], since: datetime, limit: int) -> Iterator[Event]:
+    """The same, and then every further one as it comes, for ever. A server that is away is waited for.
+
+    Of more than `limit` that come within half a minute the oldest are left out.
+    """
+    seen: dict[str, datetime] = {}
+    while True:
+        with suppress(EngineUnavailable):
+            for event in recent(http, prefixes, since, limit):
+                if event.id not in seen:
+                    seen[event.id] = event.at
+                    yield event
+            since = max(since, datetime.now(UTC) - _LATE)
+            seen = {key: at for key, at in seen.items() if at >= since}
+        time.sleep(_EVERY)
+
+
+def _soon() -> str:
+    # A machine whose clock is ahead has events from the future.
+    return (datetime.now(UTC) + timedelta(days=2)).isoformat()

@@ -1,0 +1,1 @@
+"""From the newest pair to a running release."""

@@ -1,0 +1,1 @@
+"""The docker runtime: one machine, replicas behind a proxy."""

@@ -1,0 +1,100 @@
+"""Which release images stay on the engine: a machine whose images nobody removes fills up.
+
+An image can always be pulled again, so nothing here may fail a rollout: what cannot be removed is said and
+left to the next one.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, NotFound
+
+from linkspan.errors import RuntimeUnavailable
+from linkspan.nouns import Digest, Revision
+from linkspan.progress import Say
+from linkspan.runtimes.base import Service
+from linkspan.runtimes.docker import plan
+
+
+def kept(history: Iterable[Revision], keep: int) -> set[Digest]:
+    """The images of the newest `keep` different releases that were live; `history` is newest first."""
+    served = [revision.release.image for revision in history if revision.outcome != "failed"]
+    return set(list(dict.fromkeys(served))[:keep])
+
+
+def superfluous(mine: Sequence[Revision], others: Iterable[Sequence[Revision]], *, keep: int) -> set[Digest]:
+    """The images of `mine` that neither it nor one of the other histories keeps."""
+    wanted = kept(mine, keep).union(*(kept(history, keep) for history in others))
+    return {revision.release.image for revision in mine} - wanted
+
+
+def remove_old(
+    client: docker.DockerClient,
+    service: Service,
+    *,
+    keep: int,
+    history: Callable[[Service], Sequence[Revision]],
+    busy: Callable[[Service], bool],
+    say: Say,
+) -> None:
+    """Remove the images of the service's older releases, unless another service of the app keeps them.
+
+    `busy` says whether a rollout of another service is going on.
+    """
+    try:
+        mine = history(service)
+        if not _references(client, superfluous(mine, (), keep=keep)):
+            return
+        others = _others(client, service)
+        if any(busy(other) for other in others):
+            say("another rollout of the app is going on: the next one removes the images of older releases")
+            return
+        found = _references(client, superfluous(mine, map(history, others), keep=keep))
+        if found:
+            say(f"removing images of older releases from the engine: {len(found)}")
+        for reference in found:
+            _remove(client, reference, say)
+    except (DockerException, requests.RequestException, RuntimeUnavailable) as error:
+        say(f"images of older releases stay on the engine: {_reason(error)}")
+
+
+def remove_refused(client: docker.DockerClient, reference: str, *, say: Say) -> None:
+    """Remove the image of a candidate that will not become a release; `reference` is by digest.
+
+    Anything else is somebody's own image, and stays. So does one that runs somewhere.
+    """
+    if "@sha256:" not in reference:
+        return
+    try:
+        _remove(client, reference, say)
+    except (DockerException, requests.RequestException) as error:
+        say(f"{reference} stays on the engine: {_reason(error)}")
+
+
+def _others(client: docker.DockerClient, service: Service) -> list[Service]:
+    """The same app in other environments; another app never has the same image."""
+    volumes = client.volumes.list(filters={"label": [f"{plan.APP}={service.app}", f"{plan.ROLE}=state"]})
+    names = {str((volume.attrs.get("Labels") or {}).get(plan.ENVIRONMENT)) for volume in volumes}
+    return [Service(app=service.app, environment=name) for name in sorted(names - {service.environment})]
+
+
+def _references(client: docker.DockerClient, digests: set[Digest]) -> list[str]:
+    """What the engine calls these images: one name by digest for every repository they were pulled from."""
+    if not digests:
+        return []
+    names = [name for image in client.api.images() for name in image.get("RepoDigests") or ()]
+    return sorted(name for name in names if name.rpartition("@")[2] in digests)
+
+
+def _remove(client: docker.DockerClient, reference: str, say: Say) -> None:
+    try:
+        client.api.remove_image(reference)
+    except NotFound:
+        return  # somebody else did
+    except APIError as error:
+        say(f"{reference} stays on the engine: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(getattr(error, "explanation", "") or error).split())[:300]

@@ -1,0 +1,232 @@
+"""The replicas of one revision: started, watched, restored and removed."""
+
+import re
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import docker
+from docker.errors import APIError, NotFound
+from docker.models.containers import Container
+
+from linkspan.errors import RolloutFailed
+from linkspan.progress import Say
+from linkspan.runtimes.base import Rollout, Service
+from linkspan.runtimes.docker import plan
+from linkspan.runtimes.docker.nginx import Live
+from linkspan.runtimes.docker.proxy import Proxy
+from linkspan.runtimes.readiness import LOG_LINES, Observed, Probe, Readiness, readiness
+
+# Typed by hand: the type's own name is private to docker's stubs.
+_ALWAYS: Any = {"Name": "unless-stopped", "MaximumRetryCount": 0}
+_POLL_SECONDS = 0.1
+_SAY_SECONDS = 10.0
+_STOP_SECONDS = 5
+"""What an app gets to end after SIGTERM; no request is left by then."""
+
+
+class Replicas:
+    """The containers of `live` on the engine; None has none. Calls may raise docker's APIError."""
+
+    def __init__(
+        self, client: docker.DockerClient, proxy: Proxy, service: Service, live: Live | None
+    ) -> None:
+        self._client = client
+        self._proxy = proxy
+        self._service = service
+        self._live = live
+        self._addresses = (
+            {
+                plan.replica_name(service, live.revision.number, index): address
+                for index, address in enumerate(live.addresses)
+            }
+            if live is not None
+            else {}
+        )
+
+    # Watching
+
+    def observe(self) -> list[Observed]:
+        """All of them, as the engine and a readiness request see them now."""
+        if self._live is None:
+            return []
+        found = {name: self._get(name) for name in self._addresses}
+        running = [name for name, container in found.items() if _status(container) == "running"]
+        probes = dict(
+            zip(
+                running,
+                self._proxy.probe(
+                    [self._addresses[name] for name in running], self._live.port, self._live.ready_path
+                )
+                if running
+                else [],
+                strict=True,
+            )
+        )
+        return [observed(name, container, probes.get(name)) for name, container in found.items()]
+
+    def verdicts(self) -> list[Readiness]:
+        path = self._live.ready_path if self._live else ""
+        return [readiness(seen, path) for seen in self.observe()]
+
+    def check(self) -> None:
+        """Raise RolloutFailed unless all are ready now."""
+        for verdict in self.verdicts():
+            if not verdict.done:
+                raise RolloutFailed(verdict.reason)
+
+    def wait(self, *, seconds: float, settle: float, say: Say) -> None:
+        """Return when all are ready, and still are after `settle` seconds.
+
+        Raises RolloutFailed with the reason: at once if waiting cannot help, else after `seconds`.
+        """
+        start = spoke = time.monotonic()
+        while True:
+            open_ = [verdict for verdict in self.verdicts() if not verdict.done]
+            if not open_:
+                break
+            worst = next((verdict for verdict in open_ if not verdict.retriable), open_[0])
+            if not worst.retriable:
+                raise RolloutFailed(worst.reason)
+            now = time.monotonic()
+            if now - start > seconds:
+                raise RolloutFailed(f"not ready after {seconds:g} s: {worst.reason}")
+            if now - spoke > _SAY_SECONDS:
+                say(f"still waiting: {worst.reason}")
+                spoke = now
+            time.sleep(_POLL_SECONDS)
+        if settle:
+            time.sleep(settle)
+            self.check()
+
+    # Making
+
+    def start(self, rollout: Rollout, image: str, names: Iterable[str] | None = None) -> None:
+        """Create and start them, or only those named."""
+        if self._live is None:
+            return
+        self._proxy.subnet()  # made anew if somebody removed it
+        for index, (name, address) in enumerate(self._addresses.items()):
+            if names is None or name in names:
+                self._client.containers.create(
+                    image,
+                    network=self._proxy.name,
+                    networking_config={
+                        self._proxy.name: self._client.api.create_endpoint_config(ipv4_address=address)
+                    },
+                    **plan.replica_options(rollout, self._live.revision.number, index),
+                ).start()
+
+    def restore(self, rollout: Rollout, image: Callable[[], str]) -> list[str]:
+        """Start again what is missing, has ended, or had its time to become ready; returns their names."""
+        broken = []
+        for seen in self.observe():
+            container = self._get(seen.name)
+            if not readiness(seen, rollout.ready_path).done and (
+                container is None or seen.state != "running" or _age(container) > rollout.ready_seconds
+            ):
+                broken.append(seen.name)
+                if container is not None:
+                    _remove(container)
+        if broken:
+            self.start(rollout, image(), broken)
+        return broken
+
+    def keep(self) -> None:
+        """From now on the engine restarts them. Before they were ready, an exit had to stay visible."""
+        for name in self._addresses:
+            container = self._get(name)
+            if container is not None and _policy(container) != "unless-stopped":
+                self._client.api.update_container(name, restart_policy=_ALWAYS)
+
+    # Removing
+
+    def others(self) -> list[Container]:
+        """What is there of the service, but neither one of these nor its proxy."""
+        found = [
+            container
+            for role in ("replica", "reader")
+            for container in self._client.containers.list(
+                all=True, filters=plan.label_filter(self._service, role), ignore_removed=True
+            )
+        ]
+        return [container for container in found if container.name not in self._addresses]
+
+    def remove(self) -> None:
+        """Stop and remove these."""
+        _remove_all([container for name in self._addresses if (container := self._get(name))])
+
+    def remove_others(self) -> None:
+        """Stop and remove all but these."""
+        _remove_all(self.others())
+
+    def _get(self, name: str) -> Container | None:
+        try:
+            return self._client.containers.get(name)
+        except NotFound:
+            return None
+
+
+def revision_of(client: docker.DockerClient, service: Service, replica: str) -> int | None:
+    """The revision of a replica by its name, also when it has gone, or by its container's ID."""
+    if named := re.fullmatch(rf"{re.escape(plan.name_of(service))}-r([0-9]+)-[0-9]+", replica):
+        return int(named[1])
+    try:
+        labels = client.containers.get(replica).labels
+    except NotFound:
+        return None
+    ours = plan.labels(service, "replica").items() <= labels.items()
+    return int(labels[plan.REVISION]) if ours else None
+
+
+def _status(container: Container | None) -> str:
+    return container.status if container is not None else "missing"
+
+
+def observed(name: str, container: Container | None, probe: Probe | None) -> Observed:
+    """What `readiness` judges: the container as the engine just described it, and what a probe found."""
+    if container is None:
+        return Observed(name=name, state="missing")
+    state = container.attrs["State"]
+    limit = int(container.attrs["HostConfig"].get("Memory") or 0)
+    running = container.status == "running"
+    return Observed(
+        name=name,
+        state=container.status,
+        exit_code=int(state.get("ExitCode") or 0),
+        oom_killed=bool(state.get("OOMKilled")),
+        memory=f"{limit // (1 << 20)} MiB" if limit else "",
+        error=str(state.get("Error") or ""),
+        logs="" if running else container.logs(tail=LOG_LINES).decode(errors="replace"),
+        probe=probe,
+    )
+
+
+def _policy(container: Container) -> str:
+    return str((container.attrs["HostConfig"].get("RestartPolicy") or {}).get("Name", ""))
+
+
+def _age(container: Container) -> float:
+    """Seconds since it was started, by the engine's clock and ours."""
+    started = datetime.fromisoformat(container.attrs["State"]["StartedAt"])
+    return (datetime.now(UTC) - started).total_seconds()
+
+
+def _remove_all(containers: list[Container]) -> None:
+    if containers:
+        # Apps that do not heed SIGTERM each take their whole time; so all at once.
+        with ThreadPoolExecutor(min(8, len(containers))) as pool:
+            list(pool.map(_remove, containers))
+
+
+def _remove(container: Container) -> None:
+    try:
+        container.stop(timeout=_STOP_SECONDS)
+        container.remove(force=True, v=True)
+    except NotFound:
+        return  # somebody else did
+    except APIError as error:
+        if error.status_code != 409:  # its removal is already in progress
+            raise

@@ -1,0 +1,290 @@
+"""The Kubernetes API as the runtime needs it: plain JSON objects in and out, and errors that say what to do.
+
+Requests go through the `kubernetes` package, for its ways to log in (kubeconfig, service account, the exec
+plugins of AKS and EKS). Its typed models would lose fields of kinds and versions that it does not know, and
+its discovery keeps a cache at a well-known path in /tmp: so objects stay dicts, and which path a kind has is
+asked once per client.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote
+
+import urllib3
+import yaml
+from kubernetes import client, config, dynamic
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config.config_exception import ConfigException
+
+from linkspan.errors import ConfigError, RuntimeDenied, RuntimeUnavailable
+from linkspan.runtimes.base import Manifest
+from linkspan.runtimes.kubernetes.names import FIELD_MANAGER
+
+_TIMEOUT = (5, 30)
+"""Seconds to connect and to wait for an answer."""
+
+_TEMPORARY = {408, 425, 429, 500, 502, 503, 504}
+
+
+class Refused(Exception):
+    """The API server will not have an object; `str()` is its reason."""
+
+
+class Conflict(Exception):
+    """The object is not as the caller last saw it (409)."""
+
+
+def open_client(kubeconfig: str, context: str) -> client.ApiClient:
+    """A client for the cluster of `context`: of that kubeconfig's text, else as `kubectl` would find it.
+
+    Raises ConfigError if there is no configuration, or none that can be used.
+    """
+    try:
+        if kubeconfig:
+            found = yaml.safe_load(kubeconfig)
+            if not isinstance(found, dict):
+                raise ConfigError(
+                    "the kubeconfig in the block is no kubeconfig", expected="YAML with clusters"
+                )
+            api = config.new_client_from_config_dict(found, context=context or None, persist_config=False)
+            return cast("client.ApiClient", api)
+        try:
+            api = config.new_client_from_config(context=context or None, persist_config=False)
+            return cast("client.ApiClient", api)
+        except ConfigException:
+            if context or not Path("/var/run/secrets/kubernetes.io/serviceaccount/token").is_file():
+                raise
+            inside = client.Configuration()
+            config.load_incluster_config(client_configuration=inside)
+            return client.ApiClient(inside)
+    except (ConfigException, yaml.YAMLError, OSError) as error:
+        # A YAML error quotes the text that it failed on, and that holds keys.
+        found = "text that is not YAML" if isinstance(error, yaml.YAMLError) else str(error)
+        raise ConfigError(
+            "there is no cluster to talk to",
+            found=found,
+            fix="Put a kubeconfig into the block, set KUBECONFIG, or run in a pod with a service account",
+        ) from None
+
+
+class Cluster:
+    """What the runtime asks of an API server.
+
+    All calls raise RuntimeUnavailable (retriable) when it cannot be reached or is overloaded, RuntimeDenied
+    when it does not let us, Refused when it will not have an object, Conflict for a lost race.
+    """
+
+    def __init__(self, api: client.ApiClient) -> None:
+        self._api = api
+        self._http = dynamic.DynamicClient(api, discoverer=lambda *_: None)
+        self._kinds: dict[str, dict[str, tuple[str, bool]]] = {}
+
+    @property
+    def host(self) -> str:
+        """Where the API server is."""
+        return str(self._api.configuration.host)
+
+    def get(self, api: str, kind: str, name: str, namespace: str) -> Manifest | None:
+        """One object, or None."""
+        try:
+            return self._json("get", self._path(api, kind, namespace, name))
+        except _NotFound:
+            return None
+
+    def find(self, thing: Manifest) -> Manifest | None:
+        """An object as it is in the cluster."""
+        meta = thing["metadata"]
+        return self.get(thing["apiVersion"], thing["kind"], meta["name"], meta.get("namespace", ""))
+
+    def list(
+        self, api: str, kind: str, namespace: str, *, labels: str = "", fields: str = ""
+    ) -> list[Manifest]:
+        """All objects of a kind, of every namespace if that is empty."""
+        options = {"label_selector": labels or None, "field_selector": fields or None}
+        try:
+            found = self._json("get", self._path(api, kind, namespace), **options)
+        except _NotFound:
+            return []
+        # Items of a list lack what the list says once.
+        return [{"apiVersion": api, "kind": kind, **item} for item in found.get("items") or []]
+
+    def apply(self, thing: Manifest, *, dry_run: bool = False) -> Manifest:
+        """Server-side apply as the owner of these fields; others' fields stay. Returns what there is now."""
+        return self._made(
+            "patch",
+            self._path_of(thing),
+            body=thing,
+            content_type="application/apply-patch+yaml",
+            field_manager=FIELD_MANAGER,
+            force_conflicts=True,
+            dry_run="All" if dry_run else None,
+        )
+
+    def create(self, thing: Manifest) -> Manifest:
+        """Make it; Conflict if there is one of that name.
+
+        It is sent as YAML, which JSON is, because the server then writes a ControllerRevision's data down in
+        its own spelling of JSON. In ours, each later change of an annotation would be refused: the server
+        compares the data byte by byte, and has spelled one side anew (seen with 1.34).
+        """
+        meta = thing["metadata"]
+        path = self._path(thing["apiVersion"], thing["kind"], meta.get("namespace", ""))
+        return self._made(
+            "post",
+            path,
+            body=json.dumps(thing),
+            content_type="application/yaml",
+            field_manager=FIELD_MANAGER,
+        )
+
+    def annotate(self, thing: Manifest, annotations: dict[str, str | None]) -> Manifest:
+        """Set annotations, or remove those that are None; Conflict if the object is gone."""
+        return self.merge(thing, {"annotations": annotations})
+
+    def merge(self, thing: Manifest, metadata: Manifest) -> Manifest:
+        """Change these of its metadata; Conflict if the object is gone, or not of that resourceVersion."""
+        try:
+            return self._json(
+                "patch",
+                self._path_of(thing),
+                body={"metadata": metadata},
+                content_type="application/merge-patch+json",
+                field_manager=FIELD_MANAGER,
+            )
+        except _NotFound as error:
+            raise Conflict(str(error)) from None
+
+    def delete(self, thing: Manifest) -> bool:
+        """Remove it and what belongs to it; False if it was gone."""
+        try:
+            self._json("delete", self._path_of(thing), propagation_policy="Background")
+        except _NotFound:
+            return False
+        return True
+
+    def log(self, namespace: str, pod: str, container: str, *, previous: bool) -> str | None:
+        """The last lines that a container wrote; None if they cannot be had (any more)."""
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+        query = [("container", container), ("tailLines", "20"), ("limitBytes", "65536")]
+        try:
+            with _asking(self.host):
+                answer = self._http.request(
+                    "get",
+                    path,
+                    serialize=False,
+                    query_params=[*query, ("previous", str(previous).lower())],
+                    _request_timeout=_TIMEOUT,
+                )
+        except (_NotFound, Refused):
+            return None
+        return bytes(answer.data).decode(errors="replace")
+
+    def knows(self, api: str, kind: str) -> bool:
+        """Whether the cluster has this kind."""
+        return kind in self._known(api)
+
+    def namespaced(self, api: str, kind: str) -> bool:
+        """Whether objects of the kind live in a namespace. Raises Refused for a kind that is not known."""
+        return self._kind(api, kind)[1]
+
+    def _path_of(self, thing: Manifest) -> str:
+        meta = thing["metadata"]
+        return self._path(thing["apiVersion"], thing["kind"], meta.get("namespace", ""), meta["name"])
+
+    def _path(self, api: str, kind: str, namespace: str, name: str = "") -> str:
+        plural, namespaced = self._kind(api, kind)
+        where = f"/namespaces/{_segment(namespace)}" if namespaced and namespace else ""
+        return f"{_root(api)}{where}/{plural}" + (f"/{_segment(name)}" if name else "")
+
+    def _kind(self, api: str, kind: str) -> tuple[str, bool]:
+        try:
+            return self._known(api)[kind]
+        except KeyError:
+            raise Refused(f"this cluster knows no kind {kind} in {api}") from None
+
+    def _known(self, api: str) -> dict[str, tuple[str, bool]]:
+        if api not in self._kinds:
+            try:
+                listed = self._json("get", _root(api)).get("resources") or []
+            except _NotFound:
+                return {}
+            self._kinds[api] = {
+                each["kind"]: (each["name"], bool(each["namespaced"]))
+                for each in listed
+                if "/" not in each["name"]
+            }
+        return self._kinds[api]
+
+    def _made(self, method: str, path: str, **options: Any) -> Manifest:
+        try:
+            return self._json(method, path, **options)
+        except _NotFound as error:  # where it would be made: its namespace was deleted
+            raise Refused(str(error)) from None
+
+    def _json(self, method: str, path: str, **options: Any) -> Manifest:
+        with _asking(self.host):
+            answer = self._http.request(method, path, serialize=False, _request_timeout=_TIMEOUT, **options)
+            found: Manifest = json.loads(answer.data)
+            return found
+
+
+class _NotFound(Exception): ...
+
+
+def _root(api: str) -> str:
+    parts = [_segment(part) for part in api.split("/")]
+    return ("/apis/" if len(parts) > 1 else "/api/") + "/".join(parts)
+
+
+def _segment(name: str) -> str:
+    """A name as a part of a path. It comes from an app's folder, and must not lead to another object.
+
+    What no name may be or hold: k8s.io/apimachinery, pkg/api/validation/path.
+    """
+    if name in {"", ".", ".."} or "/" in name or "%" in name:
+        raise Refused(f"nothing in a cluster can be called {name[:80]!r}")
+    return quote(name, safe=":")
+
+
+@contextmanager
+def _asking(host: str) -> Iterator[None]:
+    """Turn what goes wrong with a request into an error of ours."""
+    try:
+        yield
+    except ApiException as error:
+        raise _translated(error, host) from None
+    except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        raise RuntimeUnavailable(
+            f"the Kubernetes API server at {host} cannot be reached",
+            found=" ".join(str(error).split())[:300],
+            fix="What runs goes on running; check the cluster and the network",
+        ) from None
+
+
+def _translated(error: ApiException, host: str) -> Exception:
+    try:
+        said = str(json.loads(error.body or "")["message"])
+    except (TypeError, ValueError, KeyError):
+        said = str(error.reason or "")
+    said = " ".join(said.split())
+    status = int(error.status or 0)
+    if status == 404:
+        return _NotFound(said)
+    if status == 409:
+        return Conflict(said)
+    if status in _TEMPORARY:
+        return RuntimeUnavailable(
+            f"the Kubernetes API server at {host} does not answer now", found=f"{status} {said}"[:300]
+        )
+    # Admission also answers 403; only the authorizer says who is not allowed to do what.
+    if status == 401 or (status == 403 and "User " in said and " cannot " in said):
+        return RuntimeDenied(
+            f"the cluster at {host} does not let us",
+            found=said or "401 Unauthorized",
+            fix="Give the account the rights in k8s/linkspan/ and, for kinds of the app's own, a Role; "
+            "or use another kubeconfig",
+        )
+    return Refused(said or f"status {status}")

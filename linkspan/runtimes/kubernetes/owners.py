@@ -1,0 +1,184 @@
+"""What others have put into our objects, which an apply of ours would leave there.
+
+The API server writes down who set each field, in metadata.managedFields (fields that nobody set, such as
+defaults and what an admission webhook adds to a write, are in no entry). So a variable, a port or a container
+that was added by hand can be told from what the cluster added itself. Once such fields are written down as
+ours, the next apply removes them: server-side apply takes away what its manager owned and no longer names
+(https://kubernetes.io/docs/reference/using-api/server-side-apply/). So the object itself changes once.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from linkspan.runtimes.base import Manifest
+from linkspan.runtimes.kubernetes.names import FIELD_MANAGER
+
+Fields = dict[str, Any]
+"""A set of fields as FieldsV1 has it. Any: it is as deep as the object."""
+
+# Kinds of others are left out: their controllers often write into the spec what users left open. So are
+# those of the cluster's own into which it writes itself, such as PersistentVolumeClaim and ServiceAccount.
+_ROOTS: Final = {
+    ("", "ConfigMap"): ("data", "binaryData"),
+    ("", "Service"): ("spec",),
+    ("apps", "DaemonSet"): ("spec",),
+    ("apps", "Deployment"): ("spec",),
+    ("apps", "StatefulSet"): ("spec",),
+    ("autoscaling", "HorizontalPodAutoscaler"): ("spec",),
+    ("batch", "CronJob"): ("spec",),
+    ("networking.k8s.io", "Ingress"): ("spec",),
+    ("networking.k8s.io", "NetworkPolicy"): ("spec",),
+    ("policy", "PodDisruptionBudget"): ("spec",),
+}
+
+_THEIRS: Final = {
+    # How many there are is an autoscaler's business where the manifest does not say it.
+    ".spec.replicas",
+    # `kubectl rollout restart`: somebody wanted new pods, and they run what was released.
+    ".spec.template.metadata.annotations.kubectl.kubernetes.io/restartedAt",
+    # What the server, or a load balancer's controller, gives a Service that asks for nothing.
+    ".spec.clusterIP",
+    ".spec.clusterIPs",
+    ".spec.externalIPs",
+    ".spec.healthCheckNodePort",
+    ".spec.loadBalancerIP",
+    ".spec.ipFamilies",
+    ".spec.ipFamilyPolicy",
+}
+_NODE_PORT: Final = (".spec.ports[", "].nodePort")
+
+# Where something of _THEIRS may lie beside what is not, though we have nothing there.
+_BAGS: Final = {"f:metadata", "f:annotations"}
+
+
+class Foreign(NamedTuple):
+    """A field that only others have set, with all below it."""
+
+    manager: str
+    path: tuple[str, ...]
+    fields: Fields
+
+    def __str__(self) -> str:
+        return f"{_spelled(self.path).lstrip('.')} was set by {self.manager}"
+
+
+def watched(thing: Manifest) -> bool:
+    """Whether fields that others set in objects of this kind matter."""
+    return _kind(thing) in _ROOTS
+
+
+def foreign(found: Manifest, wanted: Manifest) -> list[Foreign]:
+    """What others have set in `found`, and we have not, in the parts that `wanted` says something about.
+
+    `found` is what the API server gave, with its managedFields. Left out are status, metadata, what the
+    cluster's controllers own, and entries of another version of the API, whose fields may have other names.
+    """
+    entries = _entries(found)
+    ours = next((each for each in entries if _is_ours(each)), {"apiVersion": wanted["apiVersion"]})
+    mine: Fields = ours.get("fieldsV1") or {}
+    roots = [f"f:{root}" for root in _ROOTS.get(_kind(wanted), ()) if root in wanted]
+    return [
+        Foreign(str(each.get("manager", "")), path, fields)
+        for each in entries
+        if not _is_ours(each) and each.get("apiVersion") == ours["apiVersion"]
+        for root in roots
+        if root in (theirs := each.get("fieldsV1") or {})
+        for path, fields in _only_in(theirs[root], mine.get(root) or {}, (root,))
+    ]
+
+
+def taken_over(found: Manifest, wanted: Manifest) -> list[Manifest] | None:
+    """The managedFields of `found` with all that is `foreign` written down as ours; None if nothing is."""
+    seen = foreign(found, wanted)
+    if not seen:
+        return None
+    every = found["metadata"]["managedFields"]
+    own = next((each for each in every if _is_ours(each)), None) or {
+        "manager": FIELD_MANAGER,
+        "operation": "Apply",
+        "apiVersion": wanted["apiVersion"],
+        "fieldsType": "FieldsV1",
+    }
+    mine = own.get("fieldsV1") or {}
+    for each in seen:
+        mine = _with(mine, each.path, each.fields)
+    entries = [{**own, "fieldsV1": mine}]
+    for each in every:
+        if each in _entries(found) and not _is_ours(each):
+            fields = each.get("fieldsV1") or {}
+            for field in seen:
+                fields = _without(fields, field.path) if field.manager == each.get("manager") else fields
+            entries += [{**each, "fieldsV1": fields}] if fields else []
+        elif not _is_ours(each):
+            entries.append(each)
+    return entries
+
+
+def _entries(found: Manifest) -> list[Manifest]:
+    """Those who wrote the object itself: status and scale are controllers' business."""
+    every = found["metadata"].get("managedFields") or []
+    return [each for each in every if not each.get("subresource")]
+
+
+def _is_ours(entry: Manifest) -> bool:
+    own = (FIELD_MANAGER, "Apply", "")
+    return (entry.get("manager"), entry.get("operation"), entry.get("subresource") or "") == own
+
+
+def _only_in(theirs: Fields, ours: Fields, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Fields]]:
+    for key, below in theirs.items():
+        if key == ".":
+            continue  # that a map or an item is there
+        where = (*path, key)
+        if _is_theirs(where):
+            continue
+        if key not in ours and key not in _BAGS:
+            yield where, below
+        else:
+            yield from _only_in(below, ours.get(key) or {}, where)
+
+
+def _is_theirs(path: tuple[str, ...]) -> bool:
+    spelled = _spelled(path)
+    return spelled in _THEIRS or (spelled.startswith(_NODE_PORT[0]) and spelled.endswith(_NODE_PORT[1]))
+
+
+def _with(fields: Fields, path: tuple[str, ...], value: Fields) -> Fields:
+    key, *rest = path
+    if rest:
+        return {**fields, key: _with(fields.get(key) or {}, tuple(rest), value)}
+    return {**fields, key: _merged(fields.get(key) or {}, value)}
+
+
+def _merged(one: Fields, other: Fields) -> Fields:
+    return one | {key: _merged(one.get(key) or {}, below) for key, below in other.items()}
+
+
+def _without(fields: Fields, path: tuple[str, ...]) -> Fields:
+    key, *rest = path
+    if key not in fields:
+        return fields
+    kept = {name: below for name, below in fields.items() if name != key}
+    # An empty set would mean the field itself.
+    if rest and (below := _without(fields[key], tuple(rest))):
+        kept[key] = below
+    return kept
+
+
+def _spelled(path: tuple[str, ...]) -> str:
+    """`.spec.ports[80/TCP].nodePort`: the keys are those of structured-merge-diff's fieldpath package."""
+    said = ""
+    for step in path:
+        sort, _, value = step.partition(":")
+        if sort == "f":
+            said += f".{value}"
+        elif sort == "k":
+            said += "[" + "/".join(str(each) for each in json.loads(value).values()) + "]"
+        else:
+            said += f"[{value}]"
+    return said
+
+
+def _kind(thing: Manifest) -> tuple[str, str]:
+    return thing["apiVersion"].rpartition("/")[0], thing["kind"]

@@ -1,0 +1,174 @@
+"""The steps of one rollout in a cluster, and what is done when one of them goes wrong."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from linkspan.errors import RolloutFailed, RuntimeUnavailable
+from linkspan.nouns import Revision, sha256
+from linkspan.progress import Say
+from linkspan.runtimes.base import Manifest, Rollout, check_expected, released_meanwhile
+from linkspan.runtimes.kubernetes.app_objects import default_manifests
+from linkspan.runtimes.kubernetes.client import Refused
+from linkspan.runtimes.kubernetes.render import render
+from linkspan.runtimes.kubernetes.revision import Snapshot, live_of
+from linkspan.runtimes.kubernetes.service import KubeService
+from linkspan.runtimes.kubernetes.wait import wait
+from linkspan.runtimes.readiness import Readiness
+
+HISTORY = 50
+"""Revisions that are remembered."""
+
+
+@dataclass(frozen=True)
+class KubeRollout:
+    """A rollout, where it goes and whom it tells.
+
+    `auth` is {"username": …, "password": …} for the nodes' pulls, None where they need none.
+    """
+
+    asked: Rollout
+    mine: KubeService
+    auth: Mapping[str, str] | None = field(repr=False)
+    say: Say
+
+    def run(self) -> Revision:
+        """Replace what is live, or repair it if it is what is asked for. Raises as Runtime.roll_out does."""
+        if self.mine.ensure_namespace():
+            self.say(f"made namespace {self.mine.namespace}")
+        snapshots = self.mine.snapshots()
+        live = live_of(snapshots)
+        check_expected(self.asked, live.revision if live else None)
+        manifests = self.asked.manifests or default_manifests()
+        spec = spec_of(self.asked, manifests)
+        if live is not None and live.spec == spec:
+            return self._repair(live, snapshots)
+        return self._replace(live, snapshots, self._begin(snapshots, manifests, spec))
+
+    def _begin(self, snapshots: list[Snapshot], manifests: Sequence[Manifest], spec: str) -> Snapshot:
+        """The rollout that an interrupted run of the same began, else a new one, written down."""
+        asked = self.asked
+        newest = snapshots[0] if snapshots else None
+        if newest and newest.state == "rolling" and newest.spec == spec:
+            revision = newest.revision.model_copy(update={"pinned": asked.pinned})
+            return replace(newest, revision=revision)
+        revision = Revision(
+            number=newest.revision.number + 1 if newest else 1,
+            release=asked.release,
+            cause=asked.cause,
+            run=asked.run,
+            at=datetime.now(UTC).replace(microsecond=0),
+            pinned=asked.pinned,
+        )
+        objects = render(
+            manifests,
+            asked,
+            namespace=self.mine.namespace,
+            revision=revision.number,
+            at=revision.at,
+            pull_secret=self.auth is not None,
+            ours=not asked.manifests,
+        )
+        self.mine.claim(objects)
+        snapshot = Snapshot(revision, "rolling", spec, asked.replicas, tuple(objects))
+        self.mine.record(snapshot)
+        return snapshot
+
+    def _replace(self, live: Snapshot | None, snapshots: list[Snapshot], new: Snapshot) -> Revision:
+        mine, say, number = self.mine, self.say, new.revision.number
+        applied = False
+        try:
+            say(f"revision {number}: applying {len(new.objects)} objects in namespace {mine.namespace}")
+            self._keep_credentials()
+            mine.apply(new.objects)
+            applied = True
+            say(f"revision {number}: waiting until all are ready")
+            verdict = wait(mine, new, self.asked.ready_seconds, say)
+        except Refused as error:
+            verdict = Readiness(done=False, retriable=False, reason=str(error))
+        if not verdict.done:
+            if other := mine.superseded(new, applied=applied):
+                raise released_meanwhile(mine.service, expected=f"revision {number}", found=other)
+            raise self._undo(live, new, verdict)
+        say(f"revision {number}: all are ready and have the traffic")
+        self._settle(new, snapshots)
+        say(f"revision {number}: live")
+        return new.revision
+
+    def _settle(self, new: Snapshot, snapshots: list[Snapshot]) -> None:
+        """Make it what is live: in the history first, then nothing is left of what it replaces."""
+        mine, number = self.mine, new.revision.number
+        mine.mark(new.revision, "live")
+        others = [each for each in snapshots if each.revision.number != number]
+        old = [each for each in others if each.state in {"live", "rolling"}]
+        for line in mine.prune((thing for each in old for thing in each.objects), new.objects):
+            self.say(f"revision {number}: removed {line}, which it has no more")
+        # Only now: who finds two that are live knows that this was interrupted, and does it again.
+        for other in old:
+            if other.state == "live":
+                mine.mark(other.revision, "replaced")
+            else:
+                mine.forget(other.revision.number)
+        for other in others[HISTORY - 1 :]:
+            mine.forget(other.revision.number)
+
+    def _undo(self, live: Snapshot | None, new: Snapshot, verdict: Readiness) -> Exception:
+        """Put back what was live. Returns the error to raise."""
+        asked, mine, number = self.asked, self.mine, new.revision.number
+        self.say(f"revision {number}: {verdict.reason}")
+        fix = "The release before it serves again; mend what is said above and release again"
+        try:
+            if live is None:
+                fix = "Nothing was live before it; mend what is said above and release again"
+                mine.scale_to_nothing(new.objects)
+            else:
+                self.say(f"putting revision {live.revision.number} back")
+                mine.apply(live.objects)
+                back = wait(mine, live, max(asked.ready_seconds, 60), self.say)
+                mine.prune(new.objects, live.objects)
+                if not back.done:
+                    fix = f"Revision {live.revision.number} is back, but is not ready either: {back.reason}"
+        except Refused as error:
+            # Rules that came after a release refuse it too; it serves on if the new one was refused by them.
+            fix = f"What was live is refused now too, and was not put back everywhere: {error}"
+        if verdict.retriable:
+            mine.forget(number)
+            return RuntimeUnavailable(
+                f"{asked.release.title} cannot be tried in {asked.service}", found=verdict.reason, fix=fix
+            )
+        mine.mark(new.revision.with_outcome("failed", verdict.reason), "failed")
+        return RolloutFailed(
+            f"{asked.release.title} did not become ready in {asked.service}",
+            found=" ".join(verdict.reason.split())[:600],
+            fix=fix,
+        )
+
+    def _repair(self, live: Snapshot, snapshots: list[Snapshot]) -> Revision:
+        asked, mine = self.asked, self.mine
+        self._keep_credentials()
+        if changed := mine.drift(live.objects):
+            self.say(f"revision {live.revision.number}: {changed}")
+            mine.claim(live.objects)
+            mine.apply(live.objects)
+        verdict = wait(mine, live, asked.ready_seconds, self.say)
+        if not verdict.done:
+            raise RolloutFailed(
+                f"{asked.release.title} is live in {asked.service}, but cannot be repaired",
+                found=verdict.reason[:600],
+            )
+        revision = live.revision.model_copy(update={"pinned": asked.pinned})
+        self._settle(replace(live, revision=revision), snapshots)
+        return revision
+
+    def _keep_credentials(self) -> None:
+        if self.auth:
+            self.mine.keep_credentials(self.asked.image, self.auth)
+
+
+def spec_of(rollout: Rollout, manifests: Sequence[Manifest]) -> str:
+    """The digest of everything that makes a release run as it does; the image counts by digest."""
+    parts = rollout.model_dump(
+        mode="json", exclude={"service", "release", "image", "cause", "run", "pinned", "expect"}
+    )
+    return sha256(json.dumps([rollout.release.image, parts, list(manifests)], sort_keys=True).encode())

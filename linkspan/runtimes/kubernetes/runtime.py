@@ -1,0 +1,158 @@
+"""The kubernetes runtime: a Deployment whose pods are replaced without a failed request.
+
+roll_out reads like what it does: write the revision down, apply the objects, wait until every replica is
+ready and has the traffic, remove what it replaces. The cluster moves the traffic by itself; Linkspan sees
+whether it went well, says why not, and puts the release before it back. A revision is live once somebody has
+seen it ready; one that a killed rollout left is taken up by the next.
+"""
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr
+
+from linkspan.errors import ReleaseNotFound, RolloutFailed
+from linkspan.nouns import Revision
+from linkspan.progress import Say
+from linkspan.runtimes.base import Manifest, Rollout, RuntimeSettings, Service
+from linkspan.runtimes.kubernetes import names
+from linkspan.runtimes.kubernetes.client import Cluster, Refused, open_client
+from linkspan.runtimes.kubernetes.objects import app_deployment, containers
+from linkspan.runtimes.kubernetes.revision import live_of
+from linkspan.runtimes.kubernetes.rollout import KubeRollout
+from linkspan.runtimes.kubernetes.service import KubeService
+from linkspan.runtimes.kubernetes.url import url_of
+
+
+class KubernetesRuntimeSettings(RuntimeSettings):
+    """Which cluster runs releases, and how to get in."""
+
+    kubeconfig: SecretStr | None = Field(
+        default=None,
+        description="Text of a kubeconfig. Empty: what kubectl would use, in a pod its service account.",
+    )
+    context: str = Field(default="", description="Context of the kubeconfig. Empty: its current one.")
+    namespace: str = Field(
+        default="",
+        description="Namespace of the service, unless linkspan.toml names one. Empty: <app>-<environment>.",
+    )
+    pull_secret: bool = Field(
+        default=True,
+        description="Keep the registry's password in the namespace, for the nodes to pull with. Off where "
+        "they may pull without: AKS with an attached registry, EKS nodes with ECR.",
+    )
+    node_address: str = Field(
+        default="",
+        description="Name or address at which users reach node ports, where there is neither Ingress nor "
+        "load balancer. Empty: the node of a ready pod.",
+    )
+
+    def open(self, registry_auth: Mapping[str, str] | None = None) -> "KubernetesRuntime":
+        """The runtime; `registry_auth` is {"username": …, "password": …} for pulls. Raises ConfigError."""
+        text = self.kubeconfig.get_secret_value() if self.kubeconfig else ""
+        return KubernetesRuntime(Cluster(open_client(text, self.context)), self, registry_auth)
+
+
+class KubernetesRuntime:
+    """A Runtime (linkspan/runtimes/base.py) on a cluster."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        settings: KubernetesRuntimeSettings,
+        registry_auth: Mapping[str, str] | None = None,
+    ) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._auth = registry_auth if settings.pull_secret else None
+
+    # Asking
+
+    def live(self, service: Service) -> Revision | None:
+        found = live_of(self._service(service).snapshots())
+        return found.revision if found else None
+
+    def history(self, service: Service) -> list[Revision]:
+        seen = self._service(service).snapshots()
+        live = live_of(seen)
+        return [
+            each.revision.with_outcome("replaced")
+            if each.state == "live" and each is not live  # an interrupted rollout had no time to say so
+            else each.revision
+            for each in seen
+            if each.state != "rolling"
+        ]
+
+    def drift(self, service: Service, replicas: int) -> str:
+        mine = self._service(service)
+        snapshots = mine.snapshots()
+        live = live_of(snapshots)
+        if live is None:
+            return "nothing runs"
+        if live.replicas != replicas:
+            return f"it was rolled out with {live.replicas} replicas instead of {replicas}"
+        if sum(each.state == "live" for each in snapshots) > 1:
+            return f"the rollout of revision {live.revision.number} was interrupted before it was finished"
+        # A pod that is being replaced is the cluster's own business, and repairing would not help it.
+        return mine.drift(live.objects)
+
+    def refresh(self, service: Service) -> None:
+        """Renew the password that nodes pull with: that of ECR is good for 12 hours."""
+        mine = self._service(service)
+        live = live_of(mine.snapshots())
+        if live and self._auth:
+            mine.keep_credentials(_image(live.objects), self._auth)
+
+    def url(self, service: Service) -> str:
+        mine = self._service(service)
+        live = live_of(mine.snapshots())
+        if live is None:
+            raise ReleaseNotFound(f"{service} was never released in namespace {mine.namespace}")
+        known = [each for each in live.objects if self._cluster.knows(each["apiVersion"], each["kind"])]
+        seen = [found for each in known if (found := self._cluster.find(each)) is not None]
+        pods = mine.observe(live.objects, live.revision.number).pods
+        return url_of(seen, pods, self._settings.node_address, urlsplit(self._cluster.host).hostname or "")
+
+    def revision_of(self, service: Service, replica: str) -> int | None:
+        mine = self._service(service)
+        said = (mine.replica(replica) or {}).get("annotations") or {}
+        if not said:
+            return None
+        # A number is given again where a rollout was forgotten: the image tells the two apart.
+        known = {str(each.revision.number): each.revision for each in mine.snapshots()}
+        found = known.get(said.get(names.REVISION, ""))
+        return found.number if found and found.release.image == said.get(names.IMAGE) else None
+
+    # Doing
+
+    def roll_out(self, rollout: Rollout, *, say: Say) -> Revision:
+        mine = self._service(rollout.service)
+        try:
+            return KubeRollout(rollout, mine, self._auth, say).run()
+        except Refused as error:
+            raise RolloutFailed(
+                f"the cluster refuses what it was asked to do for {rollout.service}", found=str(error)[:600]
+            ) from None
+
+    def destroy(self, service: Service) -> None:
+        mine = self._service(service)
+        if mine.gone():
+            return
+        snapshots = mine.snapshots()
+        mine.prune((thing for snapshot in snapshots for thing in snapshot.objects), ())
+        mine.remove_credentials()
+        for snapshot in snapshots:
+            mine.forget(snapshot.revision.number)
+        mine.remove_namespace()
+
+    def _service(self, service: Service) -> KubeService:
+        namespace = service.namespace or self._settings.namespace or str(service)
+        return KubeService(self._cluster, service, namespace)
+
+
+def _image(objects: tuple[Manifest, ...]) -> str:
+    """The reference of the release's image, by its digest, in rendered objects."""
+    deployment = app_deployment(objects)
+    digest = deployment["metadata"]["annotations"][names.IMAGE]
+    images = (str(each["image"]) for each in containers(deployment, "containers"))
+    return next(image for image in images if image.endswith(digest))

@@ -1,0 +1,1 @@
+"""Where foreign code runs: without our secrets, within limits."""

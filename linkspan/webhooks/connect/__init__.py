@@ -1,0 +1,1 @@
+"""What a person does so that a provider calls us."""

@@ -1,0 +1,1 @@
+"""The receiver as an ASGI app: limits, routes, answers."""

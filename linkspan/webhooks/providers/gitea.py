@@ -1,0 +1,33 @@
+"""Gitea and Forgejo: event `push`. Source of the rules: Gitea's documentation of webhooks.
+
+Both also send GitHub's headers; which rules apply is in the URL that was called, never in a header. The body
+holds the repository's time of change, so that no two pushes look the same, and a redelivery does.
+"""
+
+from linkspan.webhooks.base import Reading, Request, WebhookSettings
+from linkspan.webhooks.providers.payload import mapping, moment, parse, text
+from linkspan.webhooks.providers.push import Push, event_of, other_event, person, reading
+from linkspan.webhooks.providers.signatures import check_hmac
+
+
+def verify(request: Request, settings: WebhookSettings) -> None:
+    """X-Gitea-Signature, or X-Forgejo-Signature where only that is there: bare hex."""
+    forgejo = request.header("x-forgejo-signature") and not request.header("x-gitea-signature")
+    check_hmac(request, settings, "x-forgejo-signature" if forgejo else "x-gitea-signature")
+
+
+def read(request: Request, settings: WebhookSettings) -> Reading:
+    event = event_of(request, "x-gitea-event", "x-forgejo-event")
+    document = parse(request)
+    if event != "push":
+        return other_event(event)
+    commit = mapping(document, "head_commit", default={})
+    push = Push(
+        repository=text(document, "repository", "full_name"),
+        ref=text(document, "ref"),
+        sha=text(document, "after"),
+        by=person(document, ("pusher", "full_name"), ("pusher", "login"), ("pusher", "username")),
+        subject=text(commit, "message", default=""),
+        at=moment(commit, "timestamp"),
+    )
+    return reading([push], settings, request.digest())

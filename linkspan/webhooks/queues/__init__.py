@@ -1,0 +1,1 @@
+"""Sources that cannot call us: queues that we read."""

@@ -1,0 +1,202 @@
+"""From a store to a layer in the registry, with both of them real: what is read, pushed, kept and refused."""
+
+import hashlib
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from linkspan.errors import ModelCorrupt, ModelRefused, StoreError
+from linkspan.ledger.modelpack import read_modelpack
+from linkspan.ledger.tags import layer_tag, model_tag, pinned_tag, rejection_tag
+from linkspan.models import Pinned, publish
+from linkspan.models.layer import layer_chunks
+from linkspan.models.package import held, package, packaged_already, packaged_content, packaged_version
+from linkspan.registry import media
+from linkspan.registry.client import Registry
+from linkspan.stores.file import FileStoreSettings
+from tests.onnx_models import linear_model
+from tests.services.registry import CountingProxy
+
+FOLDER = "/model"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStoreSettings:
+    (tmp_path / "store").mkdir()
+    return FileStoreSettings(path=str(tmp_path / "store"))
+
+
+def trained(folder: Path, *, side: int = 300, labels: str = "zero one") -> Path:
+    """A model's folder of about `4 * side²` bytes."""
+    linear_model(side, side, folder / "model.onnx")
+    (folder / "labels.txt").write_text(labels)
+    return folder
+
+
+def pin(store: FileStoreSettings, folder: Path, version: str | None = None) -> Pinned:
+    """Publish the folder and pin it."""
+    model = publish(store.objects(), "digits", folder, version=version)
+    return store.models("digits").get(model.version)
+
+
+def packed(store: FileStoreSettings, registry: Registry, pinned: Pinned, folder: str = FOLDER) -> list[str]:
+    """What was said while it was packaged."""
+    said: list[str] = []
+    models = store.models("digits")
+    package(models, registry, pinned, folder, say=said.append, progress=lambda _: None)
+    return said
+
+
+def lose_files(store: FileStoreSettings) -> None:
+    """Whoever reads a file of the store now fails."""
+    for path in Path(store.path).glob("digits/blobs/sha256/*"):
+        path.unlink()
+
+
+def test_the_layer_holds_the_files_below_the_folder(
+    tmp_path: Path, store: FileStoreSettings, app_registry: Registry
+) -> None:
+    folder = trained(tmp_path / "trained")
+    pinned = pin(store, folder)
+    assert packaged_already(app_registry, pinned, FOLDER) is None
+    said = packed(store, app_registry, pinned)
+    assert any("Opened it and scored a sample" in line for line in said)
+
+    found = packaged_already(app_registry, pinned, FOLDER)
+    assert found is not None
+    assert found.model == pinned.model
+    assert pinned.model is not None
+    names = (
+        model_tag("digits", "v1"),
+        layer_tag(pinned.model.digest, FOLDER),
+        pinned_tag(pinned.fingerprint, FOLDER),
+    )
+    assert {app_registry.exists(name) for name in names} == {found.manifest}
+    model, layer = read_modelpack(app_registry.image(found.manifest))
+    assert (model, layer.media_type) == (pinned.model, media.MODEL_LAYER)
+    with tarfile.open(fileobj=io.BytesIO(b"".join(app_registry.read_blob(layer.digest)))) as tar:
+        files = {member.name: tar.extractfile(member) for member in tar if member.isfile()}
+        content = {name.lstrip("./"): file.read() for name, file in files.items() if file}
+    assert content == {
+        "model/labels.txt": (folder / "labels.txt").read_bytes(),
+        "model/model.onnx": (folder / "model.onnx").read_bytes(),
+    }
+
+
+def test_what_is_there_is_not_read_again(
+    tmp_path: Path, store: FileStoreSettings, app_registry: Registry, counting_proxy: CountingProxy
+) -> None:
+    folder = trained(tmp_path / "trained")
+    first = pin(store, folder)
+    packed(store, app_registry, first)
+    second = pin(store, folder)
+    assert second.version == "v2"
+    lose_files(store)
+
+    counting_proxy.reset()
+    assert packaged_already(app_registry, first, FOLDER) is not None
+    assert counting_proxy.sent == 0
+    said = packed(store, app_registry, second)  # the same bytes under another version
+    assert "The same bytes were validated and packaged before; nothing is read" in said
+    assert counting_proxy.sent < 64_000
+    found = packaged_version(app_registry, "digits", "v2", FOLDER)
+    assert found is not None
+    assert second.model is not None
+    assert found.model.digest == second.model.digest
+    assert packaged_content(app_registry, second.model, FOLDER) is not None
+    with pytest.raises(StoreError):
+        packed(store, app_registry, second, "/elsewhere")  # proves that it would have noticed
+
+
+def test_another_folder_is_another_layer(
+    tmp_path: Path, store: FileStoreSettings, app_registry: Registry
+) -> None:
+    pinned = pin(store, trained(tmp_path / "trained"))
+    packed(store, app_registry, pinned)
+    assert packaged_already(app_registry, pinned, "/srv/models") is None
+    packed(store, app_registry, pinned, "/srv/models")
+    here = packaged_already(app_registry, pinned, FOLDER)
+    there = packaged_already(app_registry, pinned, "/srv/models")
+    assert here
+    assert there
+    assert (
+        read_modelpack(app_registry.image(here.manifest))[1]
+        != read_modelpack(app_registry.image(there.manifest))[1]
+    )
+
+
+def test_a_refused_model_leaves_nothing_and_is_remembered(
+    tmp_path: Path, store: FileStoreSettings, app_registry: Registry
+) -> None:
+    folder = trained(tmp_path / "trained")
+    (folder / "model.onnx").write_bytes(b"not an ONNX file" * 100)
+    pinned = pin(store, folder)
+    assert held(app_registry, pinned, on_purpose=False) == ""
+    with pytest.raises(ModelRefused, match=r"model\.onnx"):
+        packed(store, app_registry, pinned)
+    assert app_registry.tags() == [rejection_tag(f"model {pinned.fingerprint}")]
+    assert app_registry.blob_size(layer_digest(pinned, folder)) is None
+
+    why = held(app_registry, pinned, on_purpose=False)
+    assert why.startswith("model digits v1 is held back: ")
+    assert "`linkspan deploy`" in why
+    assert held(app_registry, pinned, on_purpose=True) == ""
+    assert held(app_registry, pinned, on_purpose=False) == ""
+
+
+def test_bytes_that_are_not_those_of_the_manifest(
+    tmp_path: Path, store: FileStoreSettings, app_registry: Registry
+) -> None:
+    folder = trained(tmp_path / "trained")
+    pinned = pin(store, folder)
+    blob = Path(store.path) / pinned.objects["labels.txt"].key
+    changed = bytes(reversed(blob.read_bytes()))
+    blob.chmod(0o644)
+    blob.write_bytes(changed)
+    pinned = store.models("digits").get("v1")  # as a run would find it
+    with pytest.raises(ModelCorrupt, match=r"labels\.txt"):
+        packed(store, app_registry, pinned)
+    assert packaged_already(app_registry, pinned, FOLDER) is None
+    assert "held back" in held(app_registry, pinned, on_purpose=False)
+
+
+def test_without_an_onnx_file_the_smoke_test_judges(
+    tmp_path: Path, store: FileStoreSettings, app_registry: Registry
+) -> None:
+    (tmp_path / "trained").mkdir()
+    (tmp_path / "trained" / "weights.pt").write_bytes(b"torch" * 1000)
+    pinned = pin(store, tmp_path / "trained")
+    assert "No ONNX file in it, so the smoke test will be the judge" in packed(store, app_registry, pinned)
+    assert packaged_already(app_registry, pinned, FOLDER) is not None
+
+
+def test_plain_objects_get_their_version_from_their_content(
+    tmp_path: Path, store: FileStoreSettings, app_registry: Registry
+) -> None:
+    trained(Path(store.path))
+    plain = store.model_copy(update={"plain_objects": ["model.onnx", "labels.txt"]})
+    before = plain.models("digits").newest()
+    assert before is not None
+    packed(plain, app_registry, before)
+    found = packaged_already(app_registry, before, FOLDER)
+    assert found
+    assert found.model.version.startswith("c")
+    (Path(store.path) / "labels.txt").write_text("one two")
+    after = plain.models("digits").newest()
+    assert after is not None
+    assert packaged_already(app_registry, after, FOLDER) is None
+    packed(plain, app_registry, after)
+    newer = packaged_already(app_registry, after, FOLDER)
+    assert newer
+    assert newer.model.version != found.model.version
+
+
+def layer_digest(pinned: Pinned, folder: Path) -> str:
+    assert pinned.model is not None
+    digest = hashlib.sha256()
+    files = pinned.model.files
+    for chunk in layer_chunks(files, FOLDER, lambda file: iter([(folder / file.path).read_bytes()])):
+        digest.update(chunk)
+    return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,97 @@
+"""The sample's release from fixed inputs, to the bit: layer, ModelPack manifest, labels, tags, release.
+
+The constants were written down on 2026-11-28. One that changes means that everything users have is built,
+packaged and released once more: then say so in CHANGELOG.md.
+"""
+
+import hashlib
+import json
+from datetime import UTC, datetime
+
+from linkspan.config import parse_config
+from linkspan.ledger.labels import code_labels
+from linkspan.ledger.modelpack import modelpack
+from linkspan.ledger.tags import layer_tag, pinned_tag, release_tag
+from linkspan.models.layer import layer_chunks, layer_size
+from linkspan.nouns import Commit, Layer, Model, ModelFile, Release, sha256
+from linkspan.registry import media
+from linkspan.release.link import link
+from tests.registry.images import a_code_image
+
+TOML = b"""
+name = "digits"
+[model]
+name = "digits"
+path = "/model"
+[test]
+command = ["python", "-m", "unittest", "discover", "-s", "tests", "-t", "."]
+timeout_seconds = 300
+[serve]
+port = 8080
+ready_path = "/readyz"
+ready_seconds = 120
+request_seconds = 30
+[smoke]
+method = "POST"
+path = "/score"
+json = { instances = [[0, 0, 3, 16, 12, 12, 7, 0]] }
+expect_status = 200
+expect_json = { predictions = [{ label = "7" }] }
+[environments.production]
+replicas = 2
+memory = "512m"
+"""
+FILES = {"digits.onnx": b"onnx" * 700, "labels.txt": b"0\n1\n2\n", "tokens/\u00e9.json": b"{}"}
+GOLDEN = {
+    "labels": "sha256:7e663ac2cf38c186f756c804a4368165e5ee69ba5cf3f43a39e5d0008ac77694",
+    "layer": "sha256:8ed707e15b2d87a3bd658d749b17c5fc1594da9efbe6e2a588aeaf162474d177",
+    "model": "sha256:10f4c42f9eae4df375a252b1d2c149111e007ae187fee122f799b067a11caac4",
+    "release": "sha256:e283c3fe227f506a62b109df14e3da83e53bdff29598e2795ecb7d3ac0e751f6",
+    "tags": [
+        "release-3fa9c1d-v3-e283c3fe227f",
+        "layer-e750d8fe95ff34ffd00ec281cc4eeadc",
+        "pinned-0787753ac3b4661cc309f3058d396034",
+    ],
+}
+OBJECTS = ({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "words"}, "data": {"\u00e9": "1"}},)
+
+
+def test_the_samples_release_is_what_it_always_was() -> None:
+    config = parse_config(TOML, where="linkspan.toml")
+    commit = Commit(
+        sha="3fa9c1d" + "0" * 33,
+        tree="b" * 40,
+        author="Ada <ada@example.com>",
+        subject="First",
+        committed_at=datetime(2026, 11, 22, 12, tzinfo=UTC),
+    )
+    files = tuple(
+        ModelFile(path=path, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+        for path, data in FILES.items()
+    )
+    model = Model(
+        name="digits",
+        version="v3",
+        files=files,
+        metrics={"accuracy": 0.981},
+        published_by="Bob",
+        published_at=datetime(2026, 11, 23, tzinfo=UTC),
+    )
+    tar = b"".join(layer_chunks(files, config.model.path, lambda file: iter((FILES[file.path],))))
+    assert len(tar) == layer_size(files, config.model.path)
+    layer = Layer(digest=sha256(tar), diff_id=sha256(tar), size=len(tar), media_type=media.MODEL_LAYER)
+    labels = code_labels(config.name, commit, config, OBJECTS)
+    linked = link(a_code_image(labels=labels), model, layer, config.model.path)
+    release = Release(app=config.name, commit=commit, model=model, image=linked.digest)
+    found = {
+        "labels": sha256(json.dumps(labels, sort_keys=True).encode()),
+        "layer": layer.digest,
+        "model": modelpack(model, layer, "fingerprint").digest,
+        "release": linked.digest,
+        "tags": [
+            release_tag(release),
+            layer_tag(model.digest, config.model.path),
+            pinned_tag("fingerprint", config.model.path),
+        ],
+    }
+    assert found == GOLDEN

@@ -1,0 +1,108 @@
+"""The release report: true numbers, and text of other people that stays text."""
+
+import re
+
+import pytest
+
+from linkspan.nouns import Revision
+from linkspan.release.report import Step, metrics, release_report, size
+from tests.values import commit, model, release, revision
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 KB"),
+        (4149, "4.1 KB"),
+        (122_400_000, "122.4 MB"),
+        (1_200_000_000, "1.2 GB"),
+        (5_000_000_000_000, "5.0 TB"),
+        (5_000_000_000_000_000, "5000.0 TB"),
+    ],
+)
+def test_size(count: int, text: str) -> None:
+    assert size(count) == text
+
+
+def test_metrics() -> None:
+    assert metrics({"accuracy": 0.98123, "loss": 0.07, "samples": 1797.0}) == (
+        "accuracy 0.9812, loss 0.07, samples 1797"
+    )
+    assert metrics({}) == ""
+
+
+def report(of: Revision, **changes: object) -> str:
+    steps = [
+        Step(name="package the model", seconds=1.25, pushed=95_000),
+        Step(name="build", seconds=0.5, reused=True, note="same tree"),
+    ]
+    fields: dict[str, object] = {
+        "environment": "production",
+        "image": "registry.example/digits@" + of.release.image,
+        "url": "http://127.0.0.1:8080",
+        "steps": steps,
+        "replaced": None,
+        **changes,
+    }
+    return release_report(of, **fields)  # type: ignore[arg-type]
+
+
+def cells(row: str) -> list[str]:
+    """The cells of a row, as a Markdown reader splits them: at every bar that is not escaped."""
+    return [cell.strip() for cell in re.split(r"(?<!\\)(?:\\\\)*\|", row)[1:-1]]
+
+
+def test_it_says_who_what_where_and_what_it_cost() -> None:
+    text = report(revision(7, release(1, "v2")), replaced=revision(6, release(1, "v1")))
+    assert text.startswith("# digits: 0000001 + v2 → production (revision 7)\n")
+    for part in (
+        "`0000001` A change",
+        "| Author | Ada |",
+        "12 B in 1 file |",
+        "Replaced | digits: 0000001 + v1",
+    ):
+        assert part in text, text
+    assert "| package the model | 1.25 | 95.0 KB |  |" in text
+    assert "| build | 0.50 | 0 B | reused same tree |" in text
+    assert "**1.75** | **95.0 KB**" in text
+    assert "nothing: the first release" in report(revision(1, release(1, "v1")))
+    assert "none published" in text
+
+
+HOSTILE = [
+    "fix | everything | now",
+    "a\nb\r\n| c | d |\n# heading",
+    "![x](http://evil.example/pixel.png)",
+    "[click](javascript:alert(1))",
+    "<script>alert(1)</script>",
+    "`code` *bold* _under_ ~~gone~~",
+    "ends with a backslash \\",
+    "\\| escaped before",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_others_wrote_stays_in_its_cell(text: str) -> None:
+    before = release(1, "v1")
+    of = before.model_copy(
+        update={
+            "commit": commit(1, subject=text, author=text),
+            "model": model("v1", published_by=text, metrics={text.replace("\n", " "): 1.0}),
+        }
+    )
+    shown = report(revision(1, of, cause=text))
+    rows = [line for line in shown.splitlines() if line.startswith("|")]
+    plain = [line for line in report(revision(1, before)).splitlines() if line.startswith("|")]
+    assert len(rows) == len(plain)
+    assert [len(cells(row)) for row in rows] == [len(cells(row)) for row in plain]
+    assert len([line for line in shown.splitlines() if line.startswith("#")]) == 1
+    unescaped = re.sub(r"\\.", "", shown)
+    for markup in ("<script", "![", "](javascript", "](http://evil", "*bold*", "~~gone"):
+        assert markup not in unescaped
+
+
+def test_a_step_cannot_take_negative_time() -> None:
+    with pytest.raises(ValueError, match="greater than or equal"):
+        Step(name="x", seconds=-1)

@@ -1,0 +1,107 @@
+"""Thousands of hints in seconds, through the real receiver and a real Prefect server, to their end."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from prefect.logging.handlers import APILogHandler
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+from pydantic import SecretStr
+
+from linkspan.processes import Child, free_port, listens
+from tests.services.prefect_server import PrefectServer
+from tests.webhooks import storm, storm_sender
+from tests.webhooks.serving import SECRET
+from tests.webhooks.storm_sender import Newest
+
+ROOT = Path(__file__).parents[3]
+DUPLICATES = 0.3
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def memory(pid: int) -> int:
+    """MB that a process has in memory."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) // 1024
+
+
+@pytest.mark.parametrize(("backend", "keys", "count"), [("postgres", 100, 10_000), ("sqlite", 5, 200)])
+async def test_every_key_ends_at_its_newest_state(
+    request: pytest.FixtureRequest, tmp_path: Path, backend: str, keys: int, count: int
+) -> None:
+    database: SecretStr | None = request.getfixturevalue("postgres") if backend == "postgres" else None
+    server = PrefectServer(tmp_path / "prefect", database=database)
+    await asyncio.to_thread(server.start)
+    try:
+        with temporary_settings({PREFECT_API_URL: server.api_url, PREFECT_API_AUTH_STRING: server.auth}):
+            await _storm(server, tmp_path, keys, count)
+            await APILogHandler.aflush()
+    finally:
+        server.stop()
+
+
+async def _storm(server: PrefectServer, folder: Path, keys: int, count: int) -> None:
+    newest = Newest(folder / "newest", keys)
+    sources = storm.SOURCES = storm.Sources(newest)
+    await storm.deploy(range(keys))
+    routes = {
+        f"key-{key}": {"provider": "github", "secret": SECRET, "start": [f"{storm.FLOW}/key-{key}"]}
+        for key in range(keys)
+    }
+    (folder / "routes.json").write_text(json.dumps(routes))
+    port = free_port()
+    command = [sys.executable, "-m", "linkspan", "serve", "--port", str(port)]
+    command += ["--routes", str(folder / "routes.json"), "--inbox", str(folder / "inbox")]
+    env = {**os.environ, **server.env}
+    receiver = Child("receiver", command, log=folder / "receiver.log", env=env, cwd=ROOT)
+    stop = asyncio.Event()
+    try:
+        await asyncio.to_thread(receiver.wait_until, lambda: listens(port), seconds=60)
+        before = memory(receiver.pid)
+        worker = asyncio.create_task(storm.work(stop))
+        begin = time.monotonic()
+        sender = ["-m", storm_sender.__name__, str(port), str(keys), str(count), str(DUPLICATES)]
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, *sender, str(folder / "newest"), cwd=ROOT, stdout=subprocess.PIPE
+        )
+        told, _ = await child.communicate()
+        sent = time.monotonic() - begin
+        statuses = {int(status): times for status, times in json.loads(told).items()}
+        assert sum(statuses.values()) == count
+        assert set(statuses) <= {200, 202}, statuses
+        # Builds take longer than the storm; then everything must end by itself.
+        await asyncio.sleep(3)
+        sources.calm.set()
+        final = {key: newest[key] for key in range(keys)}
+        assert min(final.values()) > 0
+        while {key: built[-1] for key, built in sources.built.items()} != final:
+            assert not sources.errors, sources.errors
+            assert time.monotonic() - begin < 300, f"{sources.built} is not {final}"
+            await asyncio.sleep(0.2)
+        converged = time.monotonic() - begin
+        after = memory(receiver.pid)
+        stop.set()
+        await worker
+    finally:
+        receiver.stop()
+    # A run that starts when all is built finds nothing new, and a real one builds nothing then.
+    superseded = [len(set(built) - {final[key]}) for key, built in sources.built.items()]
+    print(  # noqa: T201 figures for whoever looks
+        f"{count} hints in {sent:.1f} s; all of {keys} keys at their newest after {converged:.1f} s, "
+        f"{sum(superseded)} builds were superseded, at most {max(superseded)} of a key; "
+        f"receiver {before} → {after} MB"
+    )
+    assert sources.errors == []
+    assert max(superseded) <= 1
+    assert after - before < 60
+    log = receiver.log.read_text()
+    assert "Traceback" not in log
+    assert "NOT started" not in log
+    if server.database is not None:
+        assert "database is locked" not in server.child.log.read_text()
