@@ -63,16 +63,16 @@ def play(*, stay: bool) -> None:
         show.title("Prefect")
         port = PORT if not listens(PORT) else free_port()
         local = stack.enter_context(Local(Home(HOME), port=port, say=show.note))
-        world.save_blocks(local.engine, registry)
+        world.save_blocks(local.server, registry)
         show.done("Blocks", "git repository, model store, registry, builder, runtime")
         world.make_repository()
         settings = registry.settings
         runtime: Runtime = DockerRuntimeSettings().open(settings.docker_auth())
         if cluster:
             access = cluster.settings()
-            cluster.link(local.engine, access)
+            cluster.link(local.server, access)
             runtime = access.open(settings.docker_auth())
-        stage = story.Stage(local.engine, registry, runtime)
+        stage = story.Stage(local.server, registry, runtime)
 
         story.first_release(stage)
         with story.prober(stage) as prober:

@@ -14,7 +14,7 @@ from demo.machine import run_script
 from demo.places import APP, ENVIRONMENT, ROOT, WORLD
 from demo.show import done
 from linkspan.errors import ConfigError
-from linkspan.prefect_api.server import Engine
+from linkspan.prefect_api.server import Server
 from linkspan.runtimes.kubernetes.runtime import KubernetesRuntime, KubernetesRuntimeSettings
 from tests.cluster.places import ADMIN, KUBECTL
 
@@ -65,11 +65,11 @@ class DemoCluster:
         config["contexts"][0]["context"]["user"] = "linkspan"
         return KubernetesRuntimeSettings(kubeconfig=SecretStr(json.dumps(config)))
 
-    def link(self, engine: Engine, settings: KubernetesRuntimeSettings) -> None:
+    def link(self, server: Server, settings: KubernetesRuntimeSettings) -> None:
         """Save the block, and let the environment's deployment use it."""
         assert settings.kubeconfig is not None
-        engine.save_block(BLOCK, {"kubeconfig": settings.kubeconfig.get_secret_value()})
-        engine.set_parameters(DEPLOYMENT, {"runtime": BLOCK})
+        server.save_block(BLOCK, {"kubeconfig": settings.kubeconfig.get_secret_value()})
+        server.set_parameters(DEPLOYMENT, {"runtime": BLOCK})
 
     def open(self, auth: Mapping[str, str] | None) -> KubernetesRuntime:
         """The runtime, as the flows open it."""

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from demo.places import APP, ENVIRONMENT, HOME, ROOT
 from linkspan.errors import ConfigError
 from linkspan.local.home import Home
-from linkspan.prefect_api.server import Engine
+from linkspan.prefect_api.server import Server
 from linkspan.runtimes.base import Service
 from linkspan.runtimes.docker.runtime import DockerRuntimeSettings
 
@@ -35,10 +35,10 @@ def main() -> None:
     state = home.read_state()
     if state is None:
         raise ConfigError("no demo is running", fix="Run `make demo` in another terminal")
-    engine = Engine(state.api_url, home.auth())
+    server = Server(state.api_url, home.auth())
     service = Service(app=APP, environment=ENVIRONMENT)
     url = DockerRuntimeSettings().open().url(service)
-    runs = engine.recent_runs(f"build-and-deploy/{service}", limit=50, state_types=("COMPLETED",))
+    runs = server.recent_runs(f"build-and-deploy/{service}", limit=50, state_types=("COMPLETED",))
     release = next(run for run in runs if run.state_name == "Completed")
     PICTURES.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:

@@ -17,7 +17,7 @@ from demo.prober import Prober, Report
 from demo.show import Row, done, note, title
 from linkspan.errors import RunFailed, RuntimeUnavailable
 from linkspan.nouns import Revision, short
-from linkspan.prefect_api.server import Engine
+from linkspan.prefect_api.server import Server
 from linkspan.registry.client import Registry
 from linkspan.release.report import size
 from linkspan.runtimes.base import Runtime, Service
@@ -31,7 +31,7 @@ PATIENCE = 900.0
 class Stage:
     """What the acts share: the real parts, and what was seen until now."""
 
-    engine: Engine
+    server: Server
     registry: DemoRegistry
     runtime: Runtime
     rows: list[Row] = field(default_factory=list)
@@ -154,7 +154,7 @@ def _release(
     stage: Stage, trigger: str, before: _Before, begin: float, wanted: Callable[[Revision], bool]
 ) -> Revision:
     """Wait for the release, tell what was made for it, and add its row."""
-    note(f"the flows are at work; watch them at {stage.engine.ui_url}")
+    note(f"the flows are at work; watch them at {stage.server.ui_url}")
     live = _wait(stage, before, begin, wanted)
     seconds = time.monotonic() - begin
     with _open(stage) as registry:
@@ -187,13 +187,13 @@ def _wait(stage: Stage, before: _Before, begin: float, wanted: Callable[[Revisio
         if live and live.number > before.revision and wanted(live) and _answers(stage.url, live):
             return live
         for deployment in FLOWS:
-            for run in stage.engine.recent_runs(deployment, limit=3, state_types=("FAILED", "CRASHED")):
+            for run in stage.server.recent_runs(deployment, limit=3, state_types=("FAILED", "CRASHED")):
                 if run.id not in stage.failed:
                     stage.failed.add(run.id)
                     if run.failure:
                         raise run.failure
         time.sleep(0.2)
-    raise RunFailed(f"nothing went live in {PATIENCE:.0f} s", fix=f"Look at {stage.engine.ui_url}")
+    raise RunFailed(f"nothing went live in {PATIENCE:.0f} s", fix=f"Look at {stage.server.ui_url}")
 
 
 def _answers(url: str, live: Revision) -> bool:

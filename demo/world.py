@@ -10,7 +10,7 @@ from pathlib import Path
 from demo.machine import BASE, DemoRegistry
 from demo.places import APP, CLONE, ENVIRONMENT, HOME, MODELS, ORIGIN, ROOT, TRAINED
 from linkspan.errors import ConfigError
-from linkspan.prefect_api.server import Engine
+from linkspan.prefect_api.server import Server
 
 AUTHOR = ("Ada", "ada@example.com")
 
@@ -73,15 +73,15 @@ def push() -> None:
     git("push", "--quiet", "origin", "main", cwd=CLONE)
 
 
-def save_blocks(engine: Engine, registry: DemoRegistry) -> None:
+def save_blocks(server: Server, registry: DemoRegistry) -> None:
     """Where everything is, with the registry's password."""
     MODELS.mkdir(parents=True, exist_ok=True)
     settings = registry.settings
     assert settings.password is not None
     bundle = os.environ.get("SSL_CERT_FILE", "")
-    engine.save_block(f"git-repository/{APP}", {"url": str(ORIGIN), "branch": "main"})
-    engine.save_block(f"file-model-store/{APP}", {"path": str(MODELS)})
-    engine.save_block(
+    server.save_block(f"git-repository/{APP}", {"url": str(ORIGIN), "branch": "main"})
+    server.save_block(f"file-model-store/{APP}", {"path": str(MODELS)})
+    server.save_block(
         f"container-registry/{APP}",
         {
             "host": settings.host,
@@ -92,8 +92,8 @@ def save_blocks(engine: Engine, registry: DemoRegistry) -> None:
     )
     # Behind a company's proxy the build needs the host's network; the base image has the CA bundle.
     builder = {"build_args": [f"BASE={BASE}"], "network_mode": "host" if bundle else ""}
-    engine.save_block(f"image-builder/{APP}", builder)
-    engine.save_block(f"docker-runtime/{APP}-{ENVIRONMENT}", {})
+    server.save_block(f"image-builder/{APP}", builder)
+    server.save_block(f"docker-runtime/{APP}-{ENVIRONMENT}", {})
 
 
 def train(quality: str) -> Path:

@@ -34,9 +34,9 @@ LinkspanError
 │   ├── RuntimeDenied
 │   ├── RolloutConflict           (retriable) somebody else released meanwhile
 │   └── RolloutFailed
-├── EngineError                 the Prefect server
-│   ├── EngineUnavailable         (retriable)
-│   ├── EngineDenied
+├── ServerError                 the Prefect server
+│   ├── ServerUnavailable         (retriable)
+│   ├── ServerDenied
 │   └── RunFailed
 ├── WebhookRefused              a request to the receiver that is not believed, or not understood
 │   └── WebhookUnchecked          (retriable) its sender could not be checked now
@@ -199,18 +199,18 @@ class RolloutConflict(ReleaseError):
 class RolloutFailed(ReleaseError): ...
 
 
-class EngineError(LinkspanError):
+class ServerError(LinkspanError):
     exit_code = 9
 
 
-class EngineUnavailable(EngineError):
+class ServerUnavailable(ServerError):
     retriable = True
 
 
-class EngineDenied(EngineError): ...
+class ServerDenied(ServerError): ...
 
 
-class RunFailed(EngineError): ...
+class RunFailed(ServerError): ...
 
 
 class WebhookRefused(LinkspanError):

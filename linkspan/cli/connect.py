@@ -99,7 +99,7 @@ def connect(
         [context.model_deployment if about_models else context.app_deployment],
         **{**_found(context, provider, about_models=about_models), **{k: v for k, v in fields.items() if v}},
     )
-    context.engine.save_block(block, _plain(settings))
+    context.server.save_block(block, _plain(settings))
     if as_json:
         print_json({"name": name, "url": address, **_plain(settings)})
         return
@@ -121,7 +121,7 @@ def _own_url(context: "Context") -> str:
     from linkspan.local.home import Home
 
     state = Home.default().read_state()
-    if state is None or not state.hooks_url or state.api_url != context.engine.api_url:
+    if state is None or not state.hooks_url or state.api_url != context.server.api_url:
         raise ConfigError(
             "it is not known where the receiver is reached",
             expected="--url or LINKSPAN_URL, such as https://ci.example.com",
@@ -133,13 +133,13 @@ def _own_url(context: "Context") -> str:
 
 def _known(context: "Context", block: str) -> dict[str, Any]:
     """The fields of the block if it is there."""
-    from linkspan.errors import EngineDenied, EngineError, EngineUnavailable
+    from linkspan.errors import ServerDenied, ServerError, ServerUnavailable
 
     try:
-        return context.engine.block(block)
-    except (EngineDenied, EngineUnavailable):
+        return context.server.block(block)
+    except (ServerDenied, ServerUnavailable):
         raise
-    except EngineError:
+    except ServerError:
         return {}
 
 
@@ -150,7 +150,7 @@ def _found(context: "Context", provider: str, *, about_models: bool) -> dict[str
     from linkspan.webhooks.connect import steps as it
 
     if not about_models:
-        git = open_repository(context.engine, context.links.repository)
+        git = open_repository(context.server, context.links.repository)
         return {"repository": it.repository_of(provider, git), "branch": git.branch}
     config = usable_config(context.source, say=lambda _: None)
     model = config.model.name if config else ""

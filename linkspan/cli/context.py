@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from linkspan.config import CONFIG_FILE, AppConfig, load_config
 from linkspan.errors import ConfigError
-from linkspan.prefect_api.server import Engine
+from linkspan.prefect_api.server import Server
 from linkspan.runtimes.base import Service
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Context:
     """
 
     def __init__(self, app: str = "", environment: str = "production") -> None:
-        self.engine = Engine.from_environment()
+        self.server = Server.from_environment()
         self.app = app or os.environ.get("LINKSPAN_APP") or _app_here() or self._only_app()
         try:
             self._service = Service(app=self.app, environment=environment)
@@ -76,7 +76,7 @@ class Context:
         """The blocks that the environment's deployment names. Raises ConfigError if it was never deployed."""
         from linkspan.cli.links import Links
 
-        names = {each.name for each in self.engine.deployments()}
+        names = {each.name for each in self.server.deployments()}
         if self.release_deployment not in names:
             prefix = f"{RELEASE_FLOW}/"
             known = sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix))
@@ -86,13 +86,13 @@ class Context:
                 fix="Name another app or environment, or add this one to prefect.yaml and run `linkspan up` "
                 "or `python -m flows.setup`",
             )
-        return Links.of_deployment(self.engine, self.release_deployment)
+        return Links.of_deployment(self.server, self.release_deployment)
 
     @cached_property
     def registry_settings(self) -> "RegistrySettings":
         from linkspan.cli.links import open_registry
 
-        return open_registry(self.engine, self.links.registry)
+        return open_registry(self.server, self.links.registry)
 
     @cached_property
     def registry(self) -> "Registry":
@@ -102,13 +102,13 @@ class Context:
     def builder_settings(self) -> "BuilderSettings":
         from linkspan.cli.links import open_builder
 
-        return open_builder(self.engine, self.links.builder)
+        return open_builder(self.server, self.links.builder)
 
     @cached_property
     def source(self) -> "GitSource":
         from linkspan.cli.links import open_repository
 
-        return open_repository(self.engine, self.links.repository).open()
+        return open_repository(self.server, self.links.repository).open()
 
     @cached_property
     def newest_config(self) -> AppConfig | None:
@@ -121,7 +121,7 @@ class Context:
     def store_settings(self) -> "StoreSettings":
         from linkspan.cli.links import open_store
 
-        return open_store(self.engine, self.links.store)
+        return open_store(self.server, self.links.store)
 
     def models(self, name: str) -> "ModelStore":
         return self.store_settings.models(name)
@@ -131,16 +131,16 @@ class Context:
         from linkspan.cli.links import open_runtime
 
         auth = self.registry_settings.docker_auth()
-        return open_runtime(self.engine, self.links.runtime).open(auth)
+        return open_runtime(self.server, self.links.runtime).open(auth)
 
     def _only_app(self) -> str:
-        streams = [each.name.partition("/") for each in self.engine.deployments()]
+        streams = [each.name.partition("/") for each in self.server.deployments()]
         apps = sorted({app for flow, _, app in streams if flow in {APP_FLOW, MODEL_FLOW}})
         if len(apps) == 1:
             return apps[0]
         if not apps:
             raise ConfigError(
-                f"no app is deployed to the Prefect server at {self.engine.ui_url}",
+                f"no app is deployed to the Prefect server at {self.server.ui_url}",
                 fix="Put it into prefect.yaml and run `linkspan up` or `python -m flows.setup`",
             )
         raise ConfigError(
@@ -153,7 +153,7 @@ class Context:
 def environments() -> list[Context]:
     """Every app in every environment for which the Prefect server has a deployment."""
     found = []
-    for each in Engine.from_environment().deployments():
+    for each in Server.from_environment().deployments():
         flow, _, service = each.name.partition("/")
         app, _, environment = service.rpartition("-")
         named = each.parameters.get("app", app), each.parameters.get("environment", environment)

@@ -43,7 +43,7 @@ def deploy(
     from linkspan.cli.follow import follow, stopped
 
     context = Context(app, environment)
-    context.engine.version()  # a server that is down is told at once; later on it is waited for
+    context.server.version()  # a server that is down is told at once; later on it is waited for
     commit, model = _known(context, commit, model)
     once = f"deploy:{uuid4().hex}"
     common = {"hint": f"linkspan deploy by {whoami()}", "on_purpose": True}
@@ -54,13 +54,13 @@ def deploy(
     )
     # Side by side: each spends most of its time on starting a process.
     started = [
-        (deployment, context.engine.start(deployment, {**common, **parameters}, idempotency_key=once))
+        (deployment, context.server.start(deployment, {**common, **parameters}, idempotency_key=once))
         for deployment, parameters in streams
     ]
     for deployment, run in started:
         note(f"{deployment}: {run.url}")
         follow(context, run.id)
-    run = context.engine.start(
+    run = context.server.start(
         context.release_deployment,
         {**common, "commit": commit or None, "model": model or None},
         idempotency_key=once,

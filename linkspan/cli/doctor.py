@@ -7,7 +7,7 @@ import typer
 
 from linkspan.cli.options import AppOption, EnvironmentOption, JsonOption
 from linkspan.cli.output import columns, out, plain, print_json
-from linkspan.errors import ConfigError, EngineError, LinkspanError
+from linkspan.errors import ConfigError, LinkspanError, ServerError
 
 if TYPE_CHECKING:
     from linkspan.cli.context import Context
@@ -72,7 +72,7 @@ def _of_service(app: str, environment: str) -> list[Finding]:
     def prefect() -> str:
         nonlocal context
         context = Context(app, environment)
-        return f"{context.engine.ui_url}, version {_server_version(context)}"
+        return f"{context.server.ui_url}, version {_server_version(context)}"
 
     first = _try("prefect", prefect)
     if context is None:
@@ -164,10 +164,10 @@ def _disk() -> str:
 def _server_version(context: "Context") -> str:
     from importlib.metadata import version
 
-    found, ours = context.engine.version(), version("prefect")
+    found, ours = context.server.version(), version("prefect")
     if found.split(".")[:2] != ours.split(".")[:2]:
-        raise EngineError(
-            f"the Prefect server at {context.engine.ui_url} is of another version",
+        raise ServerError(
+            f"the Prefect server at {context.server.ui_url} is of another version",
             expected=ours,
             found=found,
             fix="Bring both to the version in requirements.lock",
@@ -177,7 +177,7 @@ def _server_version(context: "Context") -> str:
 
 def _deployments(context: "Context") -> str:
     wanted = {context.app_deployment, context.model_deployment, context.release_deployment}
-    found = {each.name: each for each in context.engine.deployments() if each.name in wanted}
+    found = {each.name: each for each in context.server.deployments() if each.name in wanted}
     if missing := wanted - set(found):
         raise ConfigError(
             f"not deployed: {', '.join(sorted(missing))}",
@@ -204,7 +204,7 @@ def _deployments(context: "Context") -> str:
 def _worker(context: "Context") -> str:
     from linkspan.local.prefect_settings import POOL
 
-    online = [worker.name for worker in context.engine.workers(POOL) if worker.online]
+    online = [worker.name for worker in context.server.workers(POOL) if worker.online]
     if not online:
         raise ConfigError(
             f"no worker of pool {POOL} is online, so no run would start",

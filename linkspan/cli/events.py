@@ -46,12 +46,12 @@ def events(
     """
     from datetime import UTC, datetime
 
-    from linkspan.prefect_api.server import Engine
+    from linkspan.prefect_api.server import Server
 
     begin = datetime.now(UTC) - span(since)
     shown = 0
-    with Engine.from_environment() as engine:
-        for event in engine.events((OURS, RUNS), since=begin, limit=limit, follow=follow):
+    with Server.from_environment() as server:
+        for event in server.events((OURS, RUNS), since=begin, limit=limit, follow=follow):
             if not about(event, app):
                 continue
             shown += 1

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from linkspan import errors
 from linkspan.cli.context import Context
 from linkspan.cli.output import err, note, plain
-from linkspan.errors import EngineUnavailable, LinkspanError, RunFailed
+from linkspan.errors import LinkspanError, RunFailed, ServerUnavailable
 from linkspan.nouns import Release
 from linkspan.prefect_api.server import LogLine, Run
 
@@ -36,7 +36,7 @@ def follow(context: Context, run_id: str) -> Run:
     """
     last: Run | None = None
     try:
-        for item in context.engine.follow(run_id):
+        for item in context.server.follow(run_id):
             if isinstance(item, LogLine):
                 if not (said := worth_saying(item.message)):
                     continue
@@ -54,7 +54,7 @@ def follow(context: Context, run_id: str) -> Run:
                     about = "until a worker takes it"  # and names it: Prefect's name says nothing
                 err().print(f"[{colour}]{plain(item.state_name)}[/] {plain(about)}")
     except KeyboardInterrupt:
-        note(f"No longer watching; the run goes on: {context.engine.run_url(run_id)}")
+        note(f"No longer watching; the run goes on: {context.server.run_url(run_id)}")
         raise
     assert last is not None  # noqa: S101 follow always ends with the run
     if last.state_name == "Superseded" and (other := _BY_RUN.search(last.message)):
@@ -90,7 +90,7 @@ def follow_to_live(context: Context, run_id: str, wanted: Callable[[Release], bo
         try:
             found = _went_live(context, run, wanted, seen)
             heard = time.monotonic()
-        except EngineUnavailable:
+        except ServerUnavailable:
             # Whoever waits for minutes does not want to hear of a server that was busy for seconds.
             if time.monotonic() - heard > OUTAGE_SECONDS:
                 raise
@@ -99,14 +99,14 @@ def follow_to_live(context: Context, run_id: str, wanted: Callable[[Release], bo
             return found
         time.sleep(1)
     raise RunFailed(
-        f"{context.service} did not go live in {LIVE_SECONDS:.0f} s", fix=f"See {context.engine.ui_url}"
+        f"{context.service} did not go live in {LIVE_SECONDS:.0f} s", fix=f"See {context.server.ui_url}"
     )
 
 
 def _went_live(
     context: Context, stream: Run, wanted: Callable[[Release], bool], seen: set[str]
 ) -> dict[str, object] | None:
-    releases = context.engine.recent_runs(context.release_deployment, limit=5)
+    releases = context.server.recent_runs(context.release_deployment, limit=5)
     revision = context.runtime.live(context.service)
     # A rollout that has switched may still have to switch back: wait for its run's end.
     rolling = any(release.state_type in {"PENDING", "RUNNING"} for release in releases)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from linkspan.errors import ConfigError
 from linkspan.nouns import Noun
-from linkspan.prefect_api.server import Engine
+from linkspan.prefect_api.server import Server
 
 if TYPE_CHECKING:
     from linkspan.code.builder import BuilderSettings
@@ -48,35 +48,35 @@ class Links(Noun):
     runtime: str = "docker-runtime/digits-production"
 
     @classmethod
-    def of_deployment(cls, engine: Engine, deployment: str) -> "Links":
-        """Those that a deployment of build-and-deploy names in its parameters. Raises EngineError."""
-        parameters = engine.deployment(deployment).parameters
+    def of_deployment(cls, server: Server, deployment: str) -> "Links":
+        """Those that a deployment of build-and-deploy names in its parameters. Raises ServerError."""
+        parameters = server.deployment(deployment).parameters
         return cls(**{name: parameters[name] for name in cls.model_fields if name in parameters})
 
 
-def open_repository(engine: Engine, ref: str) -> "GitSettings":
-    """Settings of a git repository. Like all of these: EngineError if nothing was saved, or ConfigError."""
-    return cast("GitSettings", _open(engine, ref, {"git-repository"}))
+def open_repository(server: Server, ref: str) -> "GitSettings":
+    """Settings of a git repository. Like all of these: ServerError if nothing was saved, or ConfigError."""
+    return cast("GitSettings", _open(server, ref, {"git-repository"}))
 
 
-def open_store(engine: Engine, ref: str) -> "StoreSettings":
+def open_store(server: Server, ref: str) -> "StoreSettings":
     """Settings of a model store."""
-    return cast("StoreSettings", _open(engine, ref, STORES))
+    return cast("StoreSettings", _open(server, ref, STORES))
 
 
-def open_registry(engine: Engine, ref: str) -> "RegistrySettings":
+def open_registry(server: Server, ref: str) -> "RegistrySettings":
     """Settings of a container registry."""
-    return cast("RegistrySettings", _open(engine, ref, {"container-registry"}))
+    return cast("RegistrySettings", _open(server, ref, {"container-registry"}))
 
 
-def open_builder(engine: Engine, ref: str) -> "BuilderSettings":
+def open_builder(server: Server, ref: str) -> "BuilderSettings":
     """Settings of an image builder."""
-    return cast("BuilderSettings", _open(engine, ref, {"image-builder"}))
+    return cast("BuilderSettings", _open(server, ref, {"image-builder"}))
 
 
-def open_runtime(engine: Engine, ref: str) -> "RuntimeSettings":
+def open_runtime(server: Server, ref: str) -> "RuntimeSettings":
     """Settings of a runtime."""
-    return cast("RuntimeSettings", _open(engine, ref, RUNTIMES))
+    return cast("RuntimeSettings", _open(server, ref, RUNTIMES))
 
 
 def settings_of(ref: str, data: dict[str, Any]) -> BaseModel:
@@ -95,7 +95,7 @@ def settings_of(ref: str, data: dict[str, Any]) -> BaseModel:
         raise ConfigError(f"block {ref} is not complete: {wrong}", fix="Edit it in the Prefect UI") from None
 
 
-def _open(engine: Engine, ref: str, kinds: frozenset[str] | set[str]) -> BaseModel:
+def _open(server: Server, ref: str, kinds: frozenset[str] | set[str]) -> BaseModel:
     if ref.partition("/")[0] not in kinds:
         raise ConfigError(f"{ref!r} cannot stand here", expected=f"{' or '.join(sorted(kinds))}, then /name")
-    return settings_of(ref, engine.block(ref))
+    return settings_of(ref, server.block(ref))

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from linkspan.cli.context import Context
 from linkspan.code.image import tested_image
-from linkspan.errors import EngineError, LinkspanError
+from linkspan.errors import LinkspanError, ServerError
 from linkspan.ledger.tags import rejection_key
 from linkspan.ledger.values import CodeImage, PackagedModel
 from linkspan.ledger.verdicts import rejection
@@ -52,7 +52,7 @@ class Outlook(Noun):
 
 
 def look(context: Context, live: Revision | None) -> Outlook:
-    """Ask everything once. Raises EngineError if the Prefect server cannot be reached."""
+    """Ask everything once. Raises ServerError if the Prefect server cannot be reached."""
     problems = _stopped(context)
     commit = code = model = packaged = decision = None
     asked = True
@@ -72,7 +72,7 @@ def look(context: Context, live: Revision | None) -> Outlook:
             )
         if code and packaged:
             decision = _decide(context, code, packaged, live)
-    except EngineError:
+    except ServerError:
         raise
     except LinkspanError as error:
         asked = False
@@ -160,10 +160,10 @@ def _decide(context: Context, code: CodeImage, packaged: PackagedModel, live: Re
 def _stopped(context: Context) -> list[str]:
     """Why nothing would happen: no worker, or a flow whose last run failed."""
     found = []
-    if not any(worker.online for worker in context.engine.workers(POOL)):
+    if not any(worker.online for worker in context.server.workers(POOL)):
         found.append(f"No worker of pool {POOL} is online, so no run starts. Run `linkspan up`")
     for deployment in (context.app_deployment, context.model_deployment, context.release_deployment):
-        last = [run for run in context.engine.recent_runs(deployment, limit=10) if run.final]
+        last = [run for run in context.server.recent_runs(deployment, limit=10) if run.final]
         last = [run for run in last if run.state_type != "CANCELLED"]
         if last and last[0].state_name == "HeldBack" and deployment != context.release_deployment:
             found.append(last[0].message)

@@ -10,7 +10,7 @@ import typer
 
 from linkspan.cli.options import AppOption, EnvironmentOption, JsonOption
 from linkspan.cli.output import err, note, out, plain, print_json, warn, whoami
-from linkspan.errors import ConfigError, EngineError, SourceError
+from linkspan.errors import ConfigError, ServerError, SourceError
 
 if TYPE_CHECKING:
     from linkspan.cli.context import Context
@@ -69,7 +69,7 @@ def publish(
     try:
         context = Context(app, environment)
         settings = context.store_settings
-    except EngineError as error:
+    except ServerError as error:
         raise type(error)(
             f"nothing was published: {error.what}", expected=error.expected, found=error.found, fix=error.fix
         ) from None
@@ -118,21 +118,21 @@ def publish(
         print_json({"model": model.model_dump(mode="json"), "run": shown, "live": live})
 
 
-def _announce(context: "Context", model: "Model") -> "tuple[RunRef | None, EngineError | None]":
+def _announce(context: "Context", model: "Model") -> "tuple[RunRef | None, ServerError | None]":
     """Start model-stream: a failure is told, not raised, for the model is published."""
     hint = f"{model.name} {model.version} published by {model.published_by}"
     key = f"publish:{model.name}:{model.version}:{uuid4().hex}"
     try:
-        run = context.engine.start(
+        run = context.server.start(
             context.model_deployment, {"hint": hint}, idempotency_key=key, patience=PATIENCE
         )
-    except EngineError as error:
+    except ServerError as error:
         return None, error
     try:
-        context.engine.emit(
+        context.server.emit(
             "linkspan.model.published", f"linkspan.model.{model.name}", model.model_dump(mode="json")
         )
-    except EngineError as error:
+    except ServerError as error:
         warn(f"it is published, but not in the event feed: {error.what}")
     return run, None
 

@@ -6,7 +6,7 @@ import typer
 
 from linkspan.cli.options import AppOption, EnvironmentOption, JsonOption
 from linkspan.cli.output import note, out, plain, print_json, warn, whoami
-from linkspan.errors import EngineError, ReleaseNotFound
+from linkspan.errors import ReleaseNotFound, ServerError
 
 if TYPE_CHECKING:
     from linkspan.nouns import Revision
@@ -57,7 +57,7 @@ def rollback(
         return
     revision = context.runtime.roll_out(rollout, say=note)
     try:
-        context.engine.emit(
+        context.server.emit(
             "linkspan.release.rolled-back",
             f"linkspan.app.{context.app}",
             {
@@ -67,7 +67,7 @@ def rollback(
                 **revision.model_dump(mode="json", exclude={"reason"}),
             },
         )
-    except EngineError as error:
+    except ServerError as error:
         warn(f"it is done, but not in the event feed: {error.what}")
     if as_json:
         print_json(revision.model_dump(mode="json"))

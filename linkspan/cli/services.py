@@ -91,7 +91,7 @@ def _webhooks(local: "Local") -> list[tuple[str, str]]:
     """Where each saved source calls, and how to get one."""
     from linkspan.webhooks.base import BLOCK
 
-    found = sorted(local.engine.blocks(BLOCK).items())
+    found = sorted(local.server.blocks(BLOCK).items())
     rows = [(f"{local.hooks_url}/hooks/{name}", fields.get("provider", "")) for name, fields in found]
     if not rows:
         return [

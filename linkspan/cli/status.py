@@ -51,7 +51,7 @@ def status(
     if runs:
         out().print("\n[bold]Last runs[/]")
         columns(out(), [_run(flow, run) for flow, run in runs])
-    err().print(f"\n[dim]All runs: {context.engine.ui_url}[/]")
+    err().print(f"\n[dim]All runs: {context.server.ui_url}[/]")
 
 
 def _live(service: str, url: str | None, live: "Revision | None") -> list[tuple[str, str]]:
@@ -115,7 +115,7 @@ def _runs(context: "Context") -> "list[tuple[str, Run]]":
     found = [
         (deployment.partition("/")[0], run)
         for deployment in (context.app_deployment, context.model_deployment, context.release_deployment)
-        for run in context.engine.recent_runs(deployment, limit=4 * RUNS)
+        for run in context.server.recent_runs(deployment, limit=4 * RUNS)
         if run.state_name not in _IDLE
     ]
     return sorted(found, key=lambda each: each[1].created, reverse=True)[:RUNS]

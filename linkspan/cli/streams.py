@@ -39,13 +39,13 @@ def streams(context: "Context", outlook: "Outlook", live: Revision | None) -> di
     running = live.release if live else None
     return {
         "code": _stream(
-            context.engine.recent_runs(context.app_deployment, limit=_RUNS),
+            context.server.recent_runs(context.app_deployment, limit=_RUNS),
             seen=short(commit.sha) if commit else "",
             built=short(outlook.tested.sha) if outlook.tested else "",
             live=short(running.commit.sha) if running else "",
         ),
         "model": _stream(
-            context.engine.recent_runs(context.model_deployment, limit=_RUNS),
+            context.server.recent_runs(context.model_deployment, limit=_RUNS),
             seen=model.version if model else "",
             built=outlook.validated.version if outlook.validated else "",
             live=running.model.version if running else "",

@@ -8,7 +8,7 @@ import typer
 
 from linkspan.cli.options import AppOption, EnvironmentOption
 from linkspan.cli.output import note
-from linkspan.errors import EngineUnavailable
+from linkspan.errors import ServerUnavailable
 
 EXAMPLES = """\b
 Example, for a post-receive hook; the key makes a repeated push harmless:
@@ -50,11 +50,11 @@ def trigger(
         Stream.RELEASE: context.release_deployment,
     }[what]
     try:
-        run = context.engine.start(
+        run = context.server.start(
             deployment, {"hint": hint}, idempotency_key=f"trigger:{key or uuid4().hex}", patience=patience
         )
-    except EngineUnavailable as error:
-        raise EngineUnavailable(
+    except ServerUnavailable as error:
+        raise ServerUnavailable(
             error.what,
             fix=f"Nothing is lost: once the server is back, the schedule of {deployment} looks by itself. "
             "`linkspan up` starts a server",

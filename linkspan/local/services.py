@@ -15,10 +15,10 @@ from typing import Self
 
 from pydantic import SecretStr
 
-from linkspan.errors import ConfigError, EngineUnavailable
+from linkspan.errors import ConfigError, ServerUnavailable
 from linkspan.local import leftovers, prefect_settings, recovery, tether
 from linkspan.local.home import Home, State
-from linkspan.prefect_api.server import Engine
+from linkspan.prefect_api.server import Server
 from linkspan.processes import Child, listens
 
 PORT = 4200
@@ -64,7 +64,7 @@ class Local:
         self._held = ExitStack()
         self._children: dict[str, Child] = {}
         self._restarted: list[float] = []
-        self.engine: Engine
+        self.server: Server
 
     # Life
 
@@ -93,7 +93,7 @@ class Local:
                         f"port {port} is taken by another program",
                         fix=f"Stop it (another Prefect server?), or choose another with {option}",
                     )
-            self.engine = Engine(self.api_url, self.home.auth())
+            self.server = Server(self.api_url, self.home.auth())
             self._start_server()
             self.setup()
             self._start_warm()
@@ -110,8 +110,8 @@ class Local:
         for name in ("receiver", "worker", "warm", "server"):
             if child := self._children.pop(name, None):
                 child.stop(grace=15)
-        if hasattr(self, "engine"):
-            self.engine.close()
+        if hasattr(self, "server"):
+            self.server.close()
         self._held.close()
 
     def setup(self) -> None:
@@ -153,7 +153,7 @@ class Local:
     def tend(self) -> list[str]:
         """Restart what has died, and put runs that died with it back into their queues; what was restarted.
 
-        Call it every second or so. Raises EngineUnavailable when a service keeps dying.
+        Call it every second or so. Raises ServerUnavailable when a service keeps dying.
         """
         restarted = []
         starts = {
@@ -169,7 +169,7 @@ class Local:
             now = time.monotonic()
             self._restarted = [at for at in self._restarted if now - at < RESTART_WINDOW] + [now]
             if len(self._restarted) > RESTARTS:
-                raise EngineUnavailable(f"the {name} keeps dying:\n{child.tail()}", fix=f"See {child.log}")
+                raise ServerUnavailable(f"the {name} keeps dying:\n{child.tail()}", fix=f"See {child.log}")
             self._say(f"the {name} has died; starting it again")
             child.kill()  # what is left of its session: the flow processes of a worker
             start()
@@ -215,8 +215,8 @@ class Local:
         begin = time.monotonic()
         self._say("starting the Prefect server; the first start takes longer")
         child = self._spawn("server", command, settings)
-        child.wait_until(self.engine.ready, seconds=SERVER_SECONDS)
-        version = self.engine.version()  # proves the password too
+        child.wait_until(self.server.ready, seconds=SERVER_SECONDS)
+        version = self.server.version()  # proves the password too
         self._say(f"Prefect {version} is ready at {self.ui_url} ({time.monotonic() - begin:.1f} s)")
 
     def _start_warm(self) -> None:
@@ -238,7 +238,7 @@ class Local:
 
     def _start_worker(self) -> None:
         # No worker of ours runs now, so whatever is said to run has died.
-        for run in recovery.requeue_orphans(self.engine):
+        for run in recovery.requeue_orphans(self.server):
             self._say(f"run {run.name} was interrupted; it starts again")
         settings = prefect_settings.worker(self.home.prefect, self.api_url, self.home.auth())
         settings[tether.WARM] = str(self.home.warm)
@@ -253,7 +253,7 @@ class Local:
                 and worker.online
                 and worker.last_heartbeat is not None
                 and worker.last_heartbeat.timestamp() >= begin
-                for worker in self.engine.workers(prefect_settings.POOL)
+                for worker in self.server.workers(prefect_settings.POOL)
             )
 
         child.wait_until(polls, seconds=WORKER_SECONDS, every=0.2)

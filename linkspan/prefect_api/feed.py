@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-from linkspan.errors import EngineUnavailable
-from linkspan.prefect_api.http import EngineHttp
+from linkspan.errors import ServerUnavailable
+from linkspan.prefect_api.http import ServerHttp
 from linkspan.prefect_api.values import Event
 
 _PAGE = 50  # the most that the server gives at once
@@ -15,7 +15,7 @@ _LATE = timedelta(seconds=30)
 _EVERY = 1.0
 
 
-def recent(http: EngineHttp, prefixes: Sequence[str], since: datetime, limit: int) -> list[Event]:
+def recent(http: ServerHttp, prefixes: Sequence[str], since: datetime, limit: int) -> list[Event]:
     """The newest `limit` events since then whose name begins with one of these, oldest first."""
     wanted = {
         "event": {"prefix": list(prefixes)},
@@ -31,14 +31,14 @@ def recent(http: EngineHttp, prefixes: Sequence[str], since: datetime, limit: in
     return [Event.of(each) for each in reversed(found[:limit])]
 
 
-def follow(http: EngineHttp, prefixes: Sequence[str], since: datetime, limit: int) -> Iterator[Event]:
+def follow(http: ServerHttp, prefixes: Sequence[str], since: datetime, limit: int) -> Iterator[Event]:
     """The same, and then every further one as it comes, for ever. A server that is away is waited for.
 
     Of more than `limit` that come within half a minute the oldest are left out.
     """
     seen: dict[str, datetime] = {}
     while True:
-        with suppress(EngineUnavailable):
+        with suppress(ServerUnavailable):
             for event in recent(http, prefixes, since, limit):
                 if event.id not in seen:
                     seen[event.id] = event.at

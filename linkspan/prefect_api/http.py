@@ -9,7 +9,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import SecretStr
 
-from linkspan.errors import ConfigError, EngineDenied, EngineError, EngineUnavailable
+from linkspan.errors import ConfigError, ServerDenied, ServerError, ServerUnavailable
 
 Json = Any
 """A JSON document as the server gave it."""
@@ -19,11 +19,11 @@ BUSY_SECONDS = 10.0
 PAGE = 200
 
 
-class EngineHttp:
+class ServerHttp:
     """Connections to one server.
 
-    Calls raise EngineUnavailable (retriable: network, 5xx, throttling), EngineDenied (credentials) and
-    EngineError with the server's own words for every other refusal.
+    Calls raise ServerUnavailable (retriable: network, 5xx, throttling), ServerDenied (credentials) and
+    ServerError with the server's own words for every other refusal.
     """
 
     def __init__(self, api_url: str, auth: SecretStr | None, api_key: SecretStr | None) -> None:
@@ -94,14 +94,14 @@ class EngineHttp:
                     raise
                 return self._client.request(method, path, json=body, timeout=timeout)
         except httpx.TransportError as error:
-            raise EngineUnavailable(
+            raise ServerUnavailable(
                 f"the Prefect server at {self.api_url} cannot be reached: {error or type(error).__name__}",
                 fix="Is it running? `linkspan up` starts one",
             ) from error
 
 
 def patiently(patience: float, call: Callable[[float], httpx.Response]) -> httpx.Response:
-    """Call until it succeeds, with jittered exponential waits; EngineUnavailable after `patience` seconds.
+    """Call until it succeeds, with jittered exponential waits; ServerUnavailable after `patience` seconds.
 
     `call` gets the seconds that are left.
     """
@@ -110,7 +110,7 @@ def patiently(patience: float, call: Callable[[float], httpx.Response]) -> httpx
     while True:
         try:
             return call(max(0.5, end - time.monotonic()))
-        except EngineUnavailable:
+        except ServerUnavailable:
             pause = wait * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, hides nothing
             if time.monotonic() + pause > end:
                 raise
@@ -118,7 +118,7 @@ def patiently(patience: float, call: Callable[[float], httpx.Response]) -> httpx
             wait = min(wait * 2, 5.0)
 
 
-def refusal(response: httpx.Response, what: str, api_url: str) -> EngineError:
+def refusal(response: httpx.Response, what: str, api_url: str) -> ServerError:
     """The error for an answer that is no success, with the server's reason in it."""
     try:
         body = response.json()
@@ -127,30 +127,30 @@ def refusal(response: httpx.Response, what: str, api_url: str) -> EngineError:
     detail = body.get("detail") or body.get("exception_message") or body if isinstance(body, dict) else body
     status = response.status_code
     if status in {401, 403}:
-        return EngineDenied(
+        return ServerDenied(
             f"the Prefect server at {api_url} refused the credentials (HTTP {status})",
             fix="Set PREFECT_API_AUTH_STRING to its user:password, or PREFECT_API_KEY for Prefect Cloud",
         )
     if status in {408, 425, 429} or status >= 500:
-        return EngineUnavailable(f"the Prefect server at {api_url} answered HTTP {status}: {detail}"[:500])
+        return ServerUnavailable(f"the Prefect server at {api_url} answered HTTP {status}: {detail}"[:500])
     if status == 404:
-        return EngineError(
+        return ServerError(
             f"{what} is not on the Prefect server at {api_url}",
             fix="Save it: in the UI (Blocks), or in Python with `.save(…)` as the README shows"
             if what.startswith("block ")
             else "`linkspan up` or `python -m flows.setup` makes what Linkspan needs there",
         )
-    return EngineError(f"{what}: the Prefect server refused it (HTTP {status}): {detail}"[:2000])
+    return ServerError(f"{what}: the Prefect server refused it (HTTP {status}): {detail}"[:2000])
 
 
 def check_names(deployment: str, parameters: Mapping[str, Any], schema: dict[str, Json]) -> None:
-    """Raises EngineError for a parameter that the flow does not take.
+    """Raises ServerError for a parameter that the flow does not take.
 
     The server checks types, but takes a name that the flow has not; the run would fail later.
     """
     taken = schema.get("properties")
     if taken is not None and (unknown := sorted(set(parameters) - set(taken))):
-        raise EngineError(
+        raise ServerError(
             f"{deployment} takes no parameter {', '.join(unknown)}", expected=", ".join(sorted(taken))
         )
 

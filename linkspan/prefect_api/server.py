@@ -1,6 +1,6 @@
 """The Prefect server over its REST API, for everything that must not wait for `import prefect`.
 
-The command line, webhooks and pollers start runs with `Engine.start`. It is the only way by which no run is
+The command line, webhooks and pollers start runs with `Server.start`. It is the only way by which no run is
 lost and none is doubled (PREFECT.md, "Starting runs"): the server stores the run before it answers, and a
 repeated request with the same idempotency key gives the same run. Events are for the feed only.
 """
@@ -17,13 +17,13 @@ from uuid import uuid4
 
 from pydantic import SecretStr
 
-from linkspan.errors import ConfigError, EngineUnavailable
+from linkspan.errors import ConfigError, ServerUnavailable
 from linkspan.local.home import Home
-from linkspan.prefect_api import feed as engine_feed
-from linkspan.prefect_api.http import EngineHttp, Json, check_names, deployment_path, patiently, split_ref
+from linkspan.prefect_api import feed
+from linkspan.prefect_api.http import Json, ServerHttp, check_names, deployment_path, patiently, split_ref
 from linkspan.prefect_api.values import Deployment, Event, LogLine, Run, RunRef, Worker
 
-__all__ = ["Deployment", "Engine", "Event", "LogLine", "Run", "RunRef", "Worker"]
+__all__ = ["Deployment", "Event", "LogLine", "Run", "RunRef", "Server", "Worker"]
 
 POLL_SECONDS = 0.3
 # Runs write their logs in batches; the last one arrives after the final state.
@@ -31,17 +31,17 @@ SETTLE_SECONDS = 2.0
 OUTAGE_SECONDS = 60.0
 
 
-class Engine:
+class Server:
     """A Prefect server. `auth` is `user:password` (open-source server), `api_key` is Prefect Cloud's.
 
-    Calls raise EngineUnavailable (retriable), EngineDenied for refused credentials, and EngineError with the
+    Calls raise ServerUnavailable (retriable), ServerDenied for refused credentials, and ServerError with the
     server's own words for every other refusal.
     """
 
     def __init__(
         self, api_url: str, auth: SecretStr | None = None, *, api_key: SecretStr | None = None
     ) -> None:
-        self._http = EngineHttp(api_url, auth, api_key)
+        self._http = ServerHttp(api_url, auth, api_key)
         self.api_url = self._http.api_url
         self.ui_url = self.api_url.removesuffix("/api")
 
@@ -85,8 +85,8 @@ class Engine:
     ) -> RunRef:
         """Start a run of `flow-name/deployment-name`, exactly once per key, and return when it is stored.
 
-        Tries again for `patience` seconds while the server cannot be reached, then raises EngineUnavailable.
-        Raises EngineError when the server refuses, for example a parameter that the flow does not take.
+        Tries again for `patience` seconds while the server cannot be reached, then raises ServerUnavailable.
+        Raises ServerError when the server refuses, for example a parameter that the flow does not take.
         """
         # The server keeps keys unique per flow, not per deployment (PREFECT.md).
         body = {"parameters": dict(parameters), "idempotency_key": f"{deployment}:{idempotency_key}"}
@@ -130,7 +130,7 @@ class Engine:
                 settled = time.monotonic() + SETTLE_SECONDS
             last = run
             # A server that is busy now has the same lines later; whether it is away is asked above.
-            with suppress(EngineUnavailable):
+            with suppress(ServerUnavailable):
                 for log in self._logs(run_id, since, seen):
                     # Batches of one run overtake each other: look back a little, drop what was seen.
                     since = max(since, log.at - timedelta(seconds=15))
@@ -215,7 +215,7 @@ class Engine:
     def block(self, ref: str) -> dict[str, Json]:
         """The fields of a saved block, `block-type/name`, with its secrets in plain. Never log the answer.
 
-        Nested blocks are not followed: none of ours has any. Raises EngineError if it was never saved.
+        Nested blocks are not followed: none of ours has any. Raises ServerError if it was never saved.
         """
         kind, name = split_ref(ref)
         path = f"block_types/slug/{kind}/block_documents/name/{name}?include_secrets=true"
@@ -264,8 +264,8 @@ class Engine:
 
         With `follow` every further one too, as it comes, for ever; then a server that is away is waited for.
         """
-        feed = engine_feed.follow if follow else engine_feed.recent
-        yield from feed(self._http, prefixes, since, limit)
+        read = feed.follow if follow else feed.recent
+        yield from read(self._http, prefixes, since, limit)
 
     # The server itself
 

@@ -88,7 +88,7 @@ def _up(say: Say, database: SecretStr | None) -> Iterator[tuple[Local, Path]]:
             home, port=free_port(), hooks=hooks, database_url=database, prefect_file=file, say=say
         ) as local:
             block = {"provider": "github", "secret": SECRET, "start": [DEPLOYMENT]}
-            local.engine.save_block("webhook-source/bench", block)
+            local.server.save_block("webhook-source/bench", block)
             settings = {PREFECT_API_URL: local.api_url, PREFECT_API_AUTH_STRING: local.home.auth()}
             with temporary_settings(settings):
                 yield local, folder
@@ -119,7 +119,7 @@ def _hint(local: Local, client: httpx.Client, folder: Path) -> Moments:
     ended: list[Run] = []
 
     def done() -> bool:
-        found = local.engine.recent_runs(DEPLOYMENT, limit=3)
+        found = local.server.recent_runs(DEPLOYMENT, limit=3)
         ended[:] = [run for run in found if run.final and word in run.parameters["hint"]]
         return bool(ended)
 

@@ -150,8 +150,8 @@ def _figures(group: str, rounds: list[Moments], until: str) -> list[Figure]:
 
 def _followed(world: World, run_id: str) -> tuple[Run, list[LogLine]]:
     """A run when it has ended, and its log."""
-    with world.server.engine() as engine:
-        *earlier, last = engine.follow(run_id)
+    with world.server.api() as server:
+        *earlier, last = server.follow(run_id)
     assert isinstance(last, Run)
     return last, [each for each in earlier if isinstance(each, LogLine)]
 
@@ -161,8 +161,8 @@ def _started_after(world: World, since: datetime) -> str:
     found: list[str] = []
 
     def look() -> bool:
-        with world.server.engine() as engine:
-            runs = engine.recent_runs(f"build-and-deploy/{world.service}")
+        with world.server.api() as server:
+            runs = server.recent_runs(f"build-and-deploy/{world.service}")
         found[:] = [run.id for run in runs if run.created > since]
         return bool(found)
 
@@ -184,8 +184,8 @@ def _said(lines: list[LogLine], words: str) -> datetime:
 def _quiet(world: World) -> bool:
     """Whether no run is under way or waits."""
     names = (f"app-stream/{world.app}", f"model-stream/{world.app}", f"build-and-deploy/{world.service}")
-    with world.server.engine() as engine:
-        return all(run.final for name in names for run in engine.recent_runs(name))
+    with world.server.api() as server:
+        return all(run.final for name in names for run in server.recent_runs(name))
 
 
 def _wait(there: Callable[[], bool], seconds: float = 120) -> None:

@@ -41,13 +41,13 @@ def until(ask: Callable[[], Result], word: str) -> Result:
 
 def test_what_arrived_and_what_it_started(engine_flows: PrefectServer, feed: Callable[..., Result]) -> None:
     app, other = f"app-{uuid4().hex[:6]}", f"app-{uuid4().hex[:6]}"
-    with engine_flows.engine() as engine:
+    with engine_flows.api() as api:
         for name in (app, other):
             told = {"hint": f"push by Ada to {name}", "deployment": f"app-stream/{name}", "run": "http://…"}
-            engine.emit("linkspan.webhook.accepted", "linkspan.webhook.github", told, name="github")
+            api.emit("linkspan.webhook.accepted", "linkspan.webhook.github", told, name="github")
         model = {"name": "reader", "version": "v2", "app": app}
-        engine.emit("linkspan.model.published", "linkspan.model.reader", model)
-        engine.emit(
+        api.emit("linkspan.model.published", "linkspan.model.reader", model)
+        api.emit(
             "linkspan.release.failed",
             f"linkspan.app.{app}",
             {
@@ -56,7 +56,7 @@ def test_what_arrived_and_what_it_started(engine_flows: PrefectServer, feed: Cal
                 "environment": "production",
             },
         )
-        run = engine.start("test-scheduled/test", {"hint": "push"}, idempotency_key=uuid4().hex)
+        run = api.start("test-scheduled/test", {"hint": "push"}, idempotency_key=uuid4().hex)
     found = until(lambda: feed("--app", app), "release.failed")
     lines = [line.split(maxsplit=1)[1] for line in found.out.splitlines()]
     assert lines == [
@@ -75,7 +75,7 @@ def test_what_arrived_and_what_it_started(engine_flows: PrefectServer, feed: Cal
 def test_follow_shows_what_comes(engine_flows: PrefectServer) -> None:
     command = [sys.executable, "-m", "linkspan", "events", "--follow", "--json", "--since", "1s"]
     with (
-        engine_flows.engine() as engine,
+        engine_flows.api() as api,
         subprocess.Popen(
             command, env={**os.environ, **environment(engine_flows)}, stdout=subprocess.PIPE, text=True
         ) as child,
@@ -84,7 +84,7 @@ def test_follow_shows_what_comes(engine_flows: PrefectServer) -> None:
             assert child.stdout is not None
             for number in range(2):
                 word = f"{number}-{uuid4().hex}"
-                engine.emit("linkspan.code.tested", "linkspan.app.x", {"hint": word})
+                api.emit("linkspan.code.tested", "linkspan.app.x", {"hint": word})
                 seen: dict[str, Any] = {}
                 while seen.get("payload", {}).get("hint") != word:  # the session's time-out ends this
                     seen = json.loads(child.stdout.readline())

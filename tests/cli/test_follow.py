@@ -30,7 +30,7 @@ def watching(*runs: Run) -> Context:
     def says(run_id: str) -> Iterator[Run]:
         yield known[run_id]
 
-    return cast(Context, SimpleNamespace(engine=SimpleNamespace(follow=says)))
+    return cast(Context, SimpleNamespace(server=SimpleNamespace(follow=says)))
 
 
 def test_a_superseded_run_is_watched_as_the_one_that_does_it() -> None:

@@ -178,12 +178,12 @@ def rolling_back(world: World) -> None:
 
 
 def deploying(world: World, first: str) -> None:
-    runs = len(world.local.engine.recent_runs(limit=100))
+    runs = len(world.local.server.recent_runs(limit=100))
     unknown = linkspan("deploy", "--commit", "0123456789")
     assert (unknown.code, "0123456789" in unknown.err) == (3, True)
     unpublished = linkspan("deploy", "--model", "v99")
     assert (unpublished.code, "no version v99" in unpublished.err) == (6, True)
-    assert len(world.local.engine.recent_runs(limit=100)) == runs
+    assert len(world.local.server.recent_runs(limit=100)) == runs
 
     world.commit("two")
     released = linkspan("deploy", "--json")
@@ -230,7 +230,7 @@ def asking_why(world: World) -> None:
     shown = linkspan("why", url)
     assert f"Commit {live['release']['commit']['sha']} Say two, by Ada" in shown.says
     assert f"Replaced revision {before['number']} (" in shown.says
-    assert f"Flow run {world.local.engine.ui_url}/runs/flow-run/" in shown.says
+    assert f"Flow run {world.local.server.ui_url}/runs/flow-run/" in shown.says
     assert "Found by" not in shown.says
     assert "no service has that address" in linkspan("why", ways["version"][0]).says
 
@@ -383,7 +383,7 @@ def finds(world: World, check: str, fix: str | None, detail: str) -> None:
 
 def delete(world: World, deployment: str) -> None:
     user, _, password = world.local.home.auth().get_secret_value().partition(":")
-    found = world.local.engine.deployment(deployment)
+    found = world.local.server.deployment(deployment)
     httpx.delete(f"{world.local.api_url}/deployments/{found.id}", auth=(user, password)).raise_for_status()
 
 

@@ -10,7 +10,7 @@ import docker
 import httpx
 import yaml
 
-from linkspan.errors import EngineUnavailable
+from linkspan.errors import ServerUnavailable
 from linkspan.local.services import Local
 from linkspan.runtimes.base import Service
 from linkspan.runtimes.docker.runtime import DockerRuntimeSettings
@@ -74,7 +74,7 @@ class World:
         for kind, data in fields.items():
             name = str(self.service) if kind == "docker-runtime" else self.app
             change = changes.get(kind.replace("-", "_"), {})
-            self.local.engine.save_block(f"{kind}/{name}", {**data, **change})
+            self.local.server.save_block(f"{kind}/{name}", {**data, **change})
 
     def commit(self, word: str, **files: str) -> str:
         """Commit and push the app; `test_py=…` replaces test.py."""
@@ -106,8 +106,8 @@ class World:
         """Whether no run is under way or waits."""
         busy = ("SCHEDULED", "PENDING", "RUNNING", "CANCELLING")
         try:
-            return not self.local.engine.recent_runs(limit=5, state_types=busy)
-        except EngineUnavailable:
+            return not self.local.server.recent_runs(limit=5, state_types=busy)
+        except ServerUnavailable:
             return False  # it is busy, then
 
     def images(self) -> int:

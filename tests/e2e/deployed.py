@@ -34,5 +34,5 @@ def prefect_file(world: World, entrypoint: str = "flows.{0}.{0}") -> dict[str, A
 def hint(world: World, flow: str, text: str = "") -> str:
     """Start a run of one of them, as the receiver and the command line do; its id."""
     name = str(world.service) if flow == "build-and-deploy" else world.app
-    with world.server.engine() as engine:
+    with world.server.api() as engine:
         return engine.start(f"{flow}/{name}", {"hint": text}, idempotency_key=uuid4().hex).id

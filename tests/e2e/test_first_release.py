@@ -38,7 +38,7 @@ async def test_model_first(world: World) -> None:
     # The code is there and the model is not packaged: the release asks the model stream to look.
     waits = await world.release()
     assert (waits.name, waits.message) == ("Waiting", "Waiting for a valid version of model digits")
-    with world.server.engine() as engine:
+    with world.server.api() as engine:
         started = engine.recent_runs(f"model-stream/{world.app}")
     assert [run.state_type for run in started] == ["SCHEDULED"]
 

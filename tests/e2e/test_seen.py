@@ -39,7 +39,7 @@ async def events(world: World, resources: list[str], count: int) -> list[dict[st
 async def test_what_a_release_leaves_for_people(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     sha = world.commit("one|two *and* <b>three</b>")
     model = world.publish(side=800)
-    with world.server.engine() as engine:
+    with world.server.api() as engine:
         code = await world.app_stream(converge=[f"build-and-deploy/{world.service}"], hint="push by Ada")
         (started,) = engine.recent_runs(f"build-and-deploy/{world.service}")
         assert started.parameters["hint"] == "push by Ada"

@@ -16,7 +16,7 @@ import yaml
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from demo.prober import Prober
-from linkspan.errors import EngineUnavailable
+from linkspan.errors import ServerUnavailable
 from linkspan.prefect_api.server import Run
 from tests.e2e.conftest import new_world
 from tests.e2e.deployed import hint, prefect_file
@@ -66,11 +66,11 @@ def world(
 def all_runs(world: World) -> list[tuple[str, Run]]:
     """Flow and run, for all of the world's deployments."""
     names = {"app-stream": world.app, "model-stream": world.app, "build-and-deploy": str(world.service)}
-    with world.server.engine() as engine:
+    with world.server.api() as server:
         return [
             (flow, run)
             for flow, name in names.items()
-            for run in engine.recent_runs(f"{flow}/{name}", limit=100)
+            for run in server.recent_runs(f"{flow}/{name}", limit=100)
         ]
 
 
@@ -87,7 +87,7 @@ def wait_until_live(world: World, commit: str, model: str) -> int:
         time.sleep(1)
         try:
             runs, live = all_runs(world), world.live()
-        except EngineUnavailable:
+        except ServerUnavailable:
             assert time.monotonic() < end
             continue
         there = live and (live.release.commit.sha, live.release.model.version) == (commit, model)

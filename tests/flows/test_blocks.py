@@ -14,8 +14,8 @@ from pydantic import BaseModel, SecretStr
 
 import blocks
 from linkspan.cli import links
-from linkspan.errors import ConfigError, EngineError
-from linkspan.prefect_api.server import Engine
+from linkspan.errors import ConfigError, ServerError
+from linkspan.prefect_api.server import Server
 from tests.services.prefect_server import AUTH, PrefectServer
 
 SECRET = "s3cr3t-hunter2-hunter3"
@@ -82,13 +82,13 @@ def test_the_form_explains_every_field_and_hides_every_secret(slug: str) -> None
 
 
 @pytest.fixture
-def engine(engine_flows: PrefectServer, prefect_api: PrefectServer) -> Engine:
+def server(engine_flows: PrefectServer, prefect_api: PrefectServer) -> Server:
     assert engine_flows is prefect_api
-    return prefect_api.engine()
+    return prefect_api.api()
 
 
 @every_kind
-async def test_saved_by_prefect_it_opens_as_the_same_thing_without_prefect(engine: Engine, slug: str) -> None:
+async def test_saved_by_prefect_it_opens_as_the_same_thing_without_prefect(server: Server, slug: str) -> None:
     name = f"a-{uuid4().hex}"
     sample = KINDS[slug](**SAMPLES[slug])
     await sample.asave(name)
@@ -96,7 +96,7 @@ async def test_saved_by_prefect_it_opens_as_the_same_thing_without_prefect(engin
     assert type(loaded) is KINDS[slug]
 
     fields = settings_class(slug).model_fields
-    opened = links.settings_of(f"{slug}/{name}", engine.block(f"{slug}/{name}"))
+    opened = links.settings_of(f"{slug}/{name}", server.block(f"{slug}/{name}"))
     assert type(opened) is settings_class(slug)
     for field in fields:
         assert getattr(opened, field) == getattr(loaded, field) == getattr(sample, field)
@@ -105,54 +105,54 @@ async def test_saved_by_prefect_it_opens_as_the_same_thing_without_prefect(engin
 
 
 @every_kind
-async def test_saved_without_prefect_it_loads_with_it(engine: Engine, slug: str) -> None:
+async def test_saved_without_prefect_it_loads_with_it(server: Server, slug: str) -> None:
     name = f"b-{uuid4().hex}"
-    engine.save_block(f"{slug}/{name}", {**SAMPLES[slug]})
-    engine.save_block(f"{slug}/{name}", SAMPLES[slug])  # again: it is replaced
+    server.save_block(f"{slug}/{name}", {**SAMPLES[slug]})
+    server.save_block(f"{slug}/{name}", SAMPLES[slug])  # again: it is replaced
     loaded = await KINDS[slug].aload(name)
     expected = settings_class(slug)(**SAMPLES[slug])
     assert {field: getattr(loaded, field) for field in type(expected).model_fields} == dict(expected)
 
 
 @every_kind
-async def test_nobody_sees_a_secret_who_does_not_ask_for_it(engine: Engine, slug: str) -> None:
+async def test_nobody_sees_a_secret_who_does_not_ask_for_it(server: Server, slug: str) -> None:
     name = f"c-{uuid4().hex}"
-    engine.save_block(f"{slug}/{name}", SAMPLES[slug])
-    assert SECRET not in as_others_see_it(engine, slug, name)
+    server.save_block(f"{slug}/{name}", SAMPLES[slug])
+    assert SECRET not in as_others_see_it(server, slug, name)
     loaded: Block = await KINDS[slug].aload(name)
-    opened = links.settings_of(f"{slug}/{name}", engine.block(f"{slug}/{name}"))
+    opened = links.settings_of(f"{slug}/{name}", server.block(f"{slug}/{name}"))
     for text in (repr(loaded), str(loaded), repr(opened), opened.model_dump_json(), loaded.model_dump_json()):
         assert SECRET not in text
 
 
-def as_others_see_it(engine: Engine, slug: str, name: str) -> str:
+def as_others_see_it(server: Server, slug: str, name: str) -> str:
     auth = ("linkspan", AUTH.get_secret_value().partition(":")[2])
-    url = f"{engine.api_url}/block_types/slug/{slug}/block_documents/name/{name}"
+    url = f"{server.api_url}/block_types/slug/{slug}/block_documents/name/{name}"
     return httpx.get(url, auth=auth).raise_for_status().text
 
 
-def test_replacing_drops_what_is_no_longer_said(engine: Engine) -> None:
+def test_replacing_drops_what_is_no_longer_said(server: Server) -> None:
     ref = f"container-registry/d-{uuid4().hex}"
-    engine.save_block(ref, SAMPLES["container-registry"])
-    engine.save_block(ref, {"host": "other.example"})
-    opened = links.open_registry(engine, ref)
+    server.save_block(ref, SAMPLES["container-registry"])
+    server.save_block(ref, {"host": "other.example"})
+    opened = links.open_registry(server, ref)
     assert (opened.host, opened.username, opened.password) == ("other.example", "", None)
 
 
-def test_a_block_that_was_never_saved_is_named(engine: Engine) -> None:
-    with pytest.raises(EngineError, match="block git-repository/nowhere is not on"):
-        links.open_repository(engine, "git-repository/nowhere")
+def test_a_block_that_was_never_saved_is_named(server: Server) -> None:
+    with pytest.raises(ServerError, match="block git-repository/nowhere is not on"):
+        links.open_repository(server, "git-repository/nowhere")
 
 
 @pytest.mark.parametrize("ref", ["git-repository", "git-repository/", "a/b/c", ""])
-def test_a_reference_that_names_nothing_is_refused(engine: Engine, ref: str) -> None:
+def test_a_reference_that_names_nothing_is_refused(server: Server, ref: str) -> None:
     with pytest.raises(ConfigError, match="names no block"):
-        engine.block(ref)
+        server.block(ref)
 
 
-def test_a_block_of_the_wrong_kind_is_refused(engine: Engine) -> None:
+def test_a_block_of_the_wrong_kind_is_refused(server: Server) -> None:
     with pytest.raises(ConfigError, match="azure-model-store or file-model-store or s3-model-store"):
-        links.open_store(engine, "git-repository/digits")
+        links.open_store(server, "git-repository/digits")
     with pytest.raises(ConfigError, match="no block of ours"):
         links.settings_of("slack-webhook/x", {})
 

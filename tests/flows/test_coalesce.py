@@ -15,8 +15,8 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 
 from flows.coalesce import replaces
-from linkspan.errors import EngineUnavailable
-from linkspan.prefect_api.server import Engine, Run
+from linkspan.errors import ServerUnavailable
+from linkspan.prefect_api.server import Run, Server
 from linkspan.prefect_api.values import FINAL
 from tests.services.prefect_server import AUTH, PrefectServer
 
@@ -39,11 +39,11 @@ def until(done: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
-def state(engine: Engine, run_id: str) -> str:
+def state(api: Server, run_id: str) -> str:
     """Its state's type; `?` while the server is too busy to say, as with a full machine it may be."""
     try:
-        return engine.run(run_id).state_type
-    except EngineUnavailable:
+        return api.run(run_id).state_type
+    except ServerUnavailable:
         return "?"
 
 
@@ -52,23 +52,23 @@ def seen(folder: Path) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
-def finished(engine: Engine, ids: list[str]) -> list[Run]:
-    until(lambda: all(state(engine, each) in FINAL for each in ids))
-    return [engine.run(each) for each in ids]
+def finished(api: Server, ids: list[str]) -> list[Run]:
+    until(lambda: all(state(api, each) in FINAL for each in ids))
+    return [api.run(each) for each in ids]
 
 
 def test_of_a_burst_of_hints_two_run_and_the_last_state_wins(server: PrefectServer, tmp_path: Path) -> None:
     (tmp_path / "hold").touch()
-    with server.engine() as engine:
+    with server.api() as api:
         ids = []
         for number in range(20):
             (tmp_path / "newest").write_text(f"state-{number}")
             hint = {"folder": str(tmp_path), "hint": f"hint {number}"}
-            ids.append(engine.start("test-coalesce/test", hint, idempotency_key=uuid4().hex).id)
+            ids.append(api.start("test-coalesce/test", hint, idempotency_key=uuid4().hex).id)
             if number == 0:
                 until(lambda: bool(seen(tmp_path)))
         (tmp_path / "hold").unlink()
-        runs = finished(engine, ids)
+        runs = finished(api, ids)
     states = Counter(run.state_name for run in runs)
     assert states == {"Completed": 2, "Superseded": 18}
     assert seen(tmp_path) == ["one state-0 False", "one state-19 False"]
@@ -79,12 +79,12 @@ def test_of_a_burst_of_hints_two_run_and_the_last_state_wins(server: PrefectServ
 def test_an_order_and_another_environment_are_not_superseded(server: PrefectServer, tmp_path: Path) -> None:
     (tmp_path / "newest").write_text("state")
     common: dict[str, Any] = {"folder": str(tmp_path)}
-    with server.engine() as engine:
+    with server.api() as api:
         ids = [
-            engine.start("test-coalesce/test", {**common, **each}, idempotency_key=uuid4().hex).id
+            api.start("test-coalesce/test", {**common, **each}, idempotency_key=uuid4().hex).id
             for each in ({}, {}, {"environment": "two"}, {"on_purpose": True}, {"hint": "again"})
         ]
-        runs = finished(engine, ids)
+        runs = finished(api, ids)
     assert {run.state_name for run in runs[2:4]} == {"Completed"}
     assert set(seen(tmp_path)) == {"one state False", "two state False", "one state True"}
 
@@ -128,52 +128,52 @@ def test_which_run_does_the_work_of_which(other: FlowRun, expected: bool) -> Non
 def test_a_run_killed_under_its_worker_starts_again_and_completes(
     server: PrefectServer, tmp_path: Path
 ) -> None:
-    with server.engine() as engine:
+    with server.api() as api:
         crash = {"folder": str(tmp_path), "times": 1}
-        ref = engine.start("test-crash/test", crash, idempotency_key=uuid4().hex)
-        until(lambda: state(engine, ref.id) == "COMPLETED")
+        ref = api.start("test-crash/test", crash, idempotency_key=uuid4().hex)
+        until(lambda: state(api, ref.id) == "COMPLETED")
     assert seen(tmp_path) == ["attempt 1", "attempt 2"]
 
 
 def test_a_run_that_always_crashes_fails_in_the_end_and_says_so(
     server: PrefectServer, tmp_path: Path
 ) -> None:
-    with server.engine() as engine:
+    with server.api() as api:
         crash = {"folder": str(tmp_path), "times": 99}
-        ref = engine.start("test-crash/test", crash, idempotency_key=uuid4().hex)
-        until(lambda: state(engine, ref.id) == "FAILED")
-        message = engine.run(ref.id).message
+        ref = api.start("test-crash/test", crash, idempotency_key=uuid4().hex)
+        until(lambda: state(api, ref.id) == "FAILED")
+        message = api.run(ref.id).message
     assert "crashed 3 times" in message
     assert seen(tmp_path) == ["attempt 1", "attempt 2", "attempt 3"]
 
 
 def test_a_running_run_can_be_cancelled(server: PrefectServer, tmp_path: Path) -> None:
-    with server.engine() as engine:
-        ref = engine.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
+    with server.api() as api:
+        ref = api.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
         until(lambda: bool(seen(tmp_path)))
         pid = int(seen(tmp_path)[0].split()[1])
-        engine.cancel(ref.id)
-        until(lambda: state(engine, ref.id) == "CANCELLED")
+        api.cancel(ref.id)
+        until(lambda: state(api, ref.id) == "CANCELLED")
     until(lambda: not Path(f"/proc/{pid}").exists())
 
 
-def lose_patience(engine: Engine, seconds: float) -> None:
+def lose_patience(api: Server, seconds: float) -> None:
     """Let the heartbeat automation wait just longer than one beat, so that the test need not."""
-    for automation in engine.automations():
+    for automation in api.automations():
         if automation["name"].endswith("without heartbeat has crashed"):
             body = {name: automation[name] for name in ("name", "description", "enabled", "actions")}
             body["trigger"] = {**automation["trigger"], "within": seconds}
-            url = f"{engine.api_url}/automations/{automation['id']}"
+            url = f"{api.api_url}/automations/{automation['id']}"
             auth = ("linkspan", AUTH.get_secret_value().partition(":")[2])
             httpx.put(url, json=body, auth=auth).raise_for_status()
 
 
 def test_a_run_that_cannot_even_start_is_not_started_again_and_again(server: PrefectServer) -> None:
-    with server.engine() as engine:
-        ref = engine.start("test-broken/test", {}, idempotency_key=uuid4().hex)
-        until(lambda: state(engine, ref.id) == "CRASHED")
+    with server.api() as api:
+        ref = api.start("test-broken/test", {}, idempotency_key=uuid4().hex)
+        until(lambda: state(api, ref.id) == "CRASHED")
         time.sleep(15)  # a restart takes ten
-        run = engine.run(ref.id)
+        run = api.run(ref.id)
     assert (run.state_type, run.run_count) == ("CRASHED", 0)
 
 
@@ -185,15 +185,15 @@ def test_a_run_whose_worker_is_gone_too_is_noticed_and_finished_by_another(
     deployments = tmp_path / "prefect.yaml"
     deployments.write_text((Path(__file__).parent / "engine_flows.yaml").read_text())
     own_prefect_server.set_up(deployments)
-    with own_prefect_server.engine() as engine:
-        lose_patience(engine, seconds=35)
+    with own_prefect_server.api() as api:
+        lose_patience(api, seconds=35)
         with own_prefect_server.worker() as worker:
-            ref = engine.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
+            ref = api.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
             until(lambda: bool(seen(tmp_path)))
             os.kill(int(seen(tmp_path)[0].split()[1]), signal.SIGSTOP)  # it must not report its own death
             worker.kill()
         (tmp_path / "go").touch()
-        assert engine.run(ref.id).state_type == "RUNNING"
+        assert api.run(ref.id).state_type == "RUNNING"
         with own_prefect_server.worker():
-            until(lambda: state(engine, ref.id) == "COMPLETED", seconds=240)
-        assert engine.run(ref.id).run_count == 2
+            until(lambda: state(api, ref.id) == "COMPLETED", seconds=240)
+        assert api.run(ref.id).run_count == 2

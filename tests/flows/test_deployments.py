@@ -21,7 +21,7 @@ from linkspan import events
 from linkspan.cli.links import SETTINGS, Links
 from linkspan.errors import ConfigError
 from linkspan.local.prefect_settings import POOL
-from linkspan.prefect_api.server import Engine
+from linkspan.prefect_api.server import Server
 from tests.services.prefect_server import AUTH, ROOT, PrefectServer
 
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
@@ -122,14 +122,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
 
 
 @pytest.fixture
-def engine(server: PrefectServer) -> Iterator[Engine]:
-    with server.engine() as engine:
-        yield engine
+def api(server: PrefectServer) -> Iterator[Server]:
+    with server.api() as api:
+        yield api
 
 
-def ask(engine: Engine, path: str, body: dict[str, Any]) -> Any:
+def ask(api: Server, path: str, body: dict[str, Any]) -> Any:
     auth = ("linkspan", AUTH.get_secret_value().partition(":")[2])
-    return httpx.post(f"{engine.api_url}/{path}", json=body, auth=auth).raise_for_status().json()
+    return httpx.post(f"{api.api_url}/{path}", json=body, auth=auth).raise_for_status().json()
 
 
 def wait_for(found: Callable[[], Any], seconds: float = 120) -> Any:
@@ -140,8 +140,8 @@ def wait_for(found: Callable[[], Any], seconds: float = 120) -> Any:
     return result
 
 
-def test_all_are_deployed_with_version_tags_queue_and_parameters(engine: Engine) -> None:
-    found = {each.name: each for each in engine.deployments()}
+def test_all_are_deployed_with_version_tags_queue_and_parameters(api: Server) -> None:
+    found = {each.name: each for each in api.deployments()}
     assert set(found) == set(NAMES)
     for each in DEPLOYMENTS:
         deployed = found[f"{each['flow_name']}/{each['name']}"]
@@ -151,25 +151,25 @@ def test_all_are_deployed_with_version_tags_queue_and_parameters(engine: Engine)
         assert deployed.parameters == each["parameters"]
 
 
-def test_every_queue_runs_one_at_a_time(engine: Engine) -> None:
-    queues = {queue["name"]: queue["concurrency_limit"] for queue in ask(engine, "work_queues/filter", {})}
+def test_every_queue_runs_one_at_a_time(api: Server) -> None:
+    queues = {queue["name"]: queue["concurrency_limit"] for queue in ask(api, "work_queues/filter", {})}
     for each in DEPLOYMENTS:
         assert queues[each["work_pool"]["work_queue_name"]] == 1
 
 
-def test_the_blocks_of_an_environment_are_read_from_its_deployment(engine: Engine) -> None:
-    links = Links.of_deployment(engine, "build-and-deploy/digits-production")
+def test_the_blocks_of_an_environment_are_read_from_its_deployment(api: Server) -> None:
+    links = Links.of_deployment(api, "build-and-deploy/digits-production")
     assert links.runtime == "docker-runtime/digits-production"
     assert links.repository == "git-repository/digits"
 
 
-def test_cron_runs_are_really_created_in_the_chosen_time_zone(engine: Engine) -> None:
+def test_cron_runs_are_really_created_in_the_chosen_time_zone(api: Server) -> None:
     """With sqlalchemy 2.1 they never are (PREFECT.md, "Dependencies")."""
 
     def scheduled() -> dict[str, list[dict[str, Any]]]:
         wanted = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}, "limit": 200}
-        runs = [run for run in ask(engine, "flow_runs/filter", wanted) if run["auto_scheduled"]]
-        names = {each.id: each.name for each in engine.deployments()}
+        runs = [run for run in ask(api, "flow_runs/filter", wanted) if run["auto_scheduled"]]
+        names = {each.id: each.name for each in api.deployments()}
         by_name: dict[str, list[dict[str, Any]]] = {}
         for run in runs:
             by_name.setdefault(names[run["deployment_id"]], []).append(run)
@@ -200,15 +200,13 @@ def test_cron_runs_are_really_created_in_the_chosen_time_zone(engine: Engine) ->
         (events.HINT_RELEASE, events.app_resource("digits"), "build-and-deploy/digits-production"),
     ],
 )
-def test_a_hint_from_outside_starts_its_run(
-    engine: Engine, event: str, resource: str, deployment: str
-) -> None:
+def test_a_hint_from_outside_starts_its_run(api: Server, event: str, resource: str, deployment: str) -> None:
     def hints() -> set[str]:
-        return {run.parameters["hint"] for run in engine.recent_runs(deployment, limit=50)}
+        return {run.parameters["hint"] for run in api.recent_runs(deployment, limit=50)}
 
-    engine.emit(event, resource, {"hint": 'push by "Ada"'})
-    engine.emit(event, resource, {})
-    engine.emit(event, f"{resource}-other", {"hint": "of another app"})
+    api.emit(event, resource, {"hint": 'push by "Ada"'})
+    api.emit(event, resource, {})
+    api.emit(event, f"{resource}-other", {"hint": "of another app"})
     found = wait_for(
         lambda: 'push by "Ada"' in (h := hints()) and any(x.startswith("event ") for x in h) and h
     )
@@ -218,18 +216,18 @@ def test_a_hint_from_outside_starts_its_run(
 def test_a_second_set_up_touches_nothing_and_a_change_is_deployed(
     server: PrefectServer, tmp_path: Path
 ) -> None:
-    with server.engine() as engine:
-        before = engine.automations()
+    with server.api() as api:
+        before = api.automations()
         output = server.set_up(ROOT / "prefect.yaml")  # and the time zone stays
         assert "deployments and blocks: as they should be" in output
-        assert engine.automations() == before
+        assert api.automations() == before
 
         changed = tmp_path / "prefect.yaml"
         changed.write_text((ROOT / "prefect.yaml").read_text().replace("the nightly release", "the night"))
         assert "app-stream/digits" in server.set_up(changed)
         for name in NAMES:
-            assert engine.deployment(name).tags  # writing the version drops nothing
-        after = {each["name"]: each["id"] for each in engine.automations()}
+            assert api.deployment(name).tags  # writing the version drops nothing
+        after = {each["name"]: each["id"] for each in api.automations()}
         for each in before:
             if each["name"].startswith(automations.PREFIX):
                 assert after[each["name"]] == each["id"]  # what watches runs is not forgotten

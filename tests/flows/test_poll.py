@@ -28,8 +28,8 @@ class Place:
         self.models.mkdir()
         self.server = server
         self.folder = folder
-        with server.engine() as engine:
-            self.before = {run.id for run in engine.recent_runs(STREAM, limit=200)}
+        with server.api() as api:
+            self.before = {run.id for run in api.recent_runs(STREAM, limit=200)}
 
     async def save(self) -> None:
         await GitRepository(url=str(self.repository.bare)).save(self.name)
@@ -59,8 +59,8 @@ class Place:
     @property
     def started(self) -> list[str]:
         """Hints of the runs that were started, oldest first."""
-        with self.server.engine() as engine:
-            runs = engine.recent_runs(STREAM, limit=200)
+        with self.server.api() as api:
+            runs = api.recent_runs(STREAM, limit=200)
         mine = sorted((run for run in runs if run.id not in self.before), key=lambda run: run.created)
         return [run.parameters["hint"] for run in mine]
 

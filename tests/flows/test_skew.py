@@ -124,7 +124,7 @@ def test_a_clock_that_jumps_between_two_calls_loses_nothing_and_doubles_nothing(
 
     for number, by in enumerate(jumps):
         monkeypatch.setattr(time, "time", lambda by=by: right() + by.total_seconds())
-        with skewed(by), Starter(inbox, fake.engine, gather=0.0) as starter:
+        with skewed(by), Starter(inbox, fake.server, gather=0.0) as starter:
             for key in range(number + 1):
                 # All that were told before are told again; one is new.
                 assert put(inbox, f"{key}", f"a/{key}", datetime.now(UTC) + by) == (key == number)

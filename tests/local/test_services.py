@@ -15,11 +15,11 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from linkspan.errors import ConfigError, EngineUnavailable
+from linkspan.errors import ConfigError, ServerUnavailable
 from linkspan.local import leftovers, prefect_settings, tether
 from linkspan.local.home import Home
 from linkspan.local.services import Local
-from linkspan.prefect_api.server import Engine
+from linkspan.prefect_api.server import Server
 from linkspan.processes import Child, free_port, listens
 
 ROOT = Path(__file__).parents[2]
@@ -50,10 +50,10 @@ def until(done: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
-def completed(engine: Engine, run_id: str) -> bool:
+def completed(server: Server, run_id: str) -> bool:
     try:
-        return engine.run(run_id).state_type == "COMPLETED"
-    except EngineUnavailable:  # it is just being replaced
+        return server.run(run_id).state_type == "COMPLETED"
+    except ServerUnavailable:  # it is just being replaced
         return False
 
 
@@ -81,8 +81,8 @@ class Up:
             raise
         return child
 
-    def engine(self) -> Engine:
-        return Engine.from_environment({"LINKSPAN_HOME": str(self.home.path)})
+    def server(self) -> Server:
+        return Server.from_environment({"LINKSPAN_HOME": str(self.home.path)})
 
     def processes(self) -> list[int]:
         return leftovers.find(self.home.mark)
@@ -102,17 +102,17 @@ def test_up_is_ready_sets_up_quickly_again_and_leaves_nothing(up: Up) -> None:
         assert state is not None
         assert set(state.pids) == {"server", "warm", "receiver", "worker"}
         assert httpx.get(f"{state.hooks_url}/readyz").status_code == 200
-        with up.engine() as engine:
-            assert engine.ready()
-            assert [worker.online for worker in engine.workers(prefect_settings.POOL)] == [True]
-            versions = {each.name: each.version for each in engine.deployments()}
-            before = engine.automations()
+        with up.server() as server:
+            assert server.ready()
+            assert [worker.online for worker in server.workers(prefect_settings.POOL)] == [True]
+            versions = {each.name: each.version for each in server.deployments()}
+            before = server.automations()
 
             again = Local(up.home, port=up.port, prefect_file=up.deployments)
             again.setup()
             # Nothing was touched: what `prefect deploy` makes anew has other IDs and dates.
-            assert engine.automations() == before
-            assert {each.name: each.version for each in engine.deployments()} == versions
+            assert server.automations() == before
+            assert {each.name: each.version for each in server.deployments()} == versions
             assert all(version for version in versions.values())
 
         assert stat.S_IMODE(up.home.auth_file.stat().st_mode) == 0o600
@@ -137,15 +137,15 @@ def test_up_on_postgres_keeps_everything_there(postgres: SecretStr, tmp_path: Pa
     up = Up(tmp_path, database=postgres)
     child = up.start()
     try:
-        with up.engine() as engine:
+        with up.server() as server:
             (tmp_path / "go").touch()
-            ref = engine.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
-            until(lambda: completed(engine, ref.id))
+            ref = server.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
+            until(lambda: completed(server, ref.id))
         os.kill(child.pid, signal.SIGKILL)
         child.kill()
         second = up.start()
-        with up.engine() as engine:
-            assert completed(engine, ref.id)
+        with up.server() as server:
+            assert completed(server, ref.id)
         password = postgres.get_secret_value().rpartition("@")[0].rpartition(":")[2]
         for pid in up.processes():
             assert password not in Path(f"/proc/{pid}/cmdline").read_text()
@@ -158,8 +158,8 @@ def test_up_on_postgres_keeps_everything_there(postgres: SecretStr, tmp_path: Pa
 
 def test_a_killed_up_is_taken_over_and_its_run_is_finished(up: Up, tmp_path: Path) -> None:
     first = up.start()
-    with up.engine() as engine:
-        ref = engine.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
+    with up.server() as server:
+        ref = server.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
         until((tmp_path / "seen").exists)
     old = up.processes()
     for pid in old:  # no orderly end for anybody: all of them lose their lives in one moment
@@ -171,9 +171,9 @@ def test_a_killed_up_is_taken_over_and_its_run_is_finished(up: Up, tmp_path: Pat
     try:
         assert "left behind" in second.log.read_text()
         assert not set(old) & set(up.processes())
-        with up.engine() as engine:
-            until(lambda: completed(engine, ref.id))
-            assert engine.run(ref.id).run_count == 2
+        with up.server() as server:
+            until(lambda: completed(server, ref.id))
+            assert server.run(ref.id).run_count == 2
     finally:
         second.stop(grace=40)
 
@@ -207,8 +207,8 @@ def test_a_run_is_a_fork_and_ends_with_whoever_stands_for_it(up: Up, tmp_path: P
         state = up.home.read_state()
         assert state is not None
         until((up.home.warm / "socket").exists)
-        with up.engine() as engine:
-            ref = engine.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
+        with up.server() as server:
+            ref = server.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
             until(lambda: len(attempts()) == 1)
             assert parent_of(attempts()[0]) == state.pids["warm"]
             os.kill(stand_in(), signal.SIGKILL)
@@ -221,8 +221,8 @@ def test_a_run_is_a_fork_and_ends_with_whoever_stands_for_it(up: Up, tmp_path: P
             os.kill(attempts()[2], signal.SIGKILL)
             until(lambda: len(attempts()) == 4)
             (tmp_path / "go").touch()
-            until(lambda: completed(engine, ref.id))
-            assert engine.run(ref.id).run_count == 4
+            until(lambda: completed(server, ref.id))
+            assert server.run(ref.id).run_count == 4
         until(
             lambda: (found := up.home.read_state()) is not None and found.pids["warm"] != state.pids["warm"]
         )
@@ -245,12 +245,12 @@ def test_a_killed_service_is_replaced_and_the_run_is_finished(up: Up, tmp_path: 
     try:
         state = up.home.read_state()
         assert state is not None
-        with up.engine() as engine:
-            ref = engine.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
+        with up.server() as server:
+            ref = server.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
             until((tmp_path / "seen").exists)
             os.kill(state.pids[victim], signal.SIGKILL)
             (tmp_path / "go").touch()
-            until(lambda: completed(engine, ref.id), seconds=120)
+            until(lambda: completed(server, ref.id), seconds=120)
         until(
             lambda: (found := up.home.read_state()) is not None and found.pids[victim] != state.pids[victim]
         )
@@ -261,16 +261,16 @@ def test_a_killed_service_is_replaced_and_the_run_is_finished(up: Up, tmp_path: 
 
 def test_a_run_under_way_goes_on_after_an_orderly_stop(up: Up, tmp_path: Path) -> None:
     first = up.start()
-    with up.engine() as engine:
-        ref = engine.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
+    with up.server() as server:
+        ref = server.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
         until((tmp_path / "seen").exists)
     first.stop(grace=40)
     assert up.processes() == []
     (tmp_path / "go").touch()
     second = up.start()
     try:
-        with up.engine() as engine:
-            until(lambda: completed(engine, ref.id))
+        with up.server() as server:
+            until(lambda: completed(server, ref.id))
     finally:
         second.stop(grace=40)
 

@@ -14,10 +14,10 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from linkspan.errors import ConfigError, EngineDenied, EngineError, EngineUnavailable, RunFailed
+from linkspan.errors import ConfigError, RunFailed, ServerDenied, ServerError, ServerUnavailable
 from linkspan.local.home import Home, State
-from linkspan.prefect_api.http import EngineHttp, refusal
-from linkspan.prefect_api.server import Engine, LogLine, Run
+from linkspan.prefect_api.http import ServerHttp, refusal
+from linkspan.prefect_api.server import LogLine, Run, Server
 from linkspan.processes import free_port
 from tests.services.prefect_server import AUTH, PrefectServer
 
@@ -25,72 +25,72 @@ SCHEDULED = "test-scheduled/test"
 
 
 @pytest.fixture
-def engine(engine_flows: PrefectServer) -> Iterator[Engine]:
-    with engine_flows.engine() as engine:
-        yield engine
+def server(engine_flows: PrefectServer) -> Iterator[Server]:
+    with engine_flows.api() as server:
+        yield server
 
 
-def test_a_key_starts_one_run(engine: Engine) -> None:
+def test_a_key_starts_one_run(server: Server) -> None:
     key = uuid4().hex
-    first = engine.start(SCHEDULED, {"word": "a"}, idempotency_key=key)
-    again = engine.start(SCHEDULED, {"word": "b"}, idempotency_key=key)
-    other = engine.start(SCHEDULED, {"word": "c"}, idempotency_key=uuid4().hex)
+    first = server.start(SCHEDULED, {"word": "a"}, idempotency_key=key)
+    again = server.start(SCHEDULED, {"word": "b"}, idempotency_key=key)
+    other = server.start(SCHEDULED, {"word": "c"}, idempotency_key=uuid4().hex)
     assert first.created
     assert not again.created
     assert again.id == first.id != other.id
-    run = engine.run(first.id)
+    run = server.run(first.id)
     assert (run.state_type, run.parameters) == ("SCHEDULED", {"word": "a"})
-    assert first.url.startswith(engine.ui_url)
+    assert first.url.startswith(server.ui_url)
 
 
-def test_concurrent_calls_with_one_key_start_one_run(engine: Engine) -> None:
+def test_concurrent_calls_with_one_key_start_one_run(server: Server) -> None:
     key = uuid4().hex
 
     def start(_: int) -> str:
-        with Engine(engine.api_url, AUTH) as own:
+        with Server(server.api_url, AUTH) as own:
             return own.start(SCHEDULED, {}, idempotency_key=key).id
 
     with ThreadPoolExecutor(8) as pool:
         assert len(set(pool.map(start, range(16)))) == 1
 
 
-def test_a_parameter_the_flow_does_not_take_is_refused_by_name(engine: Engine) -> None:
-    with pytest.raises(EngineError, match="wrod"):
-        engine.start(SCHEDULED, {"wrod": "a"}, idempotency_key=uuid4().hex)
+def test_a_parameter_the_flow_does_not_take_is_refused_by_name(server: Server) -> None:
+    with pytest.raises(ServerError, match="wrod"):
+        server.start(SCHEDULED, {"wrod": "a"}, idempotency_key=uuid4().hex)
 
 
-def test_a_parameter_of_the_wrong_type_is_refused_in_the_servers_words(engine: Engine) -> None:
-    with pytest.raises(EngineError, match=r"(?s)refused it.*is not of type"):
-        engine.start(SCHEDULED, {"word": {"not": "a word"}}, idempotency_key=uuid4().hex)
+def test_a_parameter_of_the_wrong_type_is_refused_in_the_servers_words(server: Server) -> None:
+    with pytest.raises(ServerError, match=r"(?s)refused it.*is not of type"):
+        server.start(SCHEDULED, {"word": {"not": "a word"}}, idempotency_key=uuid4().hex)
 
 
-def test_a_missing_deployment_is_said_at_once(engine: Engine) -> None:
+def test_a_missing_deployment_is_said_at_once(server: Server) -> None:
     begin = time.monotonic()
-    with pytest.raises(EngineError, match="deployment test-scheduled/nowhere is not on"):
-        engine.start("test-scheduled/nowhere", {}, idempotency_key="k", patience=60)
+    with pytest.raises(ServerError, match="deployment test-scheduled/nowhere is not on"):
+        server.start("test-scheduled/nowhere", {}, idempotency_key="k", patience=60)
     assert time.monotonic() - begin < 10
 
 
 @pytest.mark.parametrize("name", ["nothing", "/x", "x/", ""])
-def test_a_deployment_has_two_names(engine: Engine, name: str) -> None:
+def test_a_deployment_has_two_names(server: Server, name: str) -> None:
     with pytest.raises(ConfigError, match="names no deployment"):
-        engine.start(name, {}, idempotency_key="k")
+        server.start(name, {}, idempotency_key="k")
 
 
-def test_a_wrong_password_is_refused_and_not_repeated_in_the_error(engine: Engine) -> None:
-    with Engine(engine.api_url, SecretStr("linkspan:wr0ng")) as stranger:
+def test_a_wrong_password_is_refused_and_not_repeated_in_the_error(server: Server) -> None:
+    with Server(server.api_url, SecretStr("linkspan:wr0ng")) as stranger:
         assert stranger.ready()
-        with pytest.raises(EngineDenied) as caught:
+        with pytest.raises(ServerDenied) as caught:
             stranger.start(SCHEDULED, {}, idempotency_key="k")
     assert "PREFECT_API_AUTH_STRING" in str(caught.value)
     assert "wr0ng" not in f"{caught.value!r} {caught.value}"
 
 
 def test_a_server_that_is_away_is_waited_for_as_long_as_was_said() -> None:
-    with Engine(f"http://127.0.0.1:{free_port()}/api") as nowhere:
+    with Server(f"http://127.0.0.1:{free_port()}/api") as nowhere:
         assert not nowhere.ready()
         begin = time.monotonic()
-        with pytest.raises(EngineUnavailable, match="cannot be reached"):
+        with pytest.raises(ServerUnavailable, match="cannot be reached"):
             nowhere.start("a/b", {}, idempotency_key="k", patience=1.5)
         assert 0.5 < time.monotonic() - begin < 4
 
@@ -98,18 +98,18 @@ def test_a_server_that_is_away_is_waited_for_as_long_as_was_said() -> None:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (401, EngineDenied),
-        (403, EngineDenied),
-        (404, EngineError),
-        (409, EngineError),
-        (429, EngineUnavailable),
+        (401, ServerDenied),
+        (403, ServerDenied),
+        (404, ServerError),
+        (409, ServerError),
+        (429, ServerUnavailable),
     ]
-    + [(status, EngineUnavailable) for status in (500, 502, 503, 504)],
+    + [(status, ServerUnavailable) for status in (500, 502, 503, 504)],
 )
-def test_what_an_answer_means(status: int, kind: type[EngineError]) -> None:
+def test_what_an_answer_means(status: int, kind: type[ServerError]) -> None:
     error = refusal(httpx.Response(status, json={"detail": "because"}), "a thing", "http://server/api")
     assert type(error) is kind
-    assert error.retriable is (kind is EngineUnavailable)
+    assert error.retriable is (kind is ServerUnavailable)
 
 
 def test_a_slow_server_is_asked_twice_what_changes_nothing() -> None:
@@ -134,11 +134,11 @@ def test_a_slow_server_is_asked_twice_what_changes_nothing() -> None:
     released = threading.Event()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    client = EngineHttp(f"http://127.0.0.1:{server.server_address[1]}", None, None)
+    client = ServerHttp(f"http://127.0.0.1:{server.server_address[1]}", None, None)
     try:
         for method, path in (("GET", "one"), ("POST", "things/filter")):
             assert client.request(method, path, seconds=0.5).json() == []
-        with pytest.raises(EngineUnavailable, match="timed out"):
+        with pytest.raises(ServerUnavailable, match="timed out"):
             client.request("POST", "things", {}, seconds=0.5)
         assert asked == ["/one", "/one", "/things/filter", "/things/filter", "/things"]
     finally:
@@ -148,68 +148,68 @@ def test_a_slow_server_is_asked_twice_what_changes_nothing() -> None:
         server.server_close()
 
 
-def test_deployments_and_the_parts_of_one(engine: Engine) -> None:
-    found = {each.name: each for each in engine.deployments()}
-    assert found[SCHEDULED] == engine.deployment(SCHEDULED)
+def test_deployments_and_the_parts_of_one(server: Server) -> None:
+    found = {each.name: each for each in server.deployments()}
+    assert found[SCHEDULED] == server.deployment(SCHEDULED)
     assert found[SCHEDULED].tags == ("linkspan",)
     assert found[SCHEDULED].queue == "test-scheduled"
 
 
-def test_a_password_in_the_address_is_used_and_never_shown(engine: Engine) -> None:
-    host = engine.api_url.removeprefix("http://")
+def test_a_password_in_the_address_is_used_and_never_shown(server: Server) -> None:
+    host = server.api_url.removeprefix("http://")
     user, _, password = AUTH.get_secret_value().partition(":")
-    with Engine(f"http://{user}:{password}@{host}") as own:
+    with Server(f"http://{user}:{password}@{host}") as own:
         assert own.version()
         assert password not in own.api_url
     with (
-        Engine(f"http://{user}:wr0ng-one@{host}") as stranger,
-        pytest.raises(EngineDenied) as refused,
+        Server(f"http://{user}:wr0ng-one@{host}") as stranger,
+        pytest.raises(ServerDenied) as refused,
     ):
         stranger.version()
     assert "wr0ng-one" not in str(refused.value)
 
 
-def test_the_version_proves_the_password(engine: Engine) -> None:
-    assert engine.version().startswith("3.")
+def test_the_version_proves_the_password(server: Server) -> None:
+    assert server.version().startswith("3.")
 
 
-def test_automations_are_listed(engine: Engine) -> None:
-    assert "linkspan: a crashed run starts again" in {each["name"] for each in engine.automations()}
+def test_automations_are_listed(server: Server) -> None:
+    assert "linkspan: a crashed run starts again" in {each["name"] for each in server.automations()}
 
 
-def test_recent_runs_are_of_one_deployment_and_not_of_the_future(engine: Engine) -> None:
-    ref = engine.start(SCHEDULED, {"word": "recent"}, idempotency_key=uuid4().hex)
-    runs = engine.recent_runs(SCHEDULED, limit=50)
+def test_recent_runs_are_of_one_deployment_and_not_of_the_future(server: Server) -> None:
+    ref = server.start(SCHEDULED, {"word": "recent"}, idempotency_key=uuid4().hex)
+    runs = server.recent_runs(SCHEDULED, limit=50)
     assert ref.id in {run.id for run in runs}
-    assert {run.deployment_id for run in runs} == {engine.deployment(SCHEDULED).id}
-    assert engine.recent_runs("test-wait/nowhere") == []
+    assert {run.deployment_id for run in runs} == {server.deployment(SCHEDULED).id}
+    assert server.recent_runs("test-wait/nowhere") == []
 
 
-def test_a_run_that_waits_is_cancelled_at_once(engine: Engine) -> None:
-    ref = engine.start(SCHEDULED, {}, idempotency_key=uuid4().hex)
-    engine.cancel(ref.id)
-    run = engine.run(ref.id)
+def test_a_run_that_waits_is_cancelled_at_once(server: Server) -> None:
+    ref = server.start(SCHEDULED, {}, idempotency_key=uuid4().hex)
+    server.cancel(ref.id)
+    run = server.run(ref.id)
     assert run.state_type == "CANCELLED"
     assert isinstance(run.failure, RunFailed)
     assert "Cancelled" in run.failure.what
 
 
-def test_a_run_can_be_put_back_into_its_queue(engine: Engine) -> None:
-    ref = engine.start(SCHEDULED, {}, idempotency_key=uuid4().hex)
-    engine.cancel(ref.id)
-    assert engine.requeue(ref.id, "once more")
-    run = engine.run(ref.id)
+def test_a_run_can_be_put_back_into_its_queue(server: Server) -> None:
+    ref = server.start(SCHEDULED, {}, idempotency_key=uuid4().hex)
+    server.cancel(ref.id)
+    assert server.requeue(ref.id, "once more")
+    run = server.run(ref.id)
     assert (run.state_type, run.state_name, run.message) == ("SCHEDULED", "AwaitingRetry", "once more")
 
 
-def test_an_event_reaches_the_feed(engine: Engine) -> None:
+def test_an_event_reaches_the_feed(server: Server) -> None:
     resource = f"linkspan.app.{uuid4().hex}"
-    engine.emit("linkspan.test.event", resource, {"n": 1}, name="x")
+    server.emit("linkspan.test.event", resource, {"n": 1}, name="x")
     wanted = {"filter": {"resource": {"id": [resource]}}}
     end = time.monotonic() + 20
     with httpx.Client(auth=("linkspan", AUTH.get_secret_value().partition(":")[2])) as http:
         while True:
-            events = http.post(f"{engine.api_url}/events/filter", json=wanted).json()["events"]
+            events = http.post(f"{server.api_url}/events/filter", json=wanted).json()["events"]
             if events or time.monotonic() > end:
                 break
             time.sleep(0.2)
@@ -217,13 +217,13 @@ def test_an_event_reaches_the_feed(engine: Engine) -> None:
 
 
 def test_following_a_run_shows_states_and_log_and_ends_with_the_last_state(
-    engine_flows: PrefectServer, engine: Engine, tmp_path: Path
+    engine_flows: PrefectServer, server: Server, tmp_path: Path
 ) -> None:
     with engine_flows.worker():
-        ref = engine.start(
+        ref = server.start(
             "test-crash/test", {"folder": str(tmp_path), "times": 0}, idempotency_key=uuid4().hex
         )
-        seen = list(engine.follow(ref.id, every=0.05))
+        seen = list(server.follow(ref.id, every=0.05))
     states = [each.state_name for each in seen if isinstance(each, Run)]
     lines = [each.message for each in seen if isinstance(each, LogLine)]
     assert states[-2:] == ["Running", "Completed"]
@@ -242,7 +242,7 @@ def test_a_killed_server_loses_no_run_and_doubles_none(
     begun = threading.Event()
 
     def start(key: str) -> str:
-        with own_prefect_server.engine() as own:
+        with own_prefect_server.api() as own:
             if key == keys[10]:
                 begun.set()
             return own.start("test-wait/test", {"folder": key}, idempotency_key=key, patience=120).id
@@ -253,8 +253,8 @@ def test_a_killed_server_loses_no_run_and_doubles_none(
         own_prefect_server.child.kill()
         own_prefect_server.start()
         ids = [each.result() for each in asked]
-    with own_prefect_server.engine() as engine:
-        runs = engine.recent_runs("test-wait/test", limit=200)
+    with own_prefect_server.api() as server:
+        runs = server.recent_runs("test-wait/test", limit=200)
     assert sorted(run.parameters["folder"] for run in runs) == sorted(keys)
     assert {run.id for run in runs} == set(ids)
 
@@ -264,7 +264,7 @@ class TestEnvironment:
 
     def test_the_variable_wins(self, tmp_path: Path) -> None:
         env = {"PREFECT_API_URL": "http://a.example/api/", "LINKSPAN_HOME": str(tmp_path)}
-        assert Engine.from_environment(env).api_url == "http://a.example/api"
+        assert Server.from_environment(env).api_url == "http://a.example/api"
 
     def test_else_the_state_file_and_its_password(
         self, prefect_server: PrefectServer, tmp_path: Path
@@ -274,13 +274,13 @@ class TestEnvironment:
         home.auth_file.write_text(prefect_server.auth.get_secret_value() + "\n")
         state = State(api_url=prefect_server.api_url, ui_url="", pid=os.getpid(), pids={}, auth_file="")
         home.write_state(state)
-        assert Engine.from_environment({"LINKSPAN_HOME": str(tmp_path)}).version().startswith("3.")
+        assert Server.from_environment({"LINKSPAN_HOME": str(tmp_path)}).version().startswith("3.")
 
     def test_else_what_to_do(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="linkspan up"):
-            Engine.from_environment({"LINKSPAN_HOME": str(tmp_path)})
+            Server.from_environment({"LINKSPAN_HOME": str(tmp_path)})
 
     def test_a_broken_state_file_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "state.json").write_text('{"api_url": 1}')
         with pytest.raises(ConfigError, match=r"state\.json"):
-            Engine.from_environment({"LINKSPAN_HOME": str(tmp_path)})
+            Server.from_environment({"LINKSPAN_HOME": str(tmp_path)})

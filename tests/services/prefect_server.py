@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from linkspan.local import prefect_settings
-from linkspan.prefect_api.server import Engine
+from linkspan.prefect_api.server import Server
 from linkspan.processes import Child, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -38,8 +38,8 @@ class PrefectServer:
         settings = prefect_settings.client(self.home, self.api_url, self.auth)
         return {**prefect_settings.clean(), **settings, "PYTHONPATH": str(ROOT)}
 
-    def engine(self) -> Engine:
-        return Engine(self.api_url, self.auth)
+    def api(self) -> Server:
+        return Server(self.api_url, self.auth)
 
     def start(self) -> None:
         env = {
@@ -54,8 +54,8 @@ class PrefectServer:
         self.child = Child(
             "prefect", [*command, "--port", str(self.port)], log=self.home / "server.log", env=env
         )
-        with self.engine() as engine:
-            self.child.wait_until(engine.ready, seconds=120)
+        with self.api() as server:
+            self.child.wait_until(server.ready, seconds=120)
 
     def stop(self) -> None:
         self.child.stop()
@@ -76,9 +76,9 @@ class PrefectServer:
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", prefect_settings.POOL]
         child = Child(name, [*command, "--name", name], log=self.home / f"{name}.log", env=env, cwd=self.home)
         try:
-            with self.engine() as engine:
+            with self.api() as server:
                 child.wait_until(
-                    lambda: any(each.name == name for each in engine.workers(prefect_settings.POOL)),
+                    lambda: any(each.name == name for each in server.workers(prefect_settings.POOL)),
                     seconds=60,
                 )
             yield child

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from pydantic import SecretStr
 
-from linkspan.prefect_api.server import Engine
+from linkspan.prefect_api.server import Server
 
 PASSWORD = "linkspan:of the fake"
 
@@ -51,10 +51,10 @@ class PrefectFake:
         return f"http://127.0.0.1:{self.port}/api"
 
     @cached_property
-    def _engine(self) -> Engine:
-        return Engine(self.api_url, SecretStr(PASSWORD))
+    def _engine(self) -> Server:
+        return Server(self.api_url, SecretStr(PASSWORD))
 
-    def engine(self) -> Engine:
+    def server(self) -> Server:
         """One client for all calls, as the receiver has it."""
         return self._engine
 

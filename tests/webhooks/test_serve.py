@@ -229,8 +229,8 @@ class TestRealServer:
             assert receiver.call(push(word), name) == 202
             until(lambda: receiver.states() == ["started"])
             [arrival] = recent(receiver.inbox)
-            with engine_flows.engine() as engine:
-                assert engine.run(arrival.run_id).parameters["hint"] == arrival.text
+            with engine_flows.api() as server:
+                assert server.run(arrival.run_id).parameters["hint"] == arrival.text
                 assert word in arrival.text
             await type(block).adelete(name)
             await asyncio.sleep(routes.LEAST_SECONDS)

@@ -4,8 +4,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from linkspan.errors import ConfigError, EngineUnavailable
-from linkspan.prefect_api.server import Engine
+from linkspan.errors import ConfigError, ServerUnavailable
+from linkspan.prefect_api.server import Server
 
 LOOK_SECONDS = 5.0
 # The same server may have another password since.
@@ -15,20 +15,20 @@ KEEP_SECONDS = 60.0
 class KnownServer:
     """Gives the server that `find` finds, and looks again every few seconds whether it is another one."""
 
-    def __init__(self, find: Callable[[], Engine] = Engine.from_environment) -> None:
+    def __init__(self, find: Callable[[], Server] = Server.from_environment) -> None:
         self._find = find
         self._lock = threading.Lock()
-        self._engine: Engine | None = None
+        self._engine: Server | None = None
         self._looked = self._found = float("-inf")
         self._reason = ""
 
-    def __call__(self) -> Engine:
-        """The server. Raises EngineUnavailable while none is known."""
+    def __call__(self) -> Server:
+        """The server. Raises ServerUnavailable while none is known."""
         with self._lock:
             if time.monotonic() - self._looked > LOOK_SECONDS:
                 self._look()
             if self._engine is None:
-                raise EngineUnavailable(self._reason)
+                raise ServerUnavailable(self._reason)
             return self._engine
 
     def close(self) -> None:

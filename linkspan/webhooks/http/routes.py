@@ -17,8 +17,8 @@ from typing import Any
 import httpx
 
 from linkspan.cli.links import settings_of
-from linkspan.errors import ConfigError, EngineUnavailable, LinkspanError
-from linkspan.prefect_api.server import Engine
+from linkspan.errors import ConfigError, LinkspanError, ServerUnavailable
+from linkspan.prefect_api.server import Server
 from linkspan.webhooks.base import BLOCK, WebhookSettings
 from linkspan.webhooks.providers.known import PROVIDERS
 
@@ -130,16 +130,16 @@ class SavedRoutes:
         self._changed(routes)
 
 
-def blocks_of(engine: Callable[[], Engine]) -> Callable[[], Fields]:
+def blocks_of(server: Callable[[], Server]) -> Callable[[], Fields]:
     """Asks a Prefect server for its `webhook-source` blocks."""
 
     def fetch() -> Fields:
         try:
-            return engine().blocks(BLOCK)
+            return server().blocks(BLOCK)
         except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError) as error:
             # A page of whatever stands in front of a server that is away. Its text is not repeated.
             reason = type(error).__name__
-            raise EngineUnavailable(f"the answer of the Prefect server is none: {reason}") from None
+            raise ServerUnavailable(f"the answer of the Prefect server is none: {reason}") from None
 
     return fetch
 

@@ -14,9 +14,9 @@ from typing import Self
 
 import httpx
 
-from linkspan.errors import ConfigError, EngineDenied, EngineError, EngineUnavailable, InboxUnavailable
+from linkspan.errors import ConfigError, InboxUnavailable, ServerDenied, ServerError, ServerUnavailable
 from linkspan.plain_text import plain_text
-from linkspan.prefect_api.server import Engine
+from linkspan.prefect_api.server import Server
 from linkspan.webhooks.inbox.inbox import Batch, Inbox
 
 GATHER_SECONDS = 2.0
@@ -34,21 +34,21 @@ EVENTS_PER_BATCH = 10
 class Starter:
     """Starts the runs for what is in an inbox. Use it as a context manager; the inbox must outlive it.
 
-    `engine` gives the Prefect server as it is known now and may raise EngineUnavailable or ConfigError, which
+    `server` gives the Prefect server as it is known now and may raise ServerUnavailable or ConfigError, which
     count as a server that is away.
     """
 
     def __init__(
         self,
         inbox: Inbox,
-        engine: Callable[[], Engine],
+        server: Callable[[], Server],
         *,
         say: Callable[[str], None] = lambda _line: None,
         gather: float = GATHER_SECONDS,
         threads: int = THREADS,
     ) -> None:
         self._inbox = inbox
-        self._engine = engine
+        self._engine = server
         self._say = say
         self._gather = gather
         self._change = threading.Condition()
@@ -182,15 +182,15 @@ class Starter:
     def _ask(self, batch: Batch) -> bool:
         """Ask for the run of a batch and note the answer; False if there was none."""
         try:
-            engine = self._engine()
-            run = engine.start(
+            server = self._engine()
+            run = server.start(
                 batch.deployment, {"hint": batch.text}, idempotency_key=batch.key, patience=PATIENCE
             )
-        except (EngineUnavailable, EngineDenied) as error:
+        except (ServerUnavailable, ServerDenied) as error:
             # A wrong password is mended at the server or here; the hint is as good afterwards.
-            self._outage.began(error, everybody=isinstance(error, EngineDenied) or not self._answers())
+            self._outage.began(error, everybody=isinstance(error, ServerDenied) or not self._answers())
             return False
-        except (ConfigError, EngineError) as error:
+        except (ConfigError, ServerError) as error:
             if not self._answers():
                 # A proxy in front of a server that is away says 404 too: that is no refusal of this run.
                 self._outage.began(error, everybody=True)
@@ -200,7 +200,7 @@ class Starter:
             return True
         except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError) as error:
             # No answer of a Prefect server: a page of somebody else's, half of a document.
-            reason = EngineUnavailable(f"the answer cannot be understood: {type(error).__name__}: {error}")
+            reason = ServerUnavailable(f"the answer cannot be understood: {type(error).__name__}: {error}")
             self._outage.began(reason, everybody=not self._answers())
             return False
         if self._outage.over():
@@ -209,22 +209,22 @@ class Starter:
         self._inbox.started(batch, run).result(DISK_SECONDS)
         known = "" if run.created else " (it was known there already)"
         self._say(f"{batch.deployment} started as {run.name}{known} for {_shown(batch)}: {run.url}")
-        self._tell(engine, batch, run.url)
+        self._tell(server, batch, run.url)
         return True
 
     def _answers(self) -> bool:
         """Whether what is there is a Prefect server that takes our credentials."""
         try:
             return bool(self._engine().version())
-        except (EngineError, ConfigError, httpx.HTTPError, ValueError):
+        except (ServerError, ConfigError, httpx.HTTPError, ValueError):
             return False
 
-    def _tell(self, engine: Engine, batch: Batch, url: str) -> None:
+    def _tell(self, server: Server, batch: Batch, url: str) -> None:
         try:
             for source, text in self._inbox.texts(batch, EVENTS_PER_BATCH).result(DISK_SECONDS):
                 payload = {"hint": text, "deployment": batch.deployment, "run": url, "hints": batch.hints}
-                engine.emit(ACCEPTED, f"linkspan.webhook.{source}", payload, name=source)
-        except (EngineError, InboxUnavailable, TimeoutError, httpx.HTTPError, ValueError) as error:
+                server.emit(ACCEPTED, f"linkspan.webhook.{source}", payload, name=source)
+        except (ServerError, InboxUnavailable, TimeoutError, httpx.HTTPError, ValueError) as error:
             self._say(f"the feed was not told of {_shown(batch)}: {plain_text(str(error))}")
 
 

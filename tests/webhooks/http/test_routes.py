@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from linkspan.errors import ConfigError, EngineUnavailable
+from linkspan.errors import ConfigError, ServerUnavailable
 from linkspan.webhooks.http import known_server, routes
 from linkspan.webhooks.http.known_server import KnownServer
 from linkspan.webhooks.http.routes import SavedRoutes, blocks_of, routes_in
@@ -48,8 +48,8 @@ class TestRoutes:
     ) -> None:
         monkeypatch.setattr(routes, "LEAST_SECONDS", -1)
         said: list[str] = []
-        away = EngineUnavailable("away")
-        answers: Iterator[dict[str, Any] | EngineUnavailable] = iter([{"git": fields()}, away, away, {}])
+        away = ServerUnavailable("away")
+        answers: Iterator[dict[str, Any] | ServerUnavailable] = iter([{"git": fields()}, away, away, {}])
 
         def fetch() -> dict[str, Any]:
             answer = next(answers)
@@ -81,7 +81,7 @@ class TestRoutes:
     ) -> None:
         monkeypatch.setattr(routes, "LEAST_SECONDS", -1)
         fake.blocks["git"] = fields()
-        saved = SavedRoutes(blocks_of(fake.engine))
+        saved = SavedRoutes(blocks_of(fake.server))
         saved.renew()
         fake.fail = lambda _method, path: failure if "block_documents" in path else None
         saved.renew()
@@ -129,12 +129,12 @@ def test_the_server_is_looked_up_again(monkeypatch: pytest.MonkeyPatch, fake: Pr
             found = now.pop(0)
             if found is None:
                 raise ConfigError("no Prefect server is known")
-            from linkspan.prefect_api.server import Engine
+            from linkspan.prefect_api.server import Server
 
-            return Engine(found.api_url, SecretStr(PASSWORD))
+            return Server(found.api_url, SecretStr(PASSWORD))
 
         server = KnownServer(find)
-        with pytest.raises(EngineUnavailable, match="no Prefect server is known"):
+        with pytest.raises(ServerUnavailable, match="no Prefect server is known"):
             server()
         first = server()
         assert first.api_url == fake.api_url

@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from linkspan.errors import ConfigError
-from linkspan.prefect_api.server import Engine
+from linkspan.prefect_api.server import Server
 from linkspan.processes import free_port
 from linkspan.webhooks.base import Hint
 from linkspan.webhooks.inbox.file import recent
@@ -40,10 +40,10 @@ def fake() -> Iterator[PrefectFake]:
 
 @contextmanager
 def starting(
-    inbox: Inbox, engine: Callable[[], Engine], *, gather: float = 0.0, said: list[str] | None = None
+    inbox: Inbox, server: Callable[[], Server], *, gather: float = 0.0, said: list[str] | None = None
 ) -> Iterator[Starter]:
     say = said.append if said is not None else (lambda _line: None)
-    with Starter(inbox, engine, gather=gather, say=say) as starter:
+    with Starter(inbox, server, gather=gather, say=say) as starter:
         yield starter
 
 
@@ -61,7 +61,7 @@ def states(inbox: Inbox) -> list[str]:
 
 
 def test_a_hint_starts_every_deployment_of_its_source_once(inbox: Inbox, fake: PrefectFake) -> None:
-    with starting(inbox, fake.engine):
+    with starting(inbox, fake.server):
         told(inbox, "a/x", "b/y", text="push by Ada", key="k")
         told(inbox, "a/x", "b/y", text="push by Ada", key="k")
         until(lambda: states(inbox) == ["started"])
@@ -70,7 +70,7 @@ def test_a_hint_starts_every_deployment_of_its_source_once(inbox: Inbox, fake: P
 
 
 def test_the_first_starts_at_once_and_those_after_it_share_the_next(inbox: Inbox, fake: PrefectFake) -> None:
-    with starting(inbox, fake.engine, gather=3.0):
+    with starting(inbox, fake.server, gather=3.0):
         told(inbox, "a/x", text="first")
         until(lambda: fake.started()["a/x"] == 1, 2.5)
         for number in range(20):
@@ -81,7 +81,7 @@ def test_the_first_starts_at_once_and_those_after_it_share_the_next(inbox: Inbox
 
 
 def test_the_feed_is_told_of_each_hint(inbox: Inbox, fake: PrefectFake) -> None:
-    with starting(inbox, fake.engine):
+    with starting(inbox, fake.server):
         told(inbox, "a/x", text="push by Ada")
         until(lambda: len(fake.events) == 1)
     [event] = fake.events
@@ -125,7 +125,7 @@ def test_what_passes_by_itself_is_tried_again_and_starts_one_run(
     inbox: Inbox, fake: PrefectFake, failure: Failure
 ) -> None:
     fake.fail = failing("create_flow_run", failure)
-    with starting(inbox, fake.engine):
+    with starting(inbox, fake.server):
         told(inbox, "a/x")
         until(lambda: states(inbox) == ["started"])
     assert fake.started() == {"a/x": 1}
@@ -134,7 +134,7 @@ def test_what_passes_by_itself_is_tried_again_and_starts_one_run(
 def test_all_of_it_in_a_row_wherever_it_happens(inbox: Inbox, fake: PrefectFake) -> None:
     row = [PASSING[name] for name in ("dropped", "403", "half", "500")]
     fake.fail = failing("deployments/", *row)
-    with starting(inbox, fake.engine):
+    with starting(inbox, fake.server):
         told(inbox, "a/x")
         until(lambda: states(inbox) == ["started"])
     assert fake.started() == {"a/x": 1}
@@ -145,7 +145,7 @@ def test_a_404_of_whatever_stands_in_front_of_a_server_that_is_away_is_no_refusa
 ) -> None:
     fake.fail = lambda _method, _path: Failure(404)
     said: list[str] = []
-    with starting(inbox, fake.engine, said=said):
+    with starting(inbox, fake.server, said=said):
         told(inbox, "a/x")
         until(lambda: bool(said))
         assert states(inbox) == ["asked"]
@@ -169,7 +169,7 @@ def test_what_no_retry_mends_is_kept_with_its_reason_and_holds_up_nobody(
     deployment, prepare = REFUSALS[refusal]
     prepare(fake)
     said: list[str] = []
-    with starting(inbox, fake.engine, said=said):
+    with starting(inbox, fake.server, said=said):
         told(inbox, deployment, text="bad")
         until(lambda: states(inbox) == ["failed"])
         fake.parameters = ("hint",)
@@ -183,7 +183,7 @@ def test_what_no_retry_mends_is_kept_with_its_reason_and_holds_up_nobody(
 
 def test_one_that_the_server_stumbles_over_holds_up_nobody_else(inbox: Inbox, fake: PrefectFake) -> None:
     fake.fail = lambda _method, path: Failure(500) if "a~x" in path else None
-    with starting(inbox, fake.engine):
+    with starting(inbox, fake.server):
         told(inbox, "a/x")
         until(lambda: fake.asked["a/x"] == 0 and states(inbox) == ["asked"])
         for number in range(10):
@@ -197,7 +197,7 @@ def test_a_server_that_is_away_is_waited_for_and_seldom_asked(inbox: Inbox) -> N
     port = free_port()
     state = PrefectFake(port=port)
     said: list[str] = []
-    with starting(inbox, state.engine, said=said):
+    with starting(inbox, state.server, said=said):
         for number in range(50):
             told(inbox, f"a/{number}", text=f"push {number}")
         until(lambda: bool(said))
@@ -213,7 +213,7 @@ def test_a_server_that_is_away_is_waited_for_and_seldom_asked(inbox: Inbox) -> N
 
 def test_what_comes_while_a_batch_waits_for_the_server_is_the_next_batch(inbox: Inbox) -> None:
     state = PrefectFake(port=free_port())
-    with starting(inbox, state.engine, gather=0.2):
+    with starting(inbox, state.server, gather=0.2):
         told(inbox, "a/x", text="first")
         until(lambda: states(inbox) == ["asked"])
         for number in range(5):
@@ -226,13 +226,13 @@ def test_what_comes_while_a_batch_waits_for_the_server_is_the_next_batch(inbox: 
 def test_no_server_known_at_all_is_one_that_is_away(inbox: Inbox, fake: PrefectFake) -> None:
     known = threading.Event()
 
-    def engine() -> Engine:
+    def server() -> Server:
         if not known.is_set():
             raise ConfigError("no Prefect server is known", fix="run `linkspan up`")
-        return fake.engine()
+        return fake.server()
 
     said: list[str] = []
-    with starting(inbox, engine, said=said):
+    with starting(inbox, server, said=said):
         told(inbox, "a/x")
         until(lambda: bool(said))
         known.set()
@@ -246,7 +246,7 @@ def test_what_a_stopped_receiver_left_is_started_by_the_next(tmp_path: Path, fak
         inbox.take("asked/x").result(10)
         told(inbox, "asked/x", text="came later")
         told(inbox, "waits/x", text="waits")
-    with Inbox(tmp_path) as again, starting(again, fake.engine):
+    with Inbox(tmp_path) as again, starting(again, fake.server):
         until(lambda: states(again) == ["started"])
     assert fake.started() == {"asked/x": 2, "waits/x": 1}
 
@@ -256,9 +256,9 @@ def test_killed_between_the_run_and_its_note_there_is_one_run(tmp_path: Path, fa
         told(inbox, "a/x")
         batch = inbox.take("a/x").result(10)
         assert batch
-        fake.engine().start("a/x", {"hint": batch.text}, idempotency_key=batch.key)
+        fake.server().start("a/x", {"hint": batch.text}, idempotency_key=batch.key)
     said: list[str] = []
-    with Inbox(tmp_path) as again, starting(again, fake.engine, said=said):
+    with Inbox(tmp_path) as again, starting(again, fake.server, said=said):
         until(lambda: states(again) == ["started"])
     assert fake.started() == {"a/x": 1}
     assert fake.asked == {"a/x": 2}
@@ -266,7 +266,7 @@ def test_killed_between_the_run_and_its_note_there_is_one_run(tmp_path: Path, fa
 
 
 def test_a_full_disk_does_not_stop_it(inbox: Inbox, fake: PrefectFake) -> None:
-    with starting(inbox, fake.engine):
+    with starting(inbox, fake.server):
         told(inbox, "a/x")
         until(lambda: states(inbox) == ["started"])
         inbox._database.execute("PRAGMA query_only = 1")  # every write fails from now on
@@ -288,7 +288,7 @@ def test_stopping_finishes_the_call_that_is_under_way(inbox: Inbox, fake: Prefec
         return None
 
     fake.fail = fail
-    starter = Starter(inbox, fake.engine)
+    starter = Starter(inbox, fake.server)
     starter.start()
     told(inbox, "a/x")
     assert slow.wait(10)
@@ -303,7 +303,7 @@ def test_a_storm(inbox: Inbox, fake: PrefectFake) -> None:
     keys = [(f"k{number % 7000}", f"flow/{number % 7000 % 100}") for number in range(10_000)]
     random.Random(4).shuffle(keys)
     begin = time.monotonic()
-    with starting(inbox, fake.engine, gather=2.0) as starter:
+    with starting(inbox, fake.server, gather=2.0) as starter:
         futures = [
             inbox.put("git", [deployment], [Hint(key=key, text=f"push {key}")], datetime.now(UTC))
             for key, deployment in keys
@@ -332,19 +332,19 @@ class TestRealServer:
 
     def test_a_hint_becomes_a_run_with_its_text(self, inbox: Inbox, engine_flows: PrefectServer) -> None:
         text = f"push {uuid4().hex}"
-        with engine_flows.engine() as engine, starting(inbox, lambda: engine):
+        with engine_flows.api() as server, starting(inbox, lambda: server):
             told(inbox, SCHEDULED, text=text, key="k")
             told(inbox, SCHEDULED, text=text, key="k")
             until(lambda: states(inbox) == ["started"])
         [arrival] = recent(inbox.folder)
-        with engine_flows.engine() as engine:
-            run = engine.run(arrival.run_id)
-            runs = engine.recent_runs(SCHEDULED, limit=200)
+        with engine_flows.api() as server:
+            run = server.run(arrival.run_id)
+            runs = server.recent_runs(SCHEDULED, limit=200)
         assert run.parameters["hint"] == text
         assert sum(each.parameters.get("hint") == text for each in runs) == 1
 
     def test_a_deployment_that_is_not_there_is_said(self, inbox: Inbox, engine_flows: PrefectServer) -> None:
-        with engine_flows.engine() as engine, starting(inbox, lambda: engine):
+        with engine_flows.api() as server, starting(inbox, lambda: server):
             told(inbox, "test-scheduled/nowhere")
             until(lambda: states(inbox) == ["failed"])
         assert "is not on the Prefect server" in recent(inbox.folder)[0].reason
@@ -355,7 +355,7 @@ class TestRealServer:
         file = tmp_path / "prefect.yaml"
         file.write_text((Path(__file__).parents[2] / "flows/engine_flows.yaml").read_text())
         own_prefect_server.set_up(file)
-        with own_prefect_server.engine() as one, starting(inbox, lambda: one):
+        with own_prefect_server.api() as one, starting(inbox, lambda: one):
             for attempt in range(3):
                 known = runs_of(inbox)
                 for number in range(20):
@@ -370,8 +370,8 @@ class TestRealServer:
         # test-wait takes no `hint`: refused, with the reason, while the others went on.
         assert {each.state for each in found if each.deployment == "test-wait/test"} == {"failed"}
         started = {each.run_id for each in found if each.deployment == SCHEDULED}
-        with own_prefect_server.engine() as engine:
-            runs = engine.recent_runs(SCHEDULED, limit=200)
+        with own_prefect_server.api() as server:
+            runs = server.recent_runs(SCHEDULED, limit=200)
         ours = [run.id for run in runs if str(run.parameters.get("hint")).startswith("burst")]
         assert len(ours) == len(set(ours)) == len(started) >= 3
         assert set(ours) == started
