@@ -153,7 +153,7 @@ async def roll_out(
         candidate.release,
         candidate.config,
         reference=candidate.reference,
-        manifests=candidate.manifests,
+        objects=candidate.objects,
         environment=environment,
         cause=cause,
         run=run_url(),

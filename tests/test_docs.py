@@ -19,7 +19,7 @@ from linkspan import errors, events
 from linkspan.cli import EXIT_CODES, SECTIONS, app, links
 from linkspan.config import AppConfig
 from linkspan.errors import LinkspanError
-from linkspan.ledger.labels import APP, COMMIT, CONFIG, MANIFESTS, MODEL
+from linkspan.ledger.labels import APP, COMMIT, CONFIG, MODEL, OBJECTS
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
@@ -157,7 +157,7 @@ def test_every_state_event_label_and_tag_is_there() -> None:
     assert named == known | {"linkspan.release.rolled-back"}
 
     registry = section("## In the registry")
-    assert not [label for label in (APP, COMMIT, CONFIG, MANIFESTS, MODEL) if f"`{label}`" not in registry]
+    assert not [label for label in (APP, COMMIT, CONFIG, OBJECTS, MODEL) if f"`{label}`" not in registry]
     tags = (ROOT / "linkspan" / "ledger" / "tags.py").read_text()
     made = set(re.findall(r'return f?"([a-z]+)-', tags))
     assert made == set(re.findall(r"^\| `([a-z]+)-", registry, re.MULTILINE))

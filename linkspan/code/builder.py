@@ -23,7 +23,7 @@ from linkspan.engine import engine, reaching_engine
 from linkspan.errors import BuildError, BuildFailed, BuildUnavailable, ConfigError
 from linkspan.ledger.labels import code_labels
 from linkspan.nouns import Commit, Digest, sha256
-from linkspan.runtimes.base import Manifest
+from linkspan.runtimes.base import KubeObject
 
 _NOISE = re.compile(r" ---> (Running in )?[0-9a-f]+\n|Removing intermediate container .*\n")
 
@@ -100,7 +100,7 @@ class Builder:
         *,
         commit: Commit,
         config: AppConfig,
-        manifests: Sequence[Manifest] = (),
+        objects: Sequence[KubeObject] = (),
         tag: str,
         say: Say,
     ) -> str:
@@ -111,7 +111,7 @@ class Builder:
         Dockerfile, BuildUnavailable (retriable) if the engine goes away.
         """
         text = _dockerfile(folder)
-        labels = code_labels(config.name, commit, config, manifests)
+        labels = code_labels(config.name, commit, config, objects)
         with reaching_engine():
             for image in base_images(text, self._args):
                 bases.base_id(self._client, image, refresh=False, say=say)

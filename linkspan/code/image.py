@@ -60,7 +60,7 @@ def build(
     """
     with source.checkout(commit) as folder:
         config = load_config(folder, where=f"{CONFIG_FILE} of {short(commit.sha)}")
-        manifests = load(folder)
+        objects = load(folder)
         key = builder.key(folder, commit, refresh=refresh, say=say)
         found = CodeBuild(commit=commit, key=key, config=config, digest=_reuse(registry, key, commit))
         if found.digest:
@@ -73,7 +73,7 @@ def build(
                 folder,
                 commit=commit,
                 config=config,
-                manifests=manifests,
+                objects=objects,
                 tag=f"linkspan/{config.name}:{code_tag(key)}",
                 say=say,
             )

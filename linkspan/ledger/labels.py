@@ -19,7 +19,7 @@ COMMIT = "dev.linkspan.commit"
 CONFIG = "dev.linkspan.config"
 
 
-MANIFESTS = "dev.linkspan.manifests"
+OBJECTS = "dev.linkspan.manifests"
 
 
 MODEL = "dev.linkspan.model"
@@ -29,14 +29,14 @@ REVISION = "org.opencontainers.image.revision"
 
 
 def code_labels(
-    app: str, commit: Commit, config: AppConfig, manifests: Sequence[Document] = ()
+    app: str, commit: Commit, config: AppConfig, objects: Sequence[Document] = ()
 ) -> dict[str, str]:
     """The labels of a code image: all that is needed to link it and to roll it out.
 
     `manifests` are the app's own Kubernetes objects; there is no label for none.
     """
     labels = {APP: app, COMMIT: commit.model_dump_json(), CONFIG: config_json(config)}
-    return labels | ({MANIFESTS: manifests_json(manifests)} if manifests else {})
+    return labels | ({OBJECTS: objects_json(objects)} if objects else {})
 
 
 def read_code_image(image: Image) -> tuple[Commit, AppConfig]:
@@ -49,17 +49,17 @@ def read_code_image(image: Image) -> tuple[Commit, AppConfig]:
         raise _foreign(image, "code image", error) from None
 
 
-def read_manifests(image: Image) -> tuple[Document, ...]:
+def read_objects(image: Image) -> tuple[Document, ...]:
     """The app's own Kubernetes objects, of a code image or of a release; none if it has none.
 
     Raises ReleaseError for a label that Linkspan did not write.
     """
     try:
-        found = json.loads(labels_of(image).get(MANIFESTS, "[]"))
+        found = json.loads(labels_of(image).get(OBJECTS, "[]"))
     except ValueError as error:
         raise _foreign(image, "code image", error) from None
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-        raise _foreign(image, "code image", ValueError(f"{MANIFESTS} is no list of objects"))
+        raise _foreign(image, "code image", ValueError(f"{OBJECTS} is no list of objects"))
     return tuple(found)
 
 
@@ -110,6 +110,6 @@ def _first_problem(error: Exception) -> str:
     return json.dumps({"field": ".".join(map(str, problem["loc"])), "problem": problem["msg"]})
 
 
-def manifests_json(manifests: Sequence[Document]) -> str:
+def objects_json(objects: Sequence[Document]) -> str:
     """The text of the image label: to the byte the same for the same objects."""
-    return json.dumps(manifests, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return json.dumps(objects, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from linkspan.config import AppConfig
 from linkspan.errors import RegistryNotFound
-from linkspan.ledger.labels import read_code_image, read_manifests
+from linkspan.ledger.labels import read_code_image, read_objects
 from linkspan.ledger.modelpack import read_modelpack
 from linkspan.ledger.tags import release_tag
 from linkspan.ledger.values import CodeImage, PackagedModel
@@ -18,7 +18,7 @@ from linkspan.nouns import Noun, Release, Revision
 from linkspan.registry.client import Registry
 from linkspan.registry.media import Image
 from linkspan.release.link import link
-from linkspan.runtimes.base import Manifest, Rollout, Service
+from linkspan.runtimes.base import KubeObject, Rollout, Service
 
 
 class Candidate(Noun):
@@ -30,7 +30,7 @@ class Candidate(Noun):
     release: Release
     config: AppConfig
     reference: str
-    manifests: tuple[Manifest, ...] = ()
+    objects: tuple[KubeObject, ...] = ()
 
 
 def propose(registry: Registry, code: CodeImage, packaged: PackagedModel) -> tuple[Candidate, Image]:
@@ -44,7 +44,7 @@ def propose(registry: Registry, code: CodeImage, packaged: PackagedModel) -> tup
         release=release,
         config=config,
         reference=f"{registry.name}@{linked.digest}",
-        manifests=read_manifests(image),
+        objects=read_objects(image),
     )
     return candidate, linked
 
@@ -77,7 +77,7 @@ def rollout_of(
     config: AppConfig,
     *,
     reference: str,
-    manifests: Sequence[Manifest],
+    objects: Sequence[KubeObject],
     environment: str,
     cause: str,
     expect: int,
@@ -97,7 +97,7 @@ def rollout_of(
         memory=where.memory,
         cpu=where.cpu,
         host=where.host,
-        manifests=tuple(manifests),
+        objects=tuple(objects),
         port=config.serve.port,
         ready_path=config.serve.ready_path,
         ready_seconds=config.serve.ready_seconds,
@@ -119,7 +119,7 @@ def again(registry: Registry, revision: Revision, environment: str) -> Rollout:
         release,
         config,
         reference=f"{registry.name}@{release.image}",
-        manifests=read_manifests(image),
+        objects=read_objects(image),
         environment=environment,
         cause=revision.cause,
         expect=revision.number,

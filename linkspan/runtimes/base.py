@@ -13,7 +13,7 @@ from linkspan.errors import RolloutConflict
 from linkspan.nouns import Name, Noun, Release, Revision
 from linkspan.progress import Say
 
-Manifest = dict[str, Any]
+KubeObject = dict[str, Any]
 """A Kubernetes object as its YAML says it. Any: the kinds are the cluster's, not ours."""
 
 
@@ -37,7 +37,7 @@ class Rollout(Noun):
     `image` is the full reference by digest. Times are in seconds. `expect` is the number of the revision that
     the caller saw live (0 for none): the rollout is refused with RolloutConflict if another is live by then.
     `memory` is as Docker writes it (512m), `cpu` as Kubernetes does (500m). `run` names the flow run. `host`
-    is the name at which users reach the service, `manifests` the app's own objects: both are for a cluster.
+    is the name at which users reach the service, `objects` the app's own: both are for a cluster.
     """
 
     service: Service
@@ -54,7 +54,7 @@ class Rollout(Noun):
     memory: str = ""
     cpu: str = ""
     host: str = ""
-    manifests: tuple[Manifest, ...] = ()
+    objects: tuple[KubeObject, ...] = ()
     pinned: bool = False
     expect: int = Field(default=0, ge=0)
 

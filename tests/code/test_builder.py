@@ -34,7 +34,7 @@ from linkspan.errors import (
     RegistryFull,
     RegistryUnavailable,
 )
-from linkspan.ledger.labels import code_labels, manifests_json
+from linkspan.ledger.labels import code_labels, objects_json
 from linkspan.nouns import Commit
 from linkspan.processes import free_port
 from linkspan.runtimes.kubernetes.app_objects import MAX_BYTES
@@ -255,11 +255,11 @@ def test_the_largest_manifests_fit_into_a_label(
     client: docker.DockerClient, builder: Builder, folder: Path, config: AppConfig, tag: str
 ) -> None:
     """Also if every byte needs the most room on its way to the engine."""
-    bare = len(manifests_json([{"x": ""}]))
+    bare = len(objects_json([{"x": ""}]))
     manifests = [{"x": '"' * ((MAX_BYTES - bare) // 2)}]
-    assert MAX_BYTES - len(manifests_json(manifests)) < 2
-    builder.build(folder, commit=COMMIT, config=config, manifests=manifests, tag=tag, say=quiet)
-    assert client.images.get(tag).labels["dev.linkspan.manifests"] == manifests_json(manifests)
+    assert MAX_BYTES - len(objects_json(manifests)) < 2
+    builder.build(folder, commit=COMMIT, config=config, objects=manifests, tag=tag, say=quiet)
+    assert client.images.get(tag).labels["dev.linkspan.manifests"] == objects_json(manifests)
 
 
 def test_the_same_folder_is_taken_from_the_cache(

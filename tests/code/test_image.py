@@ -13,11 +13,11 @@ from linkspan.code.builder import Builder, BuilderSettings
 from linkspan.code.image import CodeBuild, build, run_tests
 from linkspan.code.source import GitSettings, GitSource
 from linkspan.errors import AppTestsFailed, BuildFailed, ConfigError
-from linkspan.ledger.labels import read_code_image, read_manifests
+from linkspan.ledger.labels import read_code_image, read_objects
 from linkspan.ledger.tags import code_tag, commit_tag
 from linkspan.nouns import Commit
 from linkspan.registry.client import Registry
-from linkspan.runtimes.kubernetes.app_objects import default_manifests
+from linkspan.runtimes.kubernetes.app_objects import default_objects
 from tests.e2e import tiny_app
 from tests.repos import Repository
 from tests.services.registry import PASSWORD, USER, RunningRegistry
@@ -130,16 +130,16 @@ def test_a_commit_whose_tests_fail_is_held_back_until_it_is_wanted(work: Work) -
 def test_the_apps_kubernetes_objects_are_in_the_image(work: Work) -> None:
     plain = work.commit("one")
     first = work.push(work.build(plain))
-    assert read_manifests(work.registry.image(first)) == ()
-    manifests = default_manifests()
+    assert read_objects(work.registry.image(first)) == ()
+    manifests = default_objects()
     commit = work.commit("one", **{"k8s/all.yaml": yaml.safe_dump_all(manifests)})
     built = work.build(commit)
     assert built.key != work.build(plain).key
-    assert read_manifests(work.registry.image(work.push(built))) == manifests
+    assert read_objects(work.registry.image(work.push(built))) == manifests
     # The same tree is not built again, and has them still.
     again = work.build(work.source.commit(work.repository.commit({"README": "beside the app"})))
     assert again.digest
-    assert read_manifests(work.registry.image(again.digest)) == manifests
+    assert read_objects(work.registry.image(again.digest)) == manifests
 
     slip = work.commit("one", **{"k8s/all.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: key}\n"})
     with pytest.raises(ConfigError, match=r"k8s/all\.yaml, line 1: Secret/key"):

@@ -84,7 +84,7 @@ def test_a_rollout_is_what_the_app_says_of_its_environment(
         candidate.release,
         candidate.config,
         reference=candidate.reference,
-        manifests=candidate.manifests,
+        objects=candidate.objects,
         environment="production",
         cause="a push",
         expect=6,
@@ -93,7 +93,7 @@ def test_a_rollout_is_what_the_app_says_of_its_environment(
     assert str(rollout.service) == "digits-production"
     assert (rollout.replicas, rollout.env) == (3, {"A": "b=c"})
     assert (rollout.run, rollout.cpu, rollout.host, rollout.service.namespace) == ("brave-otter", "", "", "")
-    assert rollout.manifests == ()
+    assert rollout.objects == ()
     assert (rollout.image, rollout.expect, rollout.pinned) == (candidate.reference, 6, False)
     assert (rollout.port, rollout.ready_path) == (CONFIG.serve.port, CONFIG.serve.ready_path)
     with pytest.raises(ConfigError, match="no environment 'staging'"):
@@ -101,7 +101,7 @@ def test_a_rollout_is_what_the_app_says_of_its_environment(
             candidate.release,
             candidate.config,
             reference="x",
-            manifests=(),
+            objects=(),
             environment="staging",
             cause="",
             expect=0,
@@ -115,14 +115,14 @@ def test_a_rollout_has_what_a_cluster_needs(app_registry: Registry) -> None:
     config = CONFIG.model_copy(update={"environments": {"production": where}})
     code, packaged = pushed(app_registry, labels=code_labels("digits", COMMIT, config, manifests))
     candidate, linked = propose(app_registry, code, packaged)
-    assert candidate.manifests == manifests
+    assert candidate.objects == manifests
     push_candidate(app_registry, linked)
     rollouts = (
         rollout_of(
             candidate.release,
             candidate.config,
             reference=candidate.reference,
-            manifests=candidate.manifests,
+            objects=candidate.objects,
             environment="production",
             cause="a push",
             expect=4,
@@ -130,7 +130,7 @@ def test_a_rollout_has_what_a_cluster_needs(app_registry: Registry) -> None:
         again(app_registry, revision(4, candidate.release), "production"),
     )
     for rollout in rollouts:
-        assert rollout.manifests == manifests
+        assert rollout.objects == manifests
         assert (rollout.cpu, rollout.memory, rollout.host) == ("500m", "1g", "digits.example")
         assert rollout.service == service_of(config, "production")
         assert rollout.service.namespace == "team"

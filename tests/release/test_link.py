@@ -10,7 +10,7 @@ import pytest
 
 from linkspan.config import AppConfig
 from linkspan.errors import DigestMismatch, ModelCorrupt, ReleaseError
-from linkspan.ledger.labels import code_labels, read_code_image, read_manifests, read_release
+from linkspan.ledger.labels import code_labels, read_code_image, read_objects, read_release
 from linkspan.ledger.modelpack import fingerprint_of, modelpack, read_modelpack
 from linkspan.nouns import Commit, Model, ModelFile, Signature, Tensor, sha256
 from linkspan.registry import media
@@ -118,29 +118,29 @@ def test_an_image_without_our_labels_is_refused() -> None:
         link(a_code_image(config={}), a_model(), a_layer(), "/model")
 
 
-MANIFESTS = (
+OBJECTS = (
     {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "é"}, "spec": {"a": [1, 2.5, None]}},
     {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "c"}, "data": {"x": 'a "b"\n$c \\'}},
 )  # fmt: skip
 
 
 def test_the_apps_kubernetes_objects_come_with_the_release() -> None:
-    code = a_code_image(labels=code_labels("digits", COMMIT, CONFIG, MANIFESTS))
-    assert read_manifests(code) == MANIFESTS
+    code = a_code_image(labels=code_labels("digits", COMMIT, CONFIG, OBJECTS))
+    assert read_objects(code) == OBJECTS
     assert read_code_image(code) == (COMMIT, CONFIG)
-    assert read_manifests(link(code, a_model(), a_layer(), "/model")) == MANIFESTS
+    assert read_objects(link(code, a_model(), a_layer(), "/model")) == OBJECTS
 
 
 def test_an_app_without_kubernetes_objects_has_no_label_for_them() -> None:
     assert "dev.linkspan.manifests" not in code_labels("digits", COMMIT, CONFIG, ())
-    assert read_manifests(a_code_image()) == ()
+    assert read_objects(a_code_image()) == ()
 
 
 @pytest.mark.parametrize("label", ["{", "{}", "[1]", "7"])
 def test_a_label_for_kubernetes_objects_that_is_not_ours(label: str) -> None:
     labels = code_labels("digits", COMMIT, CONFIG) | {"dev.linkspan.manifests": label}
     with pytest.raises(ReleaseError, match="is no code image of Linkspan"):
-        read_manifests(a_code_image(labels=labels))
+        read_objects(a_code_image(labels=labels))
 
 
 def test_a_config_in_the_label_that_cannot_be_read() -> None:

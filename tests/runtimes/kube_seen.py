@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from linkspan.runtimes.base import Manifest
+from linkspan.runtimes.base import KubeObject
 from linkspan.runtimes.kubernetes.readiness import Observed, rollout_readiness
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 IMAGE = f"registry.example:5000/linkspan/digits@{DIGEST}"
 SHORT = "registry.example:5000/linkspan/digits@sha256:0123456789ab"
 
-RUNNING: Manifest = {"running": {"startedAt": "2026-11-22T19:00:02Z"}}
+RUNNING: KubeObject = {"running": {"startedAt": "2026-11-22T19:00:02Z"}}
 
 
 def deployment(
@@ -21,7 +21,7 @@ def deployment(
     replicas: int = 2,
     available: int = 2,
     **status: Any,
-) -> Manifest:
+) -> KubeObject:
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -49,7 +49,7 @@ def deployment(
     }
 
 
-def replica_set(revision: int, *, wanted: int, made: int, refused: str = "") -> Manifest:
+def replica_set(revision: int, *, wanted: int, made: int, refused: str = "") -> KubeObject:
     failure = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": refused}
     labels = {"linkspan.dev/revision": str(revision), "pod-template-hash": f"rs{revision}"}
     return {
@@ -61,8 +61,8 @@ def replica_set(revision: int, *, wanted: int, made: int, refused: str = "") -> 
 
 
 def container(
-    state: Manifest, *, name: str = "app", last: Manifest | None = None, restarts: int = 0
-) -> Manifest:
+    state: KubeObject, *, name: str = "app", last: KubeObject | None = None, restarts: int = 0
+) -> KubeObject:
     return {
         "name": name,
         "image": IMAGE,
@@ -73,11 +73,11 @@ def container(
     }
 
 
-def waiting(reason: str, message: str = "") -> Manifest:
+def waiting(reason: str, message: str = "") -> KubeObject:
     return {"waiting": {"reason": reason, "message": message}}
 
 
-def terminated(code: int, reason: str = "Error", message: str = "") -> Manifest:
+def terminated(code: int, reason: str = "Error", message: str = "") -> KubeObject:
     return {
         "terminated": {
             "exitCode": code,
@@ -93,18 +93,18 @@ def pod(
     letter: str,
     revision: int = 2,
     *,
-    containers: Sequence[Manifest] = (),
-    inits: Sequence[Manifest] = (),
+    containers: Sequence[KubeObject] = (),
+    inits: Sequence[KubeObject] = (),
     node: str = "node-1",
-    conditions: Sequence[Manifest] = (),
+    conditions: Sequence[KubeObject] = (),
     leaving: bool = False,
     phase: str = "",
     **status: Any,
-) -> Manifest:
+) -> KubeObject:
     """A pod called `app-<letter>` that is not ready."""
     statuses = list(containers) or [container(waiting("ContainerCreating"))]
     runs = any("running" in each["state"] for each in statuses)
-    metadata: Manifest = {
+    metadata: KubeObject = {
         "name": f"app-{letter}",
         "uid": f"pod-{letter}",
         "labels": {"linkspan.dev/revision": str(revision)},
@@ -142,13 +142,13 @@ def pod(
     }
 
 
-def ready(letter: str, revision: int = 2, **more: Any) -> Manifest:
+def ready(letter: str, revision: int = 2, **more: Any) -> KubeObject:
     made = pod(letter, revision, containers=[container(RUNNING) | {"ready": True}], **more)
     made["status"]["conditions"][1] = {"type": "Ready", "status": "True"}
     return made
 
 
-def unscheduled(letter: str, message: str, reason: str = "Unschedulable", **more: Any) -> Manifest:
+def unscheduled(letter: str, message: str, reason: str = "Unschedulable", **more: Any) -> KubeObject:
     made = pod(letter, node="", **more)
     made["status"]["conditions"] = [
         {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
@@ -159,7 +159,7 @@ def unscheduled(letter: str, message: str, reason: str = "Unschedulable", **more
 
 def event(
     about: str, reason: str, message: str, *, at: int = 5, place: str = "", uid: str = "", kind: str = "Pod"
-) -> Manifest:
+) -> KubeObject:
     """An event `at` that second of 19:00, about the object of that name."""
     letter = about.removeprefix("app-")
     own = f"pod-{letter}" if kind == "Pod" else f"rs-{letter.removeprefix('rs')}"
@@ -179,7 +179,7 @@ def event(
     }
 
 
-def endpoint_slice(*letters: str, family: str = "IPv4", not_ready: Sequence[str] = ()) -> Manifest:
+def endpoint_slice(*letters: str, family: str = "IPv4", not_ready: Sequence[str] = ()) -> KubeObject:
     return {
         "kind": "EndpointSlice",
         "metadata": {"name": f"app-{family}", "labels": {"kubernetes.io/service-name": "app"}},
@@ -208,11 +208,11 @@ def finished() -> Observed:
 
 
 def rolling(
-    *pods: Manifest,
-    events: Sequence[Manifest] = (),
+    *pods: KubeObject,
+    events: Sequence[KubeObject] = (),
     logs: Mapping[str, str] | None = None,
     refused: str = "",
-    status: Manifest | None = None,
+    status: KubeObject | None = None,
 ) -> Observed:
     """Pods of revision 2 are being started beside two of revision 1, which serve."""
     made = len(pods)
@@ -234,6 +234,6 @@ def verdict(seen: Observed, seconds: float = 10.0) -> tuple[bool, str]:
     return found.retriable, found.reason
 
 
-def one(state: Manifest, **more: Any) -> Manifest:
+def one(state: KubeObject, **more: Any) -> KubeObject:
     """The pod app-c with one container in that state."""
     return pod("c", containers=[container(state, **more)])

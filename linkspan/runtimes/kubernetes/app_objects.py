@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from linkspan.errors import ConfigError
-from linkspan.ledger.labels import manifests_json
-from linkspan.runtimes.base import Manifest
+from linkspan.ledger.labels import objects_json
+from linkspan.runtimes.base import KubeObject
 from linkspan.runtimes.kubernetes.folder import FOLDER, Found, inside, read_folder
 from linkspan.runtimes.kubernetes.objects import app_deployment
 
@@ -30,7 +30,7 @@ _SERVER_SIDE: Final = {
 _LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 
 
-def load(app: Path) -> tuple[Manifest, ...]:
+def load(app: Path) -> tuple[KubeObject, ...]:
     """The objects in the folder k8s/ of an app's folder, in its order; none if there is no such folder.
 
     Raises ConfigError that names file and line: for what is no YAML and no object, twice the same object,
@@ -44,7 +44,7 @@ def load(app: Path) -> tuple[Manifest, ...]:
     return load_folder(folder)
 
 
-def load_folder(folder: Path) -> tuple[Manifest, ...]:
+def load_folder(folder: Path) -> tuple[KubeObject, ...]:
     """`load` of a folder of manifests."""
     found = [plain for each in read_folder(folder) for plain in _flatten(each)]
     if not found:
@@ -52,7 +52,7 @@ def load_folder(folder: Path) -> tuple[Manifest, ...]:
     _refuse_twice(found)
     manifests = tuple(_cleaned(each.manifest) for each in found)
     app_deployment(manifests)
-    size = len(manifests_json(manifests).encode())
+    size = len(objects_json(manifests).encode())
     if size > MAX_BYTES:
         raise ConfigError(
             f"the manifests in {FOLDER}/ are too large for a label of the image",
@@ -63,7 +63,7 @@ def load_folder(folder: Path) -> tuple[Manifest, ...]:
     return manifests
 
 
-def default_manifests() -> tuple[Manifest, ...]:
+def default_objects() -> tuple[KubeObject, ...]:
     """Linkspan's own, for an app that has none: k8s/app in the repository, linkspan/k8s in the wheel."""
     package = Path(__file__).parents[2]
     places = (package / "k8s", package.parent / "k8s" / "app")
@@ -122,7 +122,7 @@ def _refuse_twice(found: Sequence[Found]) -> None:
         seen[key] = where
 
 
-def _cleaned(manifest: Manifest) -> Manifest:
+def _cleaned(manifest: KubeObject) -> KubeObject:
     metadata = {key: value for key, value in manifest["metadata"].items() if key not in _SERVER_SIDE}
     if annotations := metadata.get("annotations"):
         metadata["annotations"] = {key: each for key, each in annotations.items() if key != _LAST_APPLIED}

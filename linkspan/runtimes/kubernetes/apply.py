@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from linkspan.errors import RolloutConflict
-from linkspan.runtimes.base import Manifest, released_meanwhile
+from linkspan.runtimes.base import KubeObject, released_meanwhile
 from linkspan.runtimes.kubernetes import names
 from linkspan.runtimes.kubernetes.client import Cluster, Conflict, Refused
 from linkspan.runtimes.kubernetes.drift import drift_of
@@ -12,7 +12,7 @@ from linkspan.runtimes.kubernetes.objects import app_deployment, autoscaler_of, 
 from linkspan.runtimes.kubernetes.owners import taken_over, watched
 
 
-def apply(cluster: Cluster, service: str, objects: Sequence[Manifest]) -> None:
+def apply(cluster: Cluster, service: str, objects: Sequence[KubeObject]) -> None:
     """Apply all in their order; what others have put into them goes.
 
     The Deployment's replicas stay as they are if a HorizontalPodAutoscaler of the set decides about them.
@@ -30,7 +30,7 @@ def apply(cluster: Cluster, service: str, objects: Sequence[Manifest]) -> None:
             raise Refused(f"{called(thing)} is refused: {error}") from None
 
 
-def drift(cluster: Cluster, objects: Sequence[Manifest]) -> str:
+def drift(cluster: Cluster, objects: Sequence[KubeObject]) -> str:
     """How what is in the cluster differs from these objects as applied; empty if it does not."""
     deployment = app_deployment(objects)
     scaled = autoscaler_of(objects, deployment) is not None
@@ -51,7 +51,7 @@ def drift(cluster: Cluster, objects: Sequence[Manifest]) -> str:
     return "; ".join(filter(None, lines))
 
 
-def swap(cluster: Cluster, service: str, thing: Manifest, *, scaled: bool) -> None:
+def swap(cluster: Cluster, service: str, thing: KubeObject, *, scaled: bool) -> None:
     """Apply the Deployment, if nobody released in between: compare-and-swap by its resourceVersion."""
     before = cluster.find(thing)
     seen = revision_in(before)
@@ -70,13 +70,13 @@ def swap(cluster: Cluster, service: str, thing: Manifest, *, scaled: bool) -> No
             return
 
 
-def revision_in(deployment: Manifest | None) -> str:
+def revision_in(deployment: KubeObject | None) -> str:
     """The number of the revision that a Deployment runs; empty if there is none."""
     found = (deployment or {}).get("metadata", {}).get("annotations") or {}
     return str(found.get(names.REVISION, ""))
 
 
-def _put(cluster: Cluster, thing: Manifest) -> None:
+def _put(cluster: Cluster, thing: KubeObject) -> None:
     while watched(thing) and (before := cluster.find(thing)):
         with suppress(Conflict):  # somebody was quicker: look again
             _take_over(cluster, before, thing)
@@ -84,7 +84,7 @@ def _put(cluster: Cluster, thing: Manifest) -> None:
     cluster.apply(thing)
 
 
-def _take_over(cluster: Cluster, found: Manifest, wanted: Manifest) -> Manifest:
+def _take_over(cluster: Cluster, found: KubeObject, wanted: KubeObject) -> KubeObject:
     """Write fields of others down as ours, so that they go with the next apply; nothing else changes."""
     fields = taken_over(found, wanted)
     if fields is None:
@@ -93,13 +93,13 @@ def _take_over(cluster: Cluster, found: Manifest, wanted: Manifest) -> Manifest:
     return cluster.merge(wanted, {"managedFields": fields, "resourceVersion": version})
 
 
-def _superseded(service: str, thing: Manifest, seen: str, found: str) -> RolloutConflict:
+def _superseded(service: str, thing: KubeObject, seen: str, found: str) -> RolloutConflict:
     return released_meanwhile(
         service, expected=f"revision {seen} in {called(thing)}", found=f"revision {found}"
     )
 
 
-def _at_scale_of(found: Manifest, thing: Manifest) -> Manifest:
+def _at_scale_of(found: KubeObject, thing: KubeObject) -> KubeObject:
     """`thing` with the replicas that an autoscaler has set, or with its own if it was scaled to nothing."""
     replicas = found["spec"].get("replicas") or thing["spec"]["replicas"]
     return {**thing, "spec": {**thing["spec"], "replicas": replicas}}

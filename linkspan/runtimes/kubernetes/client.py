@@ -20,7 +20,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 
 from linkspan.errors import ConfigError, RuntimeDenied, RuntimeUnavailable
-from linkspan.runtimes.base import Manifest
+from linkspan.runtimes.base import KubeObject
 from linkspan.runtimes.kubernetes.names import FIELD_MANAGER
 
 _TIMEOUT = (5, 30)
@@ -87,21 +87,21 @@ class Cluster:
         """Where the API server is."""
         return str(self._api.configuration.host)
 
-    def get(self, api: str, kind: str, name: str, namespace: str) -> Manifest | None:
+    def get(self, api: str, kind: str, name: str, namespace: str) -> KubeObject | None:
         """One object, or None."""
         try:
             return self._json("get", self._path(api, kind, namespace, name))
         except _NotFound:
             return None
 
-    def find(self, thing: Manifest) -> Manifest | None:
+    def find(self, thing: KubeObject) -> KubeObject | None:
         """An object as it is in the cluster."""
         meta = thing["metadata"]
         return self.get(thing["apiVersion"], thing["kind"], meta["name"], meta.get("namespace", ""))
 
     def list(
         self, api: str, kind: str, namespace: str, *, labels: str = "", fields: str = ""
-    ) -> list[Manifest]:
+    ) -> list[KubeObject]:
         """All objects of a kind, of every namespace if that is empty."""
         options = {"label_selector": labels or None, "field_selector": fields or None}
         try:
@@ -111,7 +111,7 @@ class Cluster:
         # Items of a list lack what the list says once.
         return [{"apiVersion": api, "kind": kind, **item} for item in found.get("items") or []]
 
-    def apply(self, thing: Manifest, *, dry_run: bool = False) -> Manifest:
+    def apply(self, thing: KubeObject, *, dry_run: bool = False) -> KubeObject:
         """Server-side apply as the owner of these fields; others' fields stay. Returns what there is now."""
         return self._made(
             "patch",
@@ -123,7 +123,7 @@ class Cluster:
             dry_run="All" if dry_run else None,
         )
 
-    def create(self, thing: Manifest) -> Manifest:
+    def create(self, thing: KubeObject) -> KubeObject:
         """Make it; Conflict if there is one of that name.
 
         It is sent as YAML, which JSON is, because the server then writes a ControllerRevision's data down in
@@ -140,11 +140,11 @@ class Cluster:
             field_manager=FIELD_MANAGER,
         )
 
-    def annotate(self, thing: Manifest, annotations: dict[str, str | None]) -> Manifest:
+    def annotate(self, thing: KubeObject, annotations: dict[str, str | None]) -> KubeObject:
         """Set annotations, or remove those that are None; Conflict if the object is gone."""
         return self.merge(thing, {"annotations": annotations})
 
-    def merge(self, thing: Manifest, metadata: Manifest) -> Manifest:
+    def merge(self, thing: KubeObject, metadata: KubeObject) -> KubeObject:
         """Change these of its metadata; Conflict if the object is gone, or not of that resourceVersion."""
         try:
             return self._json(
@@ -157,7 +157,7 @@ class Cluster:
         except _NotFound as error:
             raise Conflict(str(error)) from None
 
-    def delete(self, thing: Manifest) -> bool:
+    def delete(self, thing: KubeObject) -> bool:
         """Remove it and what belongs to it; False if it was gone."""
         try:
             self._json("delete", self._path_of(thing), propagation_policy="Background")
@@ -190,7 +190,7 @@ class Cluster:
         """Whether objects of the kind live in a namespace. Raises Refused for a kind that is not known."""
         return self._kind(api, kind)[1]
 
-    def _path_of(self, thing: Manifest) -> str:
+    def _path_of(self, thing: KubeObject) -> str:
         meta = thing["metadata"]
         return self._path(thing["apiVersion"], thing["kind"], meta.get("namespace", ""), meta["name"])
 
@@ -218,16 +218,16 @@ class Cluster:
             }
         return self._kinds[api]
 
-    def _made(self, method: str, path: str, **options: Any) -> Manifest:
+    def _made(self, method: str, path: str, **options: Any) -> KubeObject:
         try:
             return self._json(method, path, **options)
         except _NotFound as error:  # where it would be made: its namespace was deleted
             raise Refused(str(error)) from None
 
-    def _json(self, method: str, path: str, **options: Any) -> Manifest:
+    def _json(self, method: str, path: str, **options: Any) -> KubeObject:
         with _asking(self.host):
             answer = self._http.request(method, path, serialize=False, _request_timeout=_TIMEOUT, **options)
-            found: Manifest = json.loads(answer.data)
+            found: KubeObject = json.loads(answer.data)
             return found
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
-from linkspan.runtimes.base import Manifest
+from linkspan.runtimes.base import KubeObject
 from linkspan.runtimes.kubernetes.fields import (
     field,
     name,
@@ -97,8 +97,8 @@ class End(NamedTuple):
 
     container: str
     init: bool
-    status: Manifest
-    terminated: Manifest
+    status: KubeObject
+    terminated: KubeObject
     previous: bool
 
     @property
@@ -112,13 +112,13 @@ class End(NamedTuple):
         return self.times > 1 or text(self.status, "state", "waiting", "reason") == "CrashLoopBackOff"
 
 
-def last_end(pod: Manifest) -> End | None:
+def last_end(pod: KubeObject) -> End | None:
     """The end of a container that is to blame for the pod; of several, the one that ended most often."""
     ends = [end for status, init in statuses(pod) if (end := _end(status, init=init))]
     return max(ends, key=lambda end: (end.again, end.times), default=None)
 
 
-def _end(status: Manifest, *, init: bool) -> End | None:
+def _end(status: KubeObject, *, init: bool) -> End | None:
     now, before = field(status, "state", "terminated"), field(status, "lastState", "terminated")
     terminated = now or before
     if not terminated or status.get("ready"):
@@ -130,12 +130,12 @@ def _end(status: Manifest, *, init: bool) -> End | None:
     return End(text(status, "name"), init, status, terminated, previous=not now)
 
 
-def statuses(pod: Manifest) -> Iterator[tuple[Manifest, bool]]:
+def statuses(pod: KubeObject) -> Iterator[tuple[KubeObject, bool]]:
     yield from ((status, True) for status in objects(pod, "status", "initContainerStatuses"))
     yield from ((status, False) for status in objects(pod, "status", "containerStatuses"))
 
 
-def _who(pod: Manifest, container: str, *, init: bool) -> str:
+def _who(pod: KubeObject, container: str, *, init: bool) -> str:
     if init:
         return f"init container {container} of {name(pod)}"
     alone = len(objects(pod, "spec", "containers")) < 2
@@ -143,7 +143,7 @@ def _who(pod: Manifest, container: str, *, init: bool) -> str:
 
 
 def container_troubles(
-    pod: Manifest, status: Manifest, events: Sequence[Manifest], seconds: float, *, init: bool
+    pod: KubeObject, status: KubeObject, events: Sequence[KubeObject], seconds: float, *, init: bool
 ) -> Iterator[Trouble]:
     """Containers that the kubelet cannot start."""
     waiting = field(status, "state", "waiting")
@@ -162,7 +162,7 @@ def container_troubles(
 
 
 def _unpulled(
-    pod: Manifest, status: Manifest, events: Sequence[Manifest], seconds: float, who: str
+    pod: KubeObject, status: KubeObject, events: Sequence[KubeObject], seconds: float, who: str
 ) -> Trouble:
     words = pull_words(text(status, "state", "waiting", "message"))
     if not words:
@@ -180,7 +180,7 @@ def _unpulled(
     return Trouble(not final, Stage.PULLED, name(pod), f"{who} cannot pull {image}: {why}{note}")
 
 
-def crashed(pod: Manifest, end: End, events: Sequence[Manifest], logs: str | None) -> Trouble:
+def crashed(pod: KubeObject, end: End, events: Sequence[KubeObject], logs: str | None) -> Trouble:
     """The end of a container, with what is known of why."""
     who = _who(pod, end.container, init=end.init)
     why, words = text(end.terminated, "reason"), text(end.terminated, "message")
@@ -204,12 +204,12 @@ def _short_lines(said: str) -> str:
     return "\n".join(line.strip()[:_LOG_LINE] for line in said.splitlines())
 
 
-def _memory(pod: Manifest, end: End) -> str:
+def _memory(pod: KubeObject, end: End) -> str:
     of = objects(pod, "spec", "initContainers" if end.init else "containers")
     return next((text(c, "resources", "limits", "memory") for c in of if c.get("name") == end.container), "")
 
 
-def _killed_by(end: End, events: Sequence[Manifest]) -> str:
+def _killed_by(end: End, events: Sequence[KubeObject]) -> str:
     """The probe for which the kubelet ended this container, in its words; empty if it was not a probe."""
     own = [e for e in events if _place(e).endswith(f"{{{end.container}}}") or not _place(e)]
     began = text(end.terminated, "startedAt")
@@ -222,6 +222,6 @@ def _killed_by(end: End, events: Sequence[Manifest]) -> str:
     return sentence(text(said[-1], "message")) if said else f"{probe} failed"
 
 
-def _place(event: Manifest) -> str:
+def _place(event: KubeObject) -> str:
     """The container that an event is about, as `spec.containers{name}`; empty if it is the whole pod."""
     return text(event, "involvedObject", "fieldPath")

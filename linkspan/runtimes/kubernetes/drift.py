@@ -6,7 +6,7 @@ add are in both. What somebody changed in ours is not. What somebody added is, b
 
 from typing import Any
 
-from linkspan.runtimes.base import Manifest
+from linkspan.runtimes.base import KubeObject
 from linkspan.runtimes.kubernetes.objects import called
 from linkspan.runtimes.kubernetes.owners import foreign
 
@@ -15,7 +15,7 @@ _SERVERS = {"managedFields", "resourceVersion", "generation", "creationTimestamp
 _MOST = 3
 
 
-def drift_of(found: Manifest, wanted: Manifest, applied: Manifest | None) -> str:
+def drift_of(found: KubeObject, wanted: KubeObject, applied: KubeObject | None) -> str:
     """What must change in `found`, as one line; empty if nothing.
 
     `wanted` is what was applied, `applied` what a dry run of applying it again gave; None if the cluster
@@ -29,7 +29,7 @@ def drift_of(found: Manifest, wanted: Manifest, applied: Manifest | None) -> str
     return f"{called(wanted)}: " + ", ".join(changes[:_MOST]) + more
 
 
-def _ours(thing: Manifest) -> Manifest:
+def _ours(thing: KubeObject) -> KubeObject:
     meta = {name: value for name, value in thing["metadata"].items() if name not in _SERVERS}
     return {**{name: value for name, value in thing.items() if name != "status"}, "metadata": meta}
 

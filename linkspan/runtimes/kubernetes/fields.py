@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from linkspan.runtimes.base import Manifest
+from linkspan.runtimes.base import KubeObject
 from linkspan.runtimes.kubernetes import names as kube_names
 
 WORDS = 400
@@ -47,43 +47,43 @@ def number(of: Any, *path: str, default: int = 0) -> int:
     return found if isinstance(found, int) else default
 
 
-def objects(of: Any, *path: str) -> list[Manifest]:
+def objects(of: Any, *path: str) -> list[KubeObject]:
     return [each for each in field(of, *path) or () if isinstance(each, dict)]
 
 
-def name(of: Manifest) -> str:
+def name(of: KubeObject) -> str:
     return text(of, "metadata", "name")
 
 
-def condition(of: Manifest, kind: str) -> Manifest:
+def condition(of: KubeObject, kind: str) -> KubeObject:
     """The status condition of that type; empty if there is none."""
     return next((c for c in objects(of, "status", "conditions") if c.get("type") == kind), {})
 
 
-def revision_of(of: Manifest) -> str:
+def revision_of(of: KubeObject) -> str:
     """The revision that a pod or a replica set belongs to."""
     label = text(of, "metadata", "labels", kube_names.REVISION)
     return label or text(of, "spec", "template", "metadata", "labels", kube_names.REVISION)
 
 
-def is_leaving(of: Manifest) -> bool:
+def is_leaving(of: KubeObject) -> bool:
     return bool(field(of, "metadata", "deletionTimestamp"))
 
 
-def is_over(pod: Manifest) -> bool:
+def is_over(pod: KubeObject) -> bool:
     """Whether the pod will never run again: its replica set has made another in its place."""
     return text(pod, "status", "phase") in {"Succeeded", "Failed"}
 
 
-def is_ready(pod: Manifest) -> bool:
+def is_ready(pod: KubeObject) -> bool:
     return text(condition(pod, "Ready"), "status") == "True" and not is_over(pod)
 
 
-def events_of(events: Iterable[Manifest], of: Manifest) -> list[Manifest]:
+def events_of(events: Iterable[KubeObject], of: KubeObject) -> list[KubeObject]:
     """The events about this very object, oldest first."""
     uid = text(of, "metadata", "uid")
 
-    def concerns(event: Manifest) -> bool:
+    def concerns(event: KubeObject) -> bool:
         about = text(event, "involvedObject", "uid")
         if uid and about:
             return uid == about
@@ -92,16 +92,16 @@ def events_of(events: Iterable[Manifest], of: Manifest) -> list[Manifest]:
     return sorted(filter(concerns, events), key=when)
 
 
-def newest(events: Iterable[Manifest], *reasons: str) -> Manifest:
+def newest(events: Iterable[KubeObject], *reasons: str) -> KubeObject:
     """The last of the events that has one of these reasons; empty if there is none."""
-    found: Manifest = {}
+    found: KubeObject = {}
     for event in events:
         if event.get("reason") in reasons:
             found = event
     return found
 
 
-def when(event: Manifest) -> str:
+def when(event: KubeObject) -> str:
     """When it happened last, RFC 3339 in UTC: comparable as text."""
     return (
         text(event, "series", "lastObservedTime")
@@ -145,6 +145,6 @@ def scheduler_words(message: str) -> str:
     return sentence(_PREEMPTION.sub("", " ".join(message.split())))
 
 
-def pod_addresses(pod: Manifest) -> Iterator[str]:
+def pod_addresses(pod: KubeObject) -> Iterator[str]:
     yield from (text(each, "ip") for each in objects(pod, "status", "podIPs"))
     yield text(pod, "status", "podIP")

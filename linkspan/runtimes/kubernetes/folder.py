@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from linkspan.errors import ConfigError
-from linkspan.runtimes.base import Manifest
+from linkspan.runtimes.base import KubeObject
 from linkspan.runtimes.kubernetes.yaml import documents
 
 FOLDER: Final = "k8s"
@@ -35,7 +35,7 @@ class Found(NamedTuple):
     """An object and where it stands."""
 
     where: str
-    manifest: Manifest
+    manifest: KubeObject
 
 
 def read_folder(folder: Path) -> Iterator[Found]:

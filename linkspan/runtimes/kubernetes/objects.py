@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from linkspan.errors import ConfigError
-from linkspan.runtimes.base import Manifest
+from linkspan.runtimes.base import KubeObject
 from linkspan.runtimes.kubernetes.names import IMAGE, PLACEHOLDER
 
 # kubectl api-resources --namespaced=false of Kubernetes 1.35, and what operators brought that is common.
@@ -54,22 +54,22 @@ _LATE: Final = (
 )
 
 
-def called(manifest: Manifest) -> str:
+def called(manifest: KubeObject) -> str:
     """`Deployment/app`: how errors and people name an object."""
     return f"{manifest.get('kind')}/{(manifest.get('metadata') or {}).get('name')}"
 
 
-def identity(manifest: Manifest) -> tuple[str, str, str]:
+def identity(manifest: KubeObject) -> tuple[str, str, str]:
     """(apiVersion, kind, name): which object of a namespace, or of the cluster, it is."""
     return manifest["apiVersion"], manifest["kind"], manifest["metadata"]["name"]
 
 
-def in_order(manifests: Iterable[Manifest]) -> list[Manifest]:
+def in_order(manifests: Iterable[KubeObject]) -> list[KubeObject]:
     """The order of application: what others refer to first, the app's Deployment last."""
     return sorted(manifests, key=_place)
 
 
-def _place(manifest: Manifest) -> tuple[int, bool]:
+def _place(manifest: KubeObject) -> tuple[int, bool]:
     kind = manifest["kind"]
     if kind in _EARLY:
         return _EARLY.index(kind), False
@@ -78,7 +78,7 @@ def _place(manifest: Manifest) -> tuple[int, bool]:
     return len(_EARLY), False
 
 
-def is_the_app(manifest: Manifest) -> bool:
+def is_the_app(manifest: KubeObject) -> bool:
     """Whether it is the Deployment that runs the release: by the placeholder, or as rendered."""
     if manifest["kind"] != "Deployment":
         return False
@@ -92,7 +92,7 @@ def is_placeholder(image: object) -> bool:
     return isinstance(image, str) and image.partition("@")[0].partition(":")[0] == PLACEHOLDER
 
 
-def app_deployment(manifests: Sequence[Manifest]) -> Manifest:
+def app_deployment(manifests: Sequence[KubeObject]) -> KubeObject:
     """The Deployment that runs the release: that with the placeholder image, once rendered the marked one.
 
     Raises ConfigError, naming what was found, unless there is exactly one, with the image in one container.
@@ -127,7 +127,7 @@ def _mentions(value: object) -> bool:
     return isinstance(value, list) and any(map(_mentions, value))
 
 
-def containers(deployment: Manifest, key: str) -> list[dict[str, Any]]:
+def containers(deployment: KubeObject, key: str) -> list[dict[str, Any]]:
     """The `containers` or `initContainers` of a Deployment. Raises ConfigError for another shape."""
     found = listed(deployment, "spec", "template", "spec", key)
     if not all(isinstance(each.get("name"), str) for each in found):
@@ -135,7 +135,7 @@ def containers(deployment: Manifest, key: str) -> list[dict[str, Any]]:
     return found
 
 
-def autoscaler_of(manifests: Iterable[Manifest], deployment: Manifest) -> Manifest | None:
+def autoscaler_of(manifests: Iterable[KubeObject], deployment: KubeObject) -> KubeObject | None:
     """The HorizontalPodAutoscaler that decides about the Deployment's replicas, if there is one."""
     for each in manifests:
         if each["kind"] == "HorizontalPodAutoscaler":
@@ -145,7 +145,7 @@ def autoscaler_of(manifests: Iterable[Manifest], deployment: Manifest) -> Manife
     return None
 
 
-def services_of(objects: Sequence[Manifest]) -> list[str]:
+def services_of(objects: Sequence[KubeObject]) -> list[str]:
     """The names of the Services that lead to the release's pods: an app may bring others, say for a cache."""
     labels = app_deployment(objects)["spec"]["template"]["metadata"]["labels"].items()
     selectors = {

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from linkspan.runtimes.base import Manifest
+from linkspan.runtimes.base import KubeObject
 from linkspan.runtimes.kubernetes.names import FIELD_MANAGER
 
 Fields = dict[str, Any]
@@ -63,12 +63,12 @@ class Foreign(NamedTuple):
         return f"{_spelled(self.path).lstrip('.')} was set by {self.manager}"
 
 
-def watched(thing: Manifest) -> bool:
+def watched(thing: KubeObject) -> bool:
     """Whether fields that others set in objects of this kind matter."""
     return _kind(thing) in _ROOTS
 
 
-def foreign(found: Manifest, wanted: Manifest) -> list[Foreign]:
+def foreign(found: KubeObject, wanted: KubeObject) -> list[Foreign]:
     """What others have set in `found`, and we have not, in the parts that `wanted` says something about.
 
     `found` is what the API server gave, with its managedFields. Left out are status, metadata, what the
@@ -88,7 +88,7 @@ def foreign(found: Manifest, wanted: Manifest) -> list[Foreign]:
     ]
 
 
-def taken_over(found: Manifest, wanted: Manifest) -> list[Manifest] | None:
+def taken_over(found: KubeObject, wanted: KubeObject) -> list[KubeObject] | None:
     """The managedFields of `found` with all that is `foreign` written down as ours; None if nothing is."""
     seen = foreign(found, wanted)
     if not seen:
@@ -115,13 +115,13 @@ def taken_over(found: Manifest, wanted: Manifest) -> list[Manifest] | None:
     return entries
 
 
-def _entries(found: Manifest) -> list[Manifest]:
+def _entries(found: KubeObject) -> list[KubeObject]:
     """Those who wrote the object itself: status and scale are controllers' business."""
     every = found["metadata"].get("managedFields") or []
     return [each for each in every if not each.get("subresource")]
 
 
-def _is_ours(entry: Manifest) -> bool:
+def _is_ours(entry: KubeObject) -> bool:
     own = (FIELD_MANAGER, "Apply", "")
     return (entry.get("manager"), entry.get("operation"), entry.get("subresource") or "") == own
 
@@ -180,5 +180,5 @@ def _spelled(path: tuple[str, ...]) -> str:
     return said
 
 
-def _kind(thing: Manifest) -> tuple[str, str]:
+def _kind(thing: KubeObject) -> tuple[str, str]:
     return thing["apiVersion"].rpartition("/")[0], thing["kind"]

@@ -4,11 +4,11 @@ import base64
 import json
 from collections.abc import Mapping
 
-from linkspan.runtimes.base import Manifest, Service
+from linkspan.runtimes.base import KubeObject, Service
 from linkspan.runtimes.kubernetes import names
 
 
-def pull_secret(namespace: str, service: Service, image: str, auth: Mapping[str, str]) -> Manifest:
+def pull_secret(namespace: str, service: Service, image: str, auth: Mapping[str, str]) -> KubeObject:
     """The Secret with which nodes pull `image`.
 
     https://kubernetes.io/docs/tasks/configure-pod-container/pull-image-private-registry/

@@ -7,7 +7,7 @@ status`, with the traffic added. Nothing here does I/O.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from linkspan.runtimes.base import Manifest
+from linkspan.runtimes.base import KubeObject
 from linkspan.runtimes.kubernetes import names as kube_names
 from linkspan.runtimes.kubernetes.containers import Stage, Trouble, last_end, statuses
 from linkspan.runtimes.kubernetes.fields import (
@@ -37,12 +37,12 @@ class Observed:
     of the containers that `needs_logs` names, by pod. `endpoints` are the EndpointSlices of the Service.
     """
 
-    deployment: Manifest | None
-    replica_sets: Sequence[Manifest] = ()
-    pods: Sequence[Manifest] = ()
-    events: Sequence[Manifest] = ()
+    deployment: KubeObject | None
+    replica_sets: Sequence[KubeObject] = ()
+    pods: Sequence[KubeObject] = ()
+    events: Sequence[KubeObject] = ()
     logs: Mapping[str, str] = field(default_factory=dict)
-    endpoints: Sequence[Manifest] = ()
+    endpoints: Sequence[KubeObject] = ()
 
 
 def rollout_readiness(seen: Observed, revision: int, *, seconds: float) -> Readiness:
@@ -60,7 +60,7 @@ def rollout_readiness(seen: Observed, revision: int, *, seconds: float) -> Readi
     return Readiness(done=False, retriable=True, reason="; ".join(filter(None, said)))
 
 
-def needs_logs(pods: Sequence[Manifest], revision: int) -> list[tuple[str, str, bool]]:
+def needs_logs(pods: Sequence[KubeObject], revision: int) -> list[tuple[str, str, bool]]:
     """(pod, container, whether of its previous run): the output that a verdict would quote, one for a pod."""
     ends = ((name(pod), last_end(pod)) for pod in living(pods, revision) if not is_ready(pod))
     # Who was never started, or was killed for its memory, has said nothing that explains it.
@@ -72,7 +72,7 @@ def needs_logs(pods: Sequence[Manifest], revision: int) -> list[tuple[str, str, 
     ]
 
 
-def _over(deployment: Manifest | None, revision: int) -> str:
+def _over(deployment: KubeObject | None, revision: int) -> str:
     """Why nothing can come of the rollout any more; empty if something can."""
     if deployment is None:
         return "the Deployment was deleted by somebody else"
@@ -88,7 +88,7 @@ def _over(deployment: Manifest | None, revision: int) -> str:
     return ""
 
 
-def _lacks(deployment: Manifest, seen: Observed, revision: int) -> Iterator[str]:
+def _lacks(deployment: KubeObject, seen: Observed, revision: int) -> Iterator[str]:
     """What the rollout still lacks, the first thing first; nothing if it is done."""
     who = f"Deployment/{name(deployment)}"
     if not _is_observed(deployment):
@@ -112,7 +112,7 @@ def _lacks(deployment: Manifest, seen: Observed, revision: int) -> Iterator[str]
     yield from _unmoved(seen, ready)
 
 
-def _remarks(deployment: Manifest) -> Iterator[str]:
+def _remarks(deployment: KubeObject) -> Iterator[str]:
     """What may explain a rollout that stands still when nothing better does."""
     if at(deployment, "spec", "paused"):
         yield f"Deployment/{name(deployment)} is paused, `kubectl rollout resume` lets it go on"
@@ -121,15 +121,15 @@ def _remarks(deployment: Manifest) -> Iterator[str]:
         yield sentence(text(progress, "message")) or "the Deployment has exceeded its progress deadline"
 
 
-def _wanted(deployment: Manifest) -> int:
+def _wanted(deployment: KubeObject) -> int:
     return number(deployment, "spec", "replicas", default=1)
 
 
-def _is_observed(deployment: Manifest) -> bool:
+def _is_observed(deployment: KubeObject) -> bool:
     return number(deployment, "status", "observedGeneration") >= number(deployment, "metadata", "generation")
 
 
-def living(pods: Sequence[Manifest], revision: int, *, leaving: bool = False) -> list[Manifest]:
+def living(pods: Sequence[KubeObject], revision: int, *, leaving: bool = False) -> list[KubeObject]:
     """The pods of the revision that run or will. An evicted pod stays listed, but another has its place."""
     own = [pod for pod in pods if revision_of(pod) == str(revision) and not is_over(pod)]
     return [pod for pod in own if leaving or not is_leaving(pod)]
@@ -151,7 +151,7 @@ def _unmoved(seen: Observed, ready: set[str]) -> Iterator[str]:
             yield f"the Service still sends traffic to {', '.join(left)}"
 
 
-def _routed(piece: Manifest, by_address: Mapping[str, str]) -> Iterator[str]:
+def _routed(piece: KubeObject, by_address: Mapping[str, str]) -> Iterator[str]:
     for endpoint in objects(piece, "endpoints"):
         # discovery.k8s.io/v1 EndpointConditions: "a nil value should be interpreted as true".
         if at(endpoint, "conditions", "ready") is False:
@@ -162,7 +162,7 @@ def _routed(piece: Manifest, by_address: Mapping[str, str]) -> Iterator[str]:
             yield from (by_address.get(str(each), str(each)) for each in endpoint.get("addresses") or ())
 
 
-def _troubles(deployment: Manifest, seen: Observed, revision: int, seconds: float) -> Iterator[Trouble]:
+def _troubles(deployment: KubeObject, seen: Observed, revision: int, seconds: float) -> Iterator[Trouble]:
     own = living(seen.pods, revision)
     short = sum(map(is_ready, own)) < _wanted(deployment)
     room = _makes_room(seen.pods, revision)
@@ -179,7 +179,7 @@ def _troubles(deployment: Manifest, seen: Observed, revision: int, seconds: floa
         yield refusal(who, text(progress, "message"), seconds, room=room)
 
 
-def _makes_room(pods: Sequence[Manifest], revision: int) -> bool:
+def _makes_room(pods: Sequence[KubeObject], revision: int) -> bool:
     """Whether older pods leave, or will as soon as a pod of the revision that has its node is ready.
 
     A rollout that replaces pods one by one in a full cluster or quota always has some that must wait.
@@ -213,5 +213,5 @@ def pulls_fail(seen: Observed, revision: int) -> bool:
     return any(_waits_for(pod) & _FAILS for pod in living(seen.pods, revision))
 
 
-def _waits_for(pod: Manifest) -> set[str]:
+def _waits_for(pod: KubeObject) -> set[str]:
     return {text(status, "state", "waiting", "reason") for status, _ in statuses(pod)}

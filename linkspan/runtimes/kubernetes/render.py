@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from linkspan.errors import ConfigError
-from linkspan.runtimes.base import Manifest, Rollout
+from linkspan.runtimes.base import KubeObject, Rollout
 from linkspan.runtimes.kubernetes import names
 from linkspan.runtimes.kubernetes.objects import (
     CLUSTER_SCOPED,
@@ -35,7 +35,7 @@ _UNITS: Final = {"k": "Ki", "m": "Mi", "g": "Gi"}
 
 
 def render(
-    manifests: Sequence[Manifest],
+    objects: Sequence[KubeObject],
     rollout: Rollout,
     *,
     namespace: str,
@@ -43,14 +43,14 @@ def render(
     at: datetime,
     pull_secret: bool = False,
     ours: bool = False,
-) -> list[Manifest]:
+) -> list[KubeObject]:
     """The objects to apply, in that order: the app's Deployment, which has everybody's new pods, is the last.
 
     `revision` is the number of this rollout and `at` its time. `pull_secret`: the pods need names.PULL_SECRET
     to pull the image. `ours`: these are Linkspan's own manifests, so that they also follow linkspan.toml's
     [serve]. An Ingress without a host is left out. Raises ConfigError that names the object.
     """
-    objects = [copy.deepcopy(each) for each in manifests]
+    objects = [copy.deepcopy(each) for each in objects]
     if not rollout.host:
         objects = [each for each in objects if each["kind"] != "Ingress" or _has_host(each)]
     deployment = app_deployment(objects)
@@ -85,7 +85,7 @@ def service_label(rollout: Rollout) -> str:
     return label
 
 
-def _place(manifest: Manifest, rollout: Rollout, namespace: str, service_accounts: set[str]) -> None:
+def _place(manifest: KubeObject, rollout: Rollout, namespace: str, service_accounts: set[str]) -> None:
     metadata = manifest["metadata"]
     if manifest["kind"] in CLUSTER_SCOPED:
         metadata.pop("namespace", None)
@@ -107,7 +107,7 @@ def _labels(metadata: dict[str, Any], rollout: Rollout, what: str) -> None:
     }
 
 
-def _mark(deployment: Manifest, rollout: Rollout, revision: int, at: datetime) -> None:
+def _mark(deployment: KubeObject, rollout: Rollout, revision: int, at: datetime) -> None:
     """Say on the Deployment and on its pods what they are and where it came from."""
     said = annotations(rollout, revision, at)
     cause = f"{rollout.release.title}, {rollout.cause}"
@@ -142,7 +142,7 @@ def annotations(rollout: Rollout, revision: int, at: datetime) -> dict[str, str]
     return {name: value for name, value in said.items() if value}
 
 
-def _image_and_env(deployment: Manifest, rollout: Rollout) -> None:
+def _image_and_env(deployment: KubeObject, rollout: Rollout) -> None:
     for key in ("initContainers", "containers"):
         for each in containers(deployment, key):
             if is_placeholder(each.get("image")):
@@ -151,7 +151,9 @@ def _image_and_env(deployment: Manifest, rollout: Rollout) -> None:
                     each["env"] = _merged_env(deployment, each, rollout.env)
 
 
-def _merged_env(deployment: Manifest, container: dict[str, Any], env: dict[str, str]) -> list[dict[str, Any]]:
+def _merged_env(
+    deployment: KubeObject, container: dict[str, Any], env: dict[str, str]
+) -> list[dict[str, Any]]:
     own = listed(container, "env", what=f"{called(deployment)}, container {container['name']}")
     # Kubernetes would expand $(NAME); linkspan.toml means what it says, here as on Docker.
     ours = {name: {"name": name, "value": value.replace("$", "$$")} for name, value in env.items()}
@@ -159,7 +161,7 @@ def _merged_env(deployment: Manifest, container: dict[str, Any], env: dict[str, 
     return [*kept, *ours.values()]
 
 
-def _resources(deployment: Manifest, container: dict[str, Any], rollout: Rollout) -> None:
+def _resources(deployment: KubeObject, container: dict[str, Any], rollout: Rollout) -> None:
     """Memory as limit and request, so that what was scheduled is never killed for a neighbour's sake."""
     asked: dict[str, dict[str, str]] = {}
     if rollout.memory:
@@ -173,14 +175,14 @@ def _resources(deployment: Manifest, container: dict[str, Any], rollout: Rollout
         container["resources"] = {**own, key: {**mapping(own, key, what=f"{what}, resources"), **each}}
 
 
-def _add_pull_secret(deployment: Manifest) -> None:
+def _add_pull_secret(deployment: KubeObject) -> None:
     secrets = listed(deployment, "spec", "template", "spec", "imagePullSecrets")
     if all(each.get("name") != names.PULL_SECRET for each in secrets):
         pod = mapping(deployment, "spec", "template", "spec")
         pod["imagePullSecrets"] = [*secrets, {"name": names.PULL_SECRET}]
 
 
-def _scale(objects: Sequence[Manifest], deployment: Manifest, rollout: Rollout) -> None:
+def _scale(objects: Sequence[KubeObject], deployment: KubeObject, rollout: Rollout) -> None:
     deployment["spec"]["replicas"] = rollout.replicas
     if scaler := autoscaler_of(objects, deployment):
         most = scaler["spec"].get("maxReplicas")
@@ -189,18 +191,18 @@ def _scale(objects: Sequence[Manifest], deployment: Manifest, rollout: Rollout) 
         scaler["spec"] |= {"minReplicas": rollout.replicas, "maxReplicas": max(most, rollout.replicas)}
 
 
-def _has_host(ingress: Manifest) -> bool:
+def _has_host(ingress: KubeObject) -> bool:
     return any(rule.get("host") for rule in listed(ingress, "spec", "rules"))
 
 
-def _set_host(ingress: Manifest, host: str) -> None:
+def _set_host(ingress: KubeObject, host: str) -> None:
     for rule in listed(ingress, "spec", "rules"):
         rule["host"] = host
     for tls in listed(ingress, "spec", "tls"):
         tls["hosts"] = [host]
 
 
-def _serve(deployment: Manifest, container: dict[str, Any], rollout: Rollout) -> None:
+def _serve(deployment: KubeObject, container: dict[str, Any], rollout: Rollout) -> None:
     """What linkspan.toml's [serve] says, put into Linkspan's own Deployment."""
     for port in container["ports"]:
         if port["name"] == _PORT:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Literal, cast
 
 from linkspan.nouns import Release, Revision
-from linkspan.runtimes.base import Manifest, Service
+from linkspan.runtimes.base import KubeObject, Service
 from linkspan.runtimes.kubernetes import names
 
 State = Literal["rolling", "live", "replaced", "failed"]
@@ -30,7 +30,7 @@ class Snapshot:
     state: State
     spec: str
     replicas: int
-    objects: tuple[Manifest, ...]
+    objects: tuple[KubeObject, ...]
 
 
 def name_of(service: Service, number: int) -> str:
@@ -38,7 +38,7 @@ def name_of(service: Service, number: int) -> str:
     return f"{service}-r{number}"
 
 
-def to_object(service: Service, namespace: str, snapshot: Snapshot) -> Manifest:
+def to_object(service: Service, namespace: str, snapshot: Snapshot) -> KubeObject:
     """The ControllerRevision of a snapshot."""
     revision = snapshot.revision
     return {
@@ -75,7 +75,7 @@ def marks(revision: Revision, state: State) -> dict[str, str]:
     }
 
 
-def from_object(found: Manifest) -> Snapshot:
+def from_object(found: KubeObject) -> Snapshot:
     """What `to_object` wrote."""
     said, data = found["metadata"]["annotations"], found["data"]
     state = cast("State", said[names.OUTCOME])

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from linkspan.errors import RolloutFailed, RuntimeUnavailable
 from linkspan.nouns import Revision, sha256
 from linkspan.progress import Say
-from linkspan.runtimes.base import Manifest, Rollout, check_expected, released_meanwhile
-from linkspan.runtimes.kubernetes.app_objects import default_manifests
+from linkspan.runtimes.base import KubeObject, Rollout, check_expected, released_meanwhile
+from linkspan.runtimes.kubernetes.app_objects import default_objects
 from linkspan.runtimes.kubernetes.client import Refused
 from linkspan.runtimes.kubernetes.render import render
 from linkspan.runtimes.kubernetes.revision import Snapshot, live_of
@@ -40,13 +40,13 @@ class KubeRollout:
         snapshots = self.mine.snapshots()
         live = live_of(snapshots)
         check_expected(self.asked, live.revision if live else None)
-        manifests = self.asked.manifests or default_manifests()
-        spec = spec_of(self.asked, manifests)
+        objects = self.asked.objects or default_objects()
+        spec = spec_of(self.asked, objects)
         if live is not None and live.spec == spec:
             return self._repair(live, snapshots)
-        return self._replace(live, snapshots, self._begin(snapshots, manifests, spec))
+        return self._replace(live, snapshots, self._begin(snapshots, objects, spec))
 
-    def _begin(self, snapshots: list[Snapshot], manifests: Sequence[Manifest], spec: str) -> Snapshot:
+    def _begin(self, snapshots: list[Snapshot], objects: Sequence[KubeObject], spec: str) -> Snapshot:
         """The rollout that an interrupted run of the same began, else a new one, written down."""
         asked = self.asked
         newest = snapshots[0] if snapshots else None
@@ -62,13 +62,13 @@ class KubeRollout:
             pinned=asked.pinned,
         )
         objects = render(
-            manifests,
+            objects,
             asked,
             namespace=self.mine.namespace,
             revision=revision.number,
             at=revision.at,
             pull_secret=self.auth is not None,
-            ours=not asked.manifests,
+            ours=not asked.objects,
         )
         self.mine.claim(objects)
         snapshot = Snapshot(revision, "rolling", spec, asked.replicas, tuple(objects))
@@ -166,9 +166,9 @@ class KubeRollout:
             self.mine.keep_credentials(self.asked.image, self.auth)
 
 
-def spec_of(rollout: Rollout, manifests: Sequence[Manifest]) -> str:
+def spec_of(rollout: Rollout, objects: Sequence[KubeObject]) -> str:
     """The digest of everything that makes a release run as it does; the image counts by digest."""
     parts = rollout.model_dump(
         mode="json", exclude={"service", "release", "image", "cause", "run", "pinned", "expect"}
     )
-    return sha256(json.dumps([rollout.release.image, parts, list(manifests)], sort_keys=True).encode())
+    return sha256(json.dumps([rollout.release.image, parts, list(objects)], sort_keys=True).encode())

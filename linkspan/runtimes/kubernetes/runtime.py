@@ -14,7 +14,7 @@ from pydantic import Field, SecretStr
 from linkspan.errors import ReleaseNotFound, RolloutFailed
 from linkspan.nouns import Revision
 from linkspan.progress import Say
-from linkspan.runtimes.base import Manifest, Rollout, RuntimeSettings, Service
+from linkspan.runtimes.base import KubeObject, Rollout, RuntimeSettings, Service
 from linkspan.runtimes.kubernetes import names
 from linkspan.runtimes.kubernetes.client import Cluster, Refused, open_client
 from linkspan.runtimes.kubernetes.objects import app_deployment, containers
@@ -150,7 +150,7 @@ class KubernetesRuntime:
         return KubeService(self._cluster, service, namespace)
 
 
-def _image(objects: tuple[Manifest, ...]) -> str:
+def _image(objects: tuple[KubeObject, ...]) -> str:
     """The reference of the release's image, by its digest, in rendered objects."""
     deployment = app_deployment(objects)
     digest = deployment["metadata"]["annotations"][names.IMAGE]

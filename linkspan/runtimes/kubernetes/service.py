@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from linkspan.errors import RolloutConflict
 from linkspan.nouns import Revision
-from linkspan.runtimes.base import Manifest, Service, released_meanwhile
+from linkspan.runtimes.base import KubeObject, Service, released_meanwhile
 from linkspan.runtimes.kubernetes import apply as kube_apply
 from linkspan.runtimes.kubernetes import names
 from linkspan.runtimes.kubernetes import revision as kube_revision
@@ -41,16 +41,16 @@ class KubeService:
         read = [kube_revision.from_object(each) for each in found]
         return sorted(read, key=lambda snapshot: -snapshot.revision.number)
 
-    def deployment(self, objects: Iterable[Manifest]) -> Manifest | None:
+    def deployment(self, objects: Iterable[KubeObject]) -> KubeObject | None:
         """The Deployment that runs the release, of those objects, as it is in the cluster."""
         return self.cluster.find(app_deployment(list(objects)))
 
-    def observe(self, objects: Sequence[Manifest], number: int) -> Observed:
+    def observe(self, objects: Sequence[KubeObject], number: int) -> Observed:
         """What can be seen of a revision's Deployment and pods, and the logs of those that ended."""
         ours = f"{names.SERVICE}={self.service}"
         pods = self.cluster.list("v1", "Pod", self.namespace, labels=ours)
         sets = self.cluster.list("apps/v1", "ReplicaSet", self.namespace, labels=ours)
-        slices: list[Manifest] = []
+        slices: list[KubeObject] = []
         for each in services_of(objects):
             slices += self.cluster.list(
                 "discovery.k8s.io/v1",
@@ -72,7 +72,7 @@ class KubeService:
             endpoints=slices,
         )
 
-    def replica(self, name: str) -> Manifest | None:
+    def replica(self, name: str) -> KubeObject | None:
         """The metadata of a pod; of one that has gone, as its ReplicaSet gave it, while that is there."""
         ours = f"{names.SERVICE}={self.service}"
         wanted = f"metadata.name={name}"
@@ -107,7 +107,7 @@ class KubeService:
         """Remove a revision from the history."""
         self.cluster.delete(self._stub(number))
 
-    def claim(self, objects: Iterable[Manifest]) -> None:
+    def claim(self, objects: Iterable[KubeObject]) -> None:
         """Raises Refused, before anything is changed, if one of these belongs to another service."""
         for thing in objects:
             owner = self._owner(thing)
@@ -117,22 +117,22 @@ class KubeService:
                     "namespace of its own"
                 )
 
-    def apply(self, objects: Sequence[Manifest]) -> None:
+    def apply(self, objects: Sequence[KubeObject]) -> None:
         """Make them what they say. Raises Refused, naming the object, and RolloutConflict."""
         kube_apply.apply(self.cluster, str(self.service), objects)
 
-    def drift(self, objects: Sequence[Manifest]) -> str:
+    def drift(self, objects: Sequence[KubeObject]) -> str:
         """How what is in the cluster differs from these objects as applied; empty if it does not."""
         return kube_apply.drift(self.cluster, objects)
 
-    def scale_to_nothing(self, objects: Sequence[Manifest]) -> None:
+    def scale_to_nothing(self, objects: Sequence[KubeObject]) -> None:
         """Take the pods away of a release that has nothing to go back to; the reason stays in the history."""
         thing = app_deployment(objects)
         if self._owner(thing) == str(self.service):
             nothing = {**thing, "spec": {**thing["spec"], "replicas": 0}}
             kube_apply.swap(self.cluster, str(self.service), nothing, scaled=False)
 
-    def prune(self, old: Iterable[Manifest], new: Iterable[Manifest]) -> list[str]:
+    def prune(self, old: Iterable[KubeObject], new: Iterable[KubeObject]) -> list[str]:
         """Remove what the old set has and the new one has not, if it is ours. Returns what was removed."""
         wanted = {identity(thing) for thing in new}
         removed = []
@@ -199,19 +199,19 @@ class KubeService:
         newer = found.isdecimal() and (int(found) > int(number) or (applied and found != number))
         return f"revision {found}" if newer else ""
 
-    def _owner(self, thing: Manifest) -> str:
+    def _owner(self, thing: KubeObject) -> str:
         found = self.cluster.find(thing)
         labels = (found or {}).get("metadata", {}).get("labels") or {}
         return str(labels.get(names.SERVICE, ""))
 
-    def _stub(self, number: int) -> Manifest:
+    def _stub(self, number: int) -> KubeObject:
         meta = self._meta(kube_revision.name_of(self.service, number))
         return {"apiVersion": kube_revision.API, "kind": kube_revision.KIND, "metadata": meta}
 
-    def _meta(self, name: str) -> Manifest:
+    def _meta(self, name: str) -> KubeObject:
         return {"name": name, "namespace": self.namespace}
 
 
-def _metadata(thing: Manifest) -> Manifest:
-    found: Manifest = thing["metadata"]
+def _metadata(thing: KubeObject) -> KubeObject:
+    found: KubeObject = thing["metadata"]
     return found

@@ -6,7 +6,7 @@ Kubernetes 1.34.
 
 from collections.abc import Iterator, Sequence
 
-from linkspan.runtimes.base import Manifest
+from linkspan.runtimes.base import KubeObject
 from linkspan.runtimes.kubernetes.containers import (
     PASSES,
     PATIENCE,
@@ -38,7 +38,7 @@ _PREPARE = ("FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreat
 
 
 def pod_troubles(
-    pod: Manifest, events: Sequence[Manifest], logs: str | None, seconds: float, *, room: bool
+    pod: KubeObject, events: Sequence[KubeObject], logs: str | None, seconds: float, *, room: bool
 ) -> Iterator[Trouble]:
     """Everything that keeps `pod` from being ready; nothing if it is.
 
@@ -63,7 +63,7 @@ def pod_troubles(
     yield from _unready(pod, events)
 
 
-def _taken(pod: Manifest, events: Sequence[Manifest]) -> Iterator[Trouble]:
+def _taken(pod: KubeObject, events: Sequence[KubeObject]) -> Iterator[Trouble]:
     """Pods that the cluster took away: evicted, preempted, refused by their node, gone with it."""
     who = name(pod)
     disrupted = condition(pod, "DisruptionTarget")
@@ -87,7 +87,7 @@ def _taken(pod: Manifest, events: Sequence[Manifest]) -> Iterator[Trouble]:
 
 
 def _unscheduled(
-    pod: Manifest, events: Sequence[Manifest], seconds: float, *, room: bool
+    pod: KubeObject, events: Sequence[KubeObject], seconds: float, *, room: bool
 ) -> Iterator[Trouble]:
     scheduled = condition(pod, "PodScheduled")
     if text(scheduled, "status") != "False":
@@ -106,7 +106,7 @@ def _unscheduled(
     yield Trouble(awaited or seconds < PATIENCE, Stage.SCHEDULED, who, reason)
 
 
-def _unprepared(pod: Manifest, events: Sequence[Manifest]) -> Iterator[Trouble]:
+def _unprepared(pod: KubeObject, events: Sequence[KubeObject]) -> Iterator[Trouble]:
     """Volumes that do not mount and sandboxes that cannot be made: the containers wait without a word."""
     if text(pod, "status", "phase") != "Pending" or not _all_wait(pod):
         return
@@ -121,7 +121,7 @@ def _unprepared(pod: Manifest, events: Sequence[Manifest]) -> Iterator[Trouble]:
     yield Trouble(True, Stage.PREPARED, name(pod), f"{name(pod)} {what}: {words}")
 
 
-def _all_wait(pod: Manifest) -> bool:
+def _all_wait(pod: KubeObject) -> bool:
     return all(
         text(status, "state", "waiting", "reason") in {"", "ContainerCreating", "PodInitializing"}
         and not field(status, "state", "running")
@@ -129,7 +129,7 @@ def _all_wait(pod: Manifest) -> bool:
     )
 
 
-def _unready(pod: Manifest, events: Sequence[Manifest]) -> Iterator[Trouble]:
+def _unready(pod: KubeObject, events: Sequence[KubeObject]) -> Iterator[Trouble]:
     who, ready = name(pod), condition(pod, "Ready")
     runs = any(field(status, "state", "running") for status in objects(pod, "status", "containerStatuses"))
     # A moment and not a length of time: what is said stays the same from one look to the next.
@@ -148,7 +148,7 @@ def _unready(pod: Manifest, events: Sequence[Manifest]) -> Iterator[Trouble]:
 
 
 def refusals(
-    replica_set: Manifest, events: Sequence[Manifest], seconds: float, *, room: bool
+    replica_set: KubeObject, events: Sequence[KubeObject], seconds: float, *, room: bool
 ) -> Iterator[Trouble]:
     """Pods that the cluster does not let the replica set create: quota, limits, Pod Security, a webhook."""
     made = number(replica_set, "status", "replicas")

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from linkspan.errors import ReleaseNotFound
-from linkspan.runtimes.base import Manifest
+from linkspan.runtimes.base import KubeObject
 
 
-def url_of(seen: Sequence[Manifest], pods: Sequence[Manifest], node: str, api_server: str) -> str:
+def url_of(seen: Sequence[KubeObject], pods: Sequence[KubeObject], node: str, api_server: str) -> str:
     """The service's address: of its Ingress, else of its load balancer, else of a node port.
 
     `seen` are the objects as they are in the cluster. `node` is where node ports are reached; empty means the

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from linkspan.errors import ConfigError
-from linkspan.ledger.labels import manifests_json
-from linkspan.runtimes.kubernetes.app_objects import MAX_BYTES, default_manifests, load, load_folder
+from linkspan.ledger.labels import objects_json
+from linkspan.runtimes.kubernetes.app_objects import MAX_BYTES, default_objects, load, load_folder
 from linkspan.runtimes.kubernetes.objects import called
 
 APP = """\
@@ -120,7 +120,7 @@ def test_secrets_of_others_are_no_secrets(tmp_path: Path) -> None:
 
 
 def test_linkspans_own_come_along() -> None:
-    assert sorted(called(each) for each in default_manifests()) == [
+    assert sorted(called(each) for each in default_objects()) == [
         "Deployment/app",
         "HorizontalPodAutoscaler/app",
         "Ingress/app",
@@ -133,9 +133,9 @@ def test_linkspans_own_come_along() -> None:
 
 def test_the_label_is_the_same_for_the_same_objects(tmp_path: Path) -> None:
     written(tmp_path, app=APP, more=an_object("ConfigMap", "é", "data: {b: '1', a: '2'}"))
-    text = manifests_json(load(tmp_path))
+    text = objects_json(load(tmp_path))
     written(tmp_path, more=an_object("ConfigMap", "é", "data:\n  a: '2' # said otherwise\n  b: '1'\n"))
-    assert manifests_json(load(tmp_path)) == text
+    assert objects_json(load(tmp_path)) == text
     assert json.loads(text) == list(load(tmp_path))
     assert "é" in text
 
@@ -216,10 +216,10 @@ def test_one_container_of_one_deployment_is_the_app(tmp_path: Path, text: str, s
 
 def test_too_large_for_a_label(tmp_path: Path) -> None:
     room = MAX_BYTES - len(
-        manifests_json(load(written(tmp_path, a=APP, b=an_object("ConfigMap", "b", "x: ''"))))
+        objects_json(load(written(tmp_path, a=APP, b=an_object("ConfigMap", "b", "x: ''"))))
     )
     written(tmp_path, b=an_object("ConfigMap", "b", f"x: '{'y' * room}'"))
-    assert len(manifests_json(load(tmp_path))) == MAX_BYTES
+    assert len(objects_json(load(tmp_path))) == MAX_BYTES
     written(tmp_path, b=an_object("ConfigMap", "b", f"x: '{'y' * (room + 1)}'"))
     assert f"expected at most {MAX_BYTES} bytes of JSON, found {MAX_BYTES + 1}" in refused(tmp_path)
 

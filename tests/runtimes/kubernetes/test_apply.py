@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from linkspan.errors import RolloutConflict
-from linkspan.runtimes.base import Manifest, Service
-from linkspan.runtimes.kubernetes.app_objects import default_manifests
+from linkspan.runtimes.base import KubeObject, Service
+from linkspan.runtimes.kubernetes.app_objects import default_objects
 from linkspan.runtimes.kubernetes.apply import apply, drift
 from linkspan.runtimes.kubernetes.client import Cluster, Refused, open_client
 from linkspan.runtimes.kubernetes.owners import taken_over
 from linkspan.runtimes.kubernetes.render import render
 from linkspan.runtimes.kubernetes.service import KubeService
 from tests.runtimes.harness import as_linkspan
-from tests.runtimes.manifests import app_of, config_map, hands, pod_of, the
+from tests.runtimes.objects import app_of, config_map, hands, pod_of, the
 from tests.runtimes.releases import rollout
 from tests.services.cluster import RunningCluster
 from tests.values import NOW
@@ -38,9 +38,9 @@ def api(account: str) -> Cluster:
 
 
 @pytest.fixture
-def objects(service: Service) -> list[Manifest]:
+def objects(service: Service) -> list[KubeObject]:
     plan = rollout(service, "v1", f"registry.invalid/digits@sha256:{'a' * 64}", host="digits.example")
-    own = [*default_manifests(), config_map("settings", "ours")]
+    own = [*default_objects(), config_map("settings", "ours")]
     made = render(own, plan, namespace=str(service), revision=1, at=NOW)
     the("Deployment", made)["spec"]["replicas"] = 0
     return made
@@ -67,7 +67,7 @@ def test_each_addition_is_noticed_in_one_line_and_goes(
     cluster: RunningCluster,
     api: Cluster,
     service: Service,
-    objects: list[Manifest],
+    objects: list[KubeObject],
     hand: Hand,
 ) -> None:
     apply(api, str(service), objects)
@@ -94,7 +94,7 @@ def test_a_run_that_was_killed_after_it_took_over_is_finished_by_the_next(
     cluster: RunningCluster,
     api: Cluster,
     service: Service,
-    objects: list[Manifest],
+    objects: list[KubeObject],
     hand: Hand,
 ) -> None:
     apply(api, str(service), objects)
@@ -111,7 +111,7 @@ def test_a_run_that_was_killed_after_it_took_over_is_finished_by_the_next(
 
 
 def test_objects_that_somebody_else_made_become_what_the_manifests_say(
-    cluster: RunningCluster, api: Cluster, service: Service, objects: list[Manifest]
+    cluster: RunningCluster, api: Cluster, service: Service, objects: list[KubeObject]
 ) -> None:
     apply(api, str(service), objects)
     before = specs(cluster, service)
@@ -137,7 +137,7 @@ def test_an_object_that_forgot_who_set_what_is_no_drift_and_can_be_applied(
     cluster: RunningCluster,
     api: Cluster,
     service: Service,
-    objects: list[Manifest],
+    objects: list[KubeObject],
     hand: Hand,
 ) -> None:
     apply(api, str(service), objects)
@@ -155,7 +155,7 @@ def test_who_writes_between_the_look_and_the_change_is_not_overwritten_unseen(
     cluster: RunningCluster,
     account: str,
     service: Service,
-    objects: list[Manifest],
+    objects: list[KubeObject],
     hand: Hand,
 ) -> None:
     class Slow(Cluster):
@@ -166,7 +166,7 @@ def test_who_writes_between_the_look_and_the_change_is_not_overwritten_unseen(
             self.seen: set[str] = set()
             self.released = released
 
-        def merge(self, thing: Manifest, metadata: Manifest) -> Manifest:
+        def merge(self, thing: KubeObject, metadata: KubeObject) -> KubeObject:
             what = f"{thing['kind']}/{thing['metadata']['name']}"
             if what not in self.seen:
                 self.seen.add(what)
@@ -227,11 +227,11 @@ def test_a_namespace_that_has_gone_is_a_refusal(cluster: RunningCluster, service
 
 
 def test_a_kind_that_was_uninstalled_stops_neither_a_look_nor_the_removal_of_the_rest(
-    api: Cluster, service: Service, objects: list[Manifest]
+    api: Cluster, service: Service, objects: list[KubeObject]
 ) -> None:
     mine = KubeService(api, service, str(service))
     mine.apply(objects)
     meta = {"name": "app", "namespace": str(service)}
-    gone: Manifest = {"apiVersion": "monitoring.example/v1", "kind": "Monitor", "metadata": meta}
+    gone: KubeObject = {"apiVersion": "monitoring.example/v1", "kind": "Monitor", "metadata": meta}
     assert mine.drift([*objects, gone]) == "Monitor/app is missing"
     assert mine.prune([gone, the("ConfigMap", objects)], []) == ["ConfigMap/settings"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from linkspan.runtimes.base import Manifest
+from linkspan.runtimes.base import KubeObject
 from linkspan.runtimes.kubernetes.readiness import needs_logs
 from tests.runtimes.kube_seen import (
     DIGEST,
@@ -141,7 +141,7 @@ def test_a_missing_pull_secret_is_named() -> None:
         ),
     ],
 )
-def test_a_crash(seen: Manifest, logs: str | None, retriable: bool, says: str) -> None:
+def test_a_crash(seen: KubeObject, logs: str | None, retriable: bool, says: str) -> None:
     found = verdict(rolling(seen, logs=None if logs is None else {"app-c": logs}))
     assert found[0] is retriable
     assert found[1].endswith(says)
@@ -155,7 +155,7 @@ def test_only_the_last_lines_are_quoted_and_long_ones_are_cut() -> None:
     assert len(reason) < 400
 
 
-def killed(probe: str, *, at: int = 8) -> list[Manifest]:
+def killed(probe: str, *, at: int = 8) -> list[KubeObject]:
     words = f"{probe.capitalize()} probe failed: HTTP probe failed with statuscode: 500"
     return [
         event("app-c", "Unhealthy", words, at=7, place="app"),

@@ -7,12 +7,12 @@ import pytest
 
 from demo.prober import Prober
 from linkspan.runtimes.base import Runtime, Service
-from linkspan.runtimes.kubernetes.app_objects import default_manifests
+from linkspan.runtimes.kubernetes.app_objects import default_objects
 from tests.prober import assert_no_failure
 from tests.runtimes.harness import KubernetesHarness
 from tests.runtimes.kubernetes.passwords import password_in
 from tests.runtimes.kubernetes.webhook import webhook
-from tests.runtimes.manifests import config_map, hands, without_autoscaler
+from tests.runtimes.objects import config_map, hands, without_autoscaler
 from tests.runtimes.releases import quiet, reached, rollout, version_of, wait_for_port
 from tests.services.cluster import RunningCluster
 from tests.services.engine import ImageOf
@@ -23,7 +23,7 @@ def test_what_somebody_changed_by_hand_is_noticed_and_restored(
     cluster: RunningCluster, runtime: Runtime, harness: KubernetesHarness, service: Service, image_of: ImageOf
 ) -> None:
     env = {"COLOUR": "blue"}
-    plan = rollout(service, "v1", image_of("v1"), env=env, manifests=without_autoscaler())
+    plan = rollout(service, "v1", image_of("v1"), env=env, objects=without_autoscaler())
     live = runtime.roll_out(plan, say=quiet)
     again = plan.model_copy(update={"expect": 1})
     assert not runtime.drift(service, 2)
@@ -64,8 +64,8 @@ def test_what_somebody_added_by_hand_is_noticed_and_goes(
     cluster: RunningCluster, runtime: Runtime, harness: KubernetesHarness, service: Service, image_of: ImageOf
 ) -> None:
     image = image_of("v1")
-    own = [*default_manifests(), config_map("settings")]
-    plan = rollout(service, "v1", image, host="digits.example", manifests=own)
+    own = [*default_objects(), config_map("settings")]
+    plan = rollout(service, "v1", image, host="digits.example", objects=own)
     live = runtime.roll_out(plan, say=quiet)
     before = cluster.get(str(service), "deployment", "app")["spec"]
 
@@ -106,7 +106,7 @@ def test_an_edit_that_an_apply_would_contradict_is_noticed_and_goes(
     cluster: RunningCluster, runtime: Runtime, harness: KubernetesHarness, service: Service, image_of: ImageOf
 ) -> None:
     """The server refuses a Deployment with both ports, so a dry run says nothing."""
-    plan = rollout(service, "v1", image_of("v1"), manifests=without_autoscaler())
+    plan = rollout(service, "v1", image_of("v1"), objects=without_autoscaler())
     live = runtime.roll_out(plan, say=quiet)
     other = {"op": "replace", "path": "/spec/template/spec/containers/0/ports/0/containerPort", "value": 9}
     with Prober(reached(runtime, service), version_of) as prober:
@@ -122,10 +122,10 @@ def test_a_new_release_takes_nothing_with_it_that_somebody_added(
     cluster: RunningCluster, runtime: Runtime, service: Service, image_of: ImageOf
 ) -> None:
     own = without_autoscaler()
-    runtime.roll_out(rollout(service, "v1", image_of("v1"), manifests=own), say=quiet)
+    runtime.roll_out(rollout(service, "v1", image_of("v1"), objects=own), say=quiet)
     cluster.run("set", "env", "-n", str(service), "deployment/app", "DEBUG=1")
     cluster.run("rollout", "pause", "-n", str(service), "deployment/app")
-    runtime.roll_out(rollout(service, "v2", image_of("v2"), manifests=own, expect=1), say=quiet)
+    runtime.roll_out(rollout(service, "v2", image_of("v2"), objects=own, expect=1), say=quiet)
     assert not runtime.drift(service, 2)
     spec = cluster.get(str(service), "deployment", "app")["spec"]
     assert "paused" not in spec
@@ -142,7 +142,7 @@ def test_what_a_webhook_adds_to_every_write_is_no_drift(
     tmp_path: Path,
     dry_run: bool,
 ) -> None:
-    plan = rollout(service, "v1", image_of("v1"), env={"COLOUR": "blue"}, manifests=without_autoscaler())
+    plan = rollout(service, "v1", image_of("v1"), env={"COLOUR": "blue"}, objects=without_autoscaler())
     again = plan.model_copy(update={"expect": 1})
 
     def environment() -> dict[str, str]:

@@ -10,10 +10,10 @@ import pytest
 
 from linkspan.errors import RolloutFailed, RuntimeDenied, RuntimeUnavailable
 from linkspan.runtimes.base import Runtime, Service
-from linkspan.runtimes.kubernetes.app_objects import default_manifests
+from linkspan.runtimes.kubernetes.app_objects import default_objects
 from tests.runtimes.harness import KubernetesHarness
 from tests.runtimes.kubernetes.passwords import password_in
-from tests.runtimes.manifests import app_of, config_map
+from tests.runtimes.objects import app_of, config_map
 from tests.runtimes.releases import quiet, rollout
 from tests.services.cluster import RunningCluster
 from tests.services.engine import ImageOf
@@ -87,8 +87,8 @@ def test_objects_of_an_apps_own_come_and_go_with_its_releases(
         "metadata": {"name": "data"},
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}},
     }
-    own = [*default_manifests(), widget, claim, config_map("settings", "old"), config_map("theirs")]
-    first = rollout(service, "v1", image_of("v1"), manifests=own)
+    own = [*default_objects(), widget, claim, config_map("settings", "old"), config_map("theirs")]
+    first = rollout(service, "v1", image_of("v1"), objects=own)
 
     with pytest.raises(RuntimeDenied, match=r'cannot get resource "(widgets|persistentvolumeclaims)"'):
         runtime.roll_out(first, say=quiet)
@@ -99,9 +99,9 @@ def test_objects_of_an_apps_own_come_and_go_with_its_releases(
     assert cluster.get(str(service), f"widgets.{widgets}", "w")["spec"] == {"any": [1]}
 
     # A release that the cluster refuses takes its other objects with it.
-    wrong = copy.deepcopy([*default_manifests(), config_map("settings", "new"), config_map("more")])
+    wrong = copy.deepcopy([*default_objects(), config_map("settings", "new"), config_map("more")])
     app_of(wrong)["ports"][0]["containerPort"] = 99999
-    plan = rollout(service, "v2", image_of("v2"), manifests=wrong, expect=1)
+    plan = rollout(service, "v2", image_of("v2"), objects=wrong, expect=1)
     with pytest.raises(RolloutFailed, match=r"Deployment/app is refused: .*99999"):
         runtime.roll_out(plan, say=quiet)
     assert (runtime.live(service), runtime.drift(service, 2)) == (live, "")

@@ -6,11 +6,11 @@ from typing import Any
 
 import kubernetes.client
 
-from linkspan.ledger.labels import manifests_json
-from linkspan.runtimes.kubernetes.app_objects import default_manifests
+from linkspan.ledger.labels import objects_json
+from linkspan.runtimes.kubernetes.app_objects import default_objects
 from linkspan.runtimes.kubernetes.objects import autoscaler_of, called
 from tests.installed import install, run
-from tests.runtimes.manifests import SMALL, a_rollout, parsed, pod_of, rendered, the
+from tests.runtimes.objects import SMALL, a_rollout, parsed, pod_of, rendered, the
 
 ROOT = Path(__file__).parents[3]
 
@@ -22,7 +22,7 @@ def test_our_own_follow_what_the_app_says_about_serving() -> None:
         "request_seconds": 90.5,
         "ready_seconds": 900.2,
     }
-    deployment = the("Deployment", rendered(list(default_manifests()), ours=True, **serving))
+    deployment = the("Deployment", rendered(list(default_objects()), ours=True, **serving))
     pod = pod_of(deployment)
     [container] = pod["containers"]
     assert container["ports"] == [{"name": "http", "containerPort": 9000}]
@@ -36,7 +36,7 @@ def test_our_own_follow_what_the_app_says_about_serving() -> None:
 
 def test_our_own_are_as_linkspan_toml_has_it_by_default() -> None:
     """So that `kubectl apply -k` and Linkspan apply the same."""
-    assert rendered(list(default_manifests()), ours=True) == rendered(list(default_manifests()))
+    assert rendered(list(default_objects()), ours=True) == rendered(list(default_objects()))
 
 
 def test_a_users_own_are_not_touched_by_what_the_app_says_about_serving() -> None:
@@ -48,7 +48,7 @@ def test_a_users_own_are_not_touched_by_what_the_app_says_about_serving() -> Non
 
 
 def test_our_own_rendered_for_the_sample_app() -> None:
-    objects = rendered(list(default_manifests()), ours=True, host="digits.example", memory="512m", cpu="250m")
+    objects = rendered(list(default_objects()), ours=True, host="digits.example", memory="512m", cpu="250m")
     assert [called(each) for each in objects] == [
         "ServiceAccount/app",
         "NetworkPolicy/app",
@@ -81,10 +81,10 @@ def test_our_own_rendered_for_the_sample_app() -> None:
 
 
 def test_a_replica_that_leaves_has_time_for_its_longest_request() -> None:
-    pod = pod_of(the("Deployment", list(default_manifests())))
+    pod = pod_of(the("Deployment", list(default_objects())))
     leaving = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pod["terminationGracePeriodSeconds"] > leaving + a_rollout().request_seconds
-    rolling = the("Deployment", list(default_manifests()))["spec"]["strategy"]["rollingUpdate"]
+    rolling = the("Deployment", list(default_objects()))["spec"]["strategy"]["rollingUpdate"]
     assert rolling == {"maxUnavailable": 0, "maxSurge": "100%"}
 
 
@@ -116,7 +116,7 @@ def violations(pod: dict[str, Any]) -> set[str]:
 
 
 def test_our_own_pass_pod_security_restricted() -> None:
-    pod = pod_of(the("Deployment", rendered(list(default_manifests()), ours=True, secret=True)))
+    pod = pod_of(the("Deployment", rendered(list(default_objects()), ours=True, secret=True)))
     assert violations(pod) == set()
     # The rules find what is wrong with a pod that says nothing.
     assert violations({"containers": [{}], "hostPID": True, "volumes": [{"name": "x", "hostPath": {}}]}) == {
@@ -127,7 +127,7 @@ def test_our_own_pass_pod_security_restricted() -> None:
     assert [each["mountPath"] for each in container["volumeMounts"]] == ["/tmp"]
     assert pod["volumes"][0]["emptyDir"]["sizeLimit"]
     assert pod["automountServiceAccountToken"] is False
-    assert the("ServiceAccount", list(default_manifests()))["automountServiceAccountToken"] is False
+    assert the("ServiceAccount", list(default_objects()))["automountServiceAccountToken"] is False
     user = re.search(r"^USER (\d+):(\d+)$", (ROOT / "app" / "Dockerfile").read_text(), re.MULTILINE)
     assert user
     ids = (pod["securityContext"]["runAsUser"], pod["securityContext"]["runAsGroup"])
@@ -166,7 +166,7 @@ KINDS = {
 def test_every_field_of_our_own_is_in_the_api() -> None:
     """An API server may drop what it does not know without a word."""
     fields: dict[str, Any] = {"host": "x.example", "cpu": "1", "memory": "1g", "env": {"A": "b"}}
-    objects = rendered(list(default_manifests()), ours=True, secret=True, **fields)
+    objects = rendered(list(default_objects()), ours=True, secret=True, **fields)
     for each in objects:
         version = KINDS[each["kind"]][:2].lower()
         assert each["apiVersion"].rpartition("/")[2] == version
@@ -185,8 +185,8 @@ def test_every_field_of_our_own_is_in_the_api() -> None:
 def test_our_own_come_with_the_wheel(tmp_path: Path) -> None:
     program = (
         "from linkspan.runtimes.kubernetes import app_objects as it; print(it.__file__);"
-        "print(it.manifests_json(it.default_manifests()))"
+        "print(it.objects_json(it.default_objects()))"
     )
     found = run(install(tmp_path), program)
     assert found[0].startswith(str(tmp_path))
-    assert found[1] == manifests_json(default_manifests())
+    assert found[1] == objects_json(default_objects())

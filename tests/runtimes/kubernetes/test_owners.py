@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from linkspan.runtimes.base import Manifest
+from linkspan.runtimes.base import KubeObject
 from linkspan.runtimes.kubernetes.drift import drift_of
 from linkspan.runtimes.kubernetes.owners import foreign, taken_over
 
@@ -23,7 +23,7 @@ OURS: dict[str, Any] = {
         },
     },
 }
-WANTED: Manifest = {
+WANTED: KubeObject = {
     "apiVersion": "apps/v1",
     "kind": "Deployment",
     "metadata": {"name": "app"},
@@ -42,7 +42,7 @@ def entry(manager: str, fields: dict[str, Any], *, operation: str = "Update", **
     }
 
 
-def found(*entries: dict[str, Any], ours: dict[str, Any] = OURS) -> Manifest:
+def found(*entries: dict[str, Any], ours: dict[str, Any] = OURS) -> KubeObject:
     fields = [entry("linkspan", ours, operation="Apply"), *entries]
     return {**WANTED, "metadata": {"name": "app", "managedFields": fields}}
 

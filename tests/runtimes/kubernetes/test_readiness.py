@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from linkspan.runtimes.base import Manifest
+from linkspan.runtimes.base import KubeObject
 from linkspan.runtimes.kubernetes.readiness import Observed, needs_logs, rollout_readiness
 from tests.runtimes.kube_seen import (
     RUNNING,
@@ -119,7 +119,7 @@ def test_endpoints_without_a_name_are_known_by_their_address() -> None:
         (deployment(1), "revision 2 was superseded: Deployment/app carries revision 1"),
     ],
 )
-def test_nothing_can_come_of_it(seen: Manifest | None, says: str) -> None:
+def test_nothing_can_come_of_it(seen: KubeObject | None, says: str) -> None:
     assert verdict(replace(finished(), deployment=seen)) == (False, says)
     crashing = rolling(pod("c", containers=[LOOP]))
     assert verdict(replace(crashing, deployment=seen)) == (False, says)

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from linkspan.errors import ConfigError
-from linkspan.runtimes.base import Manifest, Service
+from linkspan.runtimes.base import KubeObject, Service
 from linkspan.runtimes.kubernetes import names
-from linkspan.runtimes.kubernetes.app_objects import default_manifests
+from linkspan.runtimes.kubernetes.app_objects import default_objects
 from linkspan.runtimes.kubernetes.objects import app_deployment, autoscaler_of, called, identity, in_order
 from linkspan.runtimes.kubernetes.render import render
-from tests.runtimes.manifests import IMAGE, MODEL, RELEASE, SMALL, a_rollout, parsed, pod_of, rendered, the
+from tests.runtimes.objects import IMAGE, MODEL, RELEASE, SMALL, a_rollout, parsed, pod_of, rendered, the
 from tests.values import release
 
 # ----- the image
@@ -116,7 +116,7 @@ def test_service_accounts_of_the_folder_are_bound_where_it_runs() -> None:
         {"kind": "ServiceAccount", "name": "theirs", "namespace": "x"},
         {"kind": "User", "name": "mine"},
     ]
-    extra: list[Manifest] = [
+    extra: list[KubeObject] = [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "mine"}},
         {"apiVersion": "rbac/v1", "kind": "RoleBinding", "metadata": {"name": "b"}, "subjects": subjects},
     ]
@@ -242,7 +242,7 @@ def test_an_ingress_without_any_host_is_left_out() -> None:
     ],
 )  # fmt: skip
 def test_another_shape_is_an_error_that_names_the_object(
-    change: Callable[[list[Manifest]], None], said: str
+    change: Callable[[list[KubeObject]], None], said: str
 ) -> None:
     manifests = parsed(SMALL, INGRESS)
     change(manifests)
@@ -311,7 +311,7 @@ def test_an_object_is_known_by_version_kind_and_name() -> None:
 
 @pytest.mark.parametrize("ours", [False, True])
 def test_the_same_input_gives_the_same_and_stays_as_it_was(ours: bool) -> None:
-    manifests = list(default_manifests()) if ours else parsed(SMALL, SCALER, INGRESS)
+    manifests = list(default_objects()) if ours else parsed(SMALL, SCALER, INGRESS)
     before = copy.deepcopy(manifests)
     fields: dict[str, Any] = {
         "env": {"A": "b"},

@@ -13,7 +13,7 @@ import pytest
 from demo.prober import Prober
 from linkspan.errors import RolloutConflict, RolloutFailed, RuntimeUnavailable
 from linkspan.runtimes.base import Runtime, Service
-from linkspan.runtimes.kubernetes.app_objects import default_manifests
+from linkspan.runtimes.kubernetes.app_objects import default_objects
 from tests.prober import assert_no_failure
 from tests.runtimes.harness import KubernetesHarness
 from tests.runtimes.releases import outcomes, quiet, reached, rollout, version_of
@@ -70,7 +70,7 @@ def quota(cluster: RunningCluster, service: Service) -> dict[str, Any]:
 
 
 def root(cluster: RunningCluster, service: Service) -> dict[str, Any]:
-    manifests = copy.deepcopy(default_manifests())
+    manifests = copy.deepcopy(default_objects())
     deployment = next(each for each in manifests if each["kind"] == "Deployment")
     deployment["spec"]["template"]["spec"]["securityContext"] = {"runAsUser": 0}
     return {"manifests": manifests}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from linkspan.runtimes.base import Manifest
+from linkspan.runtimes.base import KubeObject
 from tests.runtimes.kube_seen import (
     RUNNING,
     container,
@@ -158,7 +158,7 @@ def test_a_replica_set_that_may_not_be_created() -> None:
         ),
     ],
 )
-def test_a_pod_that_was_taken_away(seen: Manifest, says: str) -> None:
+def test_a_pod_that_was_taken_away(seen: KubeObject, says: str) -> None:
     assert verdict(rolling(seen), 99) == (True, says)
 
 

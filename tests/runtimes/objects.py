@@ -6,8 +6,8 @@ from typing import Any
 import yaml
 
 from linkspan.nouns import Release
-from linkspan.runtimes.base import Manifest, Rollout, Service
-from linkspan.runtimes.kubernetes.app_objects import default_manifests
+from linkspan.runtimes.base import KubeObject, Rollout, Service
+from linkspan.runtimes.kubernetes.app_objects import default_objects
 from linkspan.runtimes.kubernetes.render import render
 from tests.values import NOW, model, release
 
@@ -45,7 +45,7 @@ spec:
 """
 
 
-def parsed(*texts: str) -> list[Manifest]:
+def parsed(*texts: str) -> list[KubeObject]:
     return [each for text in texts for each in yaml.safe_load_all(text)]
 
 
@@ -57,8 +57,8 @@ def a_rollout(**fields: object) -> Rollout:
 
 
 def rendered(
-    manifests: list[Manifest], *, ours: bool = False, secret: bool = False, **fields: Any
-) -> list[Manifest]:
+    manifests: list[KubeObject], *, ours: bool = False, secret: bool = False, **fields: Any
+) -> list[KubeObject]:
     return render(
         manifests,
         a_rollout(**fields),
@@ -70,30 +70,30 @@ def rendered(
     )  # fmt: skip
 
 
-def the(kind: str, objects: list[Manifest]) -> Any:
+def the(kind: str, objects: list[KubeObject]) -> Any:
     [found] = [each for each in objects if each["kind"] == kind]
     return found
 
 
-def pod_of(deployment: Manifest) -> Any:
+def pod_of(deployment: KubeObject) -> Any:
     return deployment["spec"]["template"]["spec"]
 
 
-def without_autoscaler() -> list[Manifest]:
+def without_autoscaler() -> list[KubeObject]:
     """Our own; and with pods that leave at once, for a test that asks nothing of them."""
-    kept = [copy.deepcopy(e) for e in default_manifests() if e["kind"] != "HorizontalPodAutoscaler"]
+    kept = [copy.deepcopy(e) for e in default_objects() if e["kind"] != "HorizontalPodAutoscaler"]
     del app_of(kept)["lifecycle"]
     # A pod that is told to end before its program hears it stays that long.
     pod_of(the("Deployment", kept))["terminationGracePeriodSeconds"] = 2
     return kept
 
 
-def app_of(objects: list[Manifest]) -> Any:
+def app_of(objects: list[KubeObject]) -> Any:
     """The container that is the app, in our own."""
     return pod_of(the("Deployment", objects))["containers"][0]
 
 
-def config_map(name: str, text: str = "") -> Manifest:
+def config_map(name: str, text: str = "") -> KubeObject:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"text": text}}
 
 
