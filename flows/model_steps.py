@@ -9,7 +9,7 @@ from flows.support import load, say, step
 from linkspan.config import AppConfig
 from linkspan.errors import ModelNotFound
 from linkspan.ledger.values import PackagedModel
-from linkspan.models import ModelStore, Pinned
+from linkspan.models import ModelStore, Pinned, open_models
 from linkspan.models import package as model_layer
 from linkspan.progress import Percent
 from linkspan.release.newest import usable_config
@@ -26,7 +26,7 @@ async def read_config(repository: str) -> AppConfig | None:
 @step("pin the version")
 async def pin(store: str, name: str, version: str | None) -> Pinned | None:
     """The version that was asked for, else the newest, with every object pinned; None if there is none."""
-    models = (await load(StoreSettings, store)).models(name)
+    models = open_models(await load(StoreSettings, store), name)
     return await asyncio.to_thread(_pin, models, version)
 
 
@@ -50,7 +50,7 @@ async def package(
 
     Pins for itself: a retry after the objects were overwritten must take what is there then.
     """
-    models = (await load(StoreSettings, store)).models(name)
+    models = open_models(await load(StoreSettings, store), name)
     pinned = await asyncio.to_thread(_pin, models, version)
     if pinned is None:
         raise ModelNotFound(f"model {name} has gone from {models.url} since it was found")

@@ -15,6 +15,7 @@ from prefect.states import Completed
 from blocks import GitRepository
 from flows.coalesce import supersede_siblings
 from flows.support import load, start, step
+from linkspan.models import open_models
 from linkspan.nouns import short
 from linkspan.stores.settings import StoreSettings
 
@@ -61,7 +62,7 @@ async def look_at_branch(repository: str) -> str:
 @step("ask the store")
 async def look_at_store(store: str, model: str) -> str:
     """A word that changes with what the store holds; empty while it holds nothing."""
-    models = (await load(StoreSettings, store)).models(model)
+    models = open_models(await load(StoreSettings, store), model)
     return await asyncio.to_thread(models.mark)
 
 

@@ -12,6 +12,7 @@ from linkspan.events import RELEASE_FAILED, RELEASE_LIVE, app_resource, told
 from linkspan.ledger.tags import rejection_key
 from linkspan.ledger.values import CodeImage, PackagedModel
 from linkspan.ledger.verdicts import pardon, reject, rejection
+from linkspan.models import open_models
 from linkspan.nouns import Model, Noun, Release, Revision
 from linkspan.release import candidate as release
 from linkspan.release import report
@@ -45,7 +46,7 @@ async def find_model(
     environment: str, store: str, registry: str, runtime: str, code: CodeImage, version: str | None
 ) -> PackagedModel | None:
     """The newest model that was validated, or the one that was asked for, packed where this code wants it."""
-    models = (await load(StoreSettings, store)).models(code.config.model.name)
+    models = open_models(await load(StoreSettings, store), code.config.model.name)
     settings = await load(ContainerRegistry, registry)
     target = await load(RuntimeSettings, runtime)
     service = release.service_of(code.config, environment)
