@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from linkspan.config import AppConfig, config_json, parse_config_json
 from linkspan.errors import ConfigError, ReleaseError
-from linkspan.nouns import Commit, Digest, Model, Release, short
+from linkspan.nouns import Commit, short
 from linkspan.registry.media import Document, Image, parse
 
 APP = "dev.linkspan.app"
@@ -46,7 +46,7 @@ def read_code_image(image: Image) -> tuple[Commit, AppConfig]:
         commit = Commit.model_validate_json(labels[COMMIT])
         return commit, parse_config_json(labels[CONFIG])
     except (KeyError, ValidationError, ConfigError) as error:
-        raise _foreign(image, "code image", error) from None
+        raise _foreign(image, error) from None
 
 
 def read_objects(image: Image) -> tuple[Document, ...]:
@@ -57,26 +57,10 @@ def read_objects(image: Image) -> tuple[Document, ...]:
     try:
         found = json.loads(labels_of(image).get(OBJECTS, "[]"))
     except ValueError as error:
-        raise _foreign(image, "code image", error) from None
+        raise _foreign(image, error) from None
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-        raise _foreign(image, "code image", ValueError(f"{OBJECTS} is no list of objects"))
+        raise _foreign(image, ValueError(f"{OBJECTS} is no list of objects"))
     return tuple(found)
-
-
-def read_release(image: Image, digest: Digest) -> Release:
-    """The release that an image is; `digest` is what it was asked for by. Raises ReleaseError."""
-    if image.digest != digest:
-        raise ReleaseError("image of a release", expected=digest, found=image.digest)
-    labels = labels_of(image)
-    try:
-        return Release(
-            app=labels[APP],
-            commit=Commit.model_validate_json(labels[COMMIT]),
-            model=Model.model_validate_json(labels[MODEL]),
-            image=digest,
-        )
-    except (KeyError, ValidationError) as error:
-        raise _foreign(image, "release", error) from None
 
 
 def labels_of(image: Image) -> dict[str, str]:
@@ -92,10 +76,10 @@ def config_of(image: Image) -> Document:
     return parse(image.config, f"config of image {short(image.digest)}")
 
 
-def _foreign(image: Image, kind: str, error: Exception) -> ReleaseError:
+def _foreign(image: Image, error: Exception) -> ReleaseError:
     missing = f"no label {error}" if isinstance(error, KeyError) else _first_problem(error)
     return ReleaseError(
-        f"image {short(image.digest)} is no {kind} of Linkspan",
+        f"image {short(image.digest)} is no code image of Linkspan",
         found=missing,
         fix="Delete its tag, so that it is made again",
     )

@@ -76,7 +76,7 @@ def test_the_layer_holds_the_files_below_the_folder(
     assert {app_registry.exists(name) for name in names} == {found.manifest}
     model, layer = read_modelpack(app_registry.image(found.manifest))
     assert (model, layer.media_type) == (pinned.model, media.MODEL_LAYER)
-    with tarfile.open(fileobj=io.BytesIO(b"".join(app_registry.read_blob(layer.digest)))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(app_registry.blob(layer.digest))) as tar:
         files = {member.name: tar.extractfile(member) for member in tar if member.isfile()}
         content = {name.lstrip("./"): file.read() for name, file in files.items() if file}
     assert content == {

@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from linkspan.config import AppConfig
-from linkspan.ledger.labels import code_labels
-from linkspan.nouns import Commit, Layer, Model, ModelFile, sha256
+from linkspan.ledger.labels import APP, MODEL, code_labels, labels_of
+from linkspan.ledger.labels import COMMIT as COMMIT_LABEL
+from linkspan.nouns import Commit, Layer, Model, ModelFile, Release, sha256
 from linkspan.registry import media
 from linkspan.registry.media import Image, Manifest, canonical, descriptor
 
@@ -86,3 +87,14 @@ def a_code_image(
         "layers": [descriptor(media.DOCKER_LAYER if docker else media.OCI_LAYER, layer)],
     }
     return Image(Manifest(canonical(manifest), kind), config)
+
+
+def read_release(image: Image) -> Release:
+    """The release that an image says it is."""
+    labels = labels_of(image)
+    return Release(
+        app=labels[APP],
+        commit=Commit.model_validate_json(labels[COMMIT_LABEL]),
+        model=Model.model_validate_json(labels[MODEL]),
+        image=image.digest,
+    )

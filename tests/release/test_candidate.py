@@ -4,7 +4,7 @@ import pytest
 
 from linkspan.config import EnvironmentSection
 from linkspan.errors import ConfigError, RegistryNotFound
-from linkspan.ledger.labels import code_labels, read_release
+from linkspan.ledger.labels import code_labels
 from linkspan.ledger.modelpack import modelpack
 from linkspan.ledger.tags import rejection_key, release_tag
 from linkspan.ledger.values import CodeImage, PackagedModel
@@ -18,7 +18,7 @@ from linkspan.release.candidate import (
     rollout_of,
     service_of,
 )
-from tests.registry.images import CODE_LAYER, COMMIT, CONFIG, a_code_image, a_layer, a_model
+from tests.registry.images import CODE_LAYER, COMMIT, CONFIG, a_code_image, a_layer, a_model, read_release
 from tests.services.registry import CountingProxy
 from tests.values import revision
 
@@ -70,7 +70,7 @@ def test_a_candidate_is_no_release_until_its_tag_is_put(
     tag = confirm(app_registry, candidate.release)
     assert tag == release_tag(candidate.release)
     assert app_registry.exists(tag) == linked.digest
-    assert read_release(app_registry.image(tag), linked.digest) == candidate.release
+    assert read_release(app_registry.image(tag)) == candidate.release
     counting_proxy.reset()
     assert confirm(app_registry, candidate.release) == tag
     assert counting_proxy.sent == 0
