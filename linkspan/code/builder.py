@@ -106,7 +106,7 @@ class Builder:
     ) -> str:
         """Build the image of the app in `folder` as `tag`; returns its ID. Output goes to `say` line by line.
 
-        `manifests` are the app's Kubernetes objects, which the image carries in a label.
+        `objects` are the app's Kubernetes ones, which the image carries in a label.
         Raises BuildFailed with the step that failed and the last lines of output, ConfigError without a
         Dockerfile, BuildUnavailable (retriable) if the engine goes away.
         """

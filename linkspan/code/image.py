@@ -62,8 +62,9 @@ def build(
         config = load_config(folder, where=f"{CONFIG_FILE} of {short(commit.sha)}")
         objects = load(folder)
         key = builder.key(folder, commit, refresh=refresh, say=say)
-        found = CodeBuild(commit=commit, key=key, config=config, digest=_reuse(registry, key, commit))
+        found = CodeBuild(commit=commit, key=key, config=config, digest=registry.exists(code_tag(key)))
         if found.digest:
+            registry.tag(found.digest, commit_tag(commit.sha))
             say(f"The same tree was built and tested before: {found.digest}")
             return found
         if held := _held(registry, found, on_purpose=on_purpose):
@@ -81,13 +82,6 @@ def build(
             reject(registry, _build_verdict(found), what=_called(found), reason=str(error))
             raise
         return found.model_copy(update={"image": image})
-
-
-def _reuse(registry: Registry, key: str, commit: Commit) -> Digest | None:
-    digest = registry.exists(code_tag(key))
-    if digest:
-        registry.tag(digest, commit_tag(commit.sha))
-    return digest
 
 
 def _held(registry: Registry, build: CodeBuild, *, on_purpose: bool) -> str:

@@ -11,20 +11,10 @@ from linkspan.nouns import Commit, short
 from linkspan.registry.media import Document, Image, parse
 
 APP = "dev.linkspan.app"
-
-
 COMMIT = "dev.linkspan.commit"
-
-
 CONFIG = "dev.linkspan.config"
-
-
 OBJECTS = "dev.linkspan.manifests"
-
-
 MODEL = "dev.linkspan.model"
-
-
 REVISION = "org.opencontainers.image.revision"
 
 
@@ -33,7 +23,7 @@ def code_labels(
 ) -> dict[str, str]:
     """The labels of a code image: all that is needed to link it and to roll it out.
 
-    `manifests` are the app's own Kubernetes objects; there is no label for none.
+    `objects` are the app's own Kubernetes ones; there is no label for none.
     """
     labels = {APP: app, COMMIT: commit.model_dump_json(), CONFIG: config_json(config)}
     return labels | ({OBJECTS: objects_json(objects)} if objects else {})

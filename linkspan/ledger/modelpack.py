@@ -11,11 +11,11 @@ from pathlib import PurePosixPath
 from pydantic import ValidationError
 
 from linkspan.errors import ModelCorrupt
+from linkspan.ledger.labels import MODEL
 from linkspan.nouns import Layer, Model
 from linkspan.registry import media
 from linkspan.registry.media import Document, Image, Manifest, canonical, descriptor, parse
 
-MODEL = "dev.linkspan.model"
 FINGERPRINT = "dev.linkspan.fingerprint"
 
 # docs/config.md, "format": what the specification gives as examples.

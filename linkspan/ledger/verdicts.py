@@ -24,7 +24,8 @@ _PARDONED = _PREFIX + "pardoned"
 def reject(registry: Registry, key: str, what: str, reason: str, *, at: datetime | None = None) -> Rejection:
     """Remember that `key` is bad; `reason` is cut to 2 KB. Errors are the registry's."""
     verdict = Rejection(key=key, what=what, reason=_cut(reason), at=at or datetime.now(UTC))
-    _put(registry, key, {f"{_PREFIX}{field}": str(value) for field, value in _fields(verdict).items()})
+    fields = verdict.model_dump(mode="json")
+    _put(registry, key, {f"{_PREFIX}{field}": str(value) for field, value in fields.items()})
     return verdict
 
 
@@ -65,10 +66,6 @@ def _cut(reason: str) -> str:
     gap = "\n…\n"
     head, tail = data[: _REASON_CAP // 4], data[-(_REASON_CAP * 3 // 4 - len(gap.encode())) :]
     return head.decode(errors="ignore") + gap + tail.decode(errors="ignore")
-
-
-def _fields(verdict: Rejection) -> Document:
-    return verdict.model_dump(mode="json")
 
 
 def _put(registry: Registry, key: str, annotations: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ real one: 500 UNKNOWN with either the operating system's sentence or `"Err":28` 
 import json
 import re
 from email.utils import parsedate_to_datetime
+from typing import Any
 
 from linkspan.errors import (
     DigestMismatch,
@@ -24,22 +25,23 @@ _FULL = re.compile(
 )
 
 
-def error_codes(body: bytes) -> set[str]:
-    """The codes in an error body; none if it is not one of the distribution-spec's."""
+def _errors(body: bytes) -> list[dict[str, Any]] | None:
+    """What an error body of the distribution-spec lists; None for any other."""
     try:
-        return {str(error.get("code", "")) for error in json.loads(body)["errors"]}
+        errors = json.loads(body)["errors"]
+        return [dict(error.items()) for error in errors]
     except (ValueError, KeyError, TypeError, AttributeError):
-        return set()
+        return None
 
 
 def summary(body: bytes, status: int) -> str:
     """The answer in one line for people: status, then codes and messages, or the start of the body."""
-    try:
-        parts = [f"{e.get('code', '')} {e.get('message', '')}".strip() for e in json.loads(body)["errors"]]
-        details = [e["detail"] for e in json.loads(body)["errors"] if isinstance(e.get("detail"), str)]
-        text = "; ".join(parts + details)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    errors = _errors(body)
+    if errors is None:
         text = " ".join(body[:200].decode(errors="replace").split())
+    else:
+        parts = [f"{error.get('code', '')} {error.get('message', '')}".strip() for error in errors]
+        text = "; ".join(parts + [each["detail"] for each in errors if isinstance(each.get("detail"), str)])
     return f"{status} {text[:300]}".strip()
 
 
@@ -59,7 +61,8 @@ def error_for(
     status: int, body: bytes, *, what: str, registry: str, repository: str, user: str
 ) -> RegistryError:
     """The error that an unexpected answer means."""
-    codes, found = error_codes(body), summary(body, status)
+    codes = {str(error.get("code", "")) for error in _errors(body) or ()}
+    found = summary(body, status)
     kind: type[RegistryError] = RegistryError
     fix = ""
     if status == 429:

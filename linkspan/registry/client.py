@@ -146,7 +146,8 @@ class Registry(Blobs):
             answer = self._transport.call("GET", page, what="listing tags", expect=(200, 404))
             if answer.status == 404:
                 return names
-            names += _tags_of(answer.content, self.host)
+            listed = parse(answer.content, f"tag list of registry {self.host}").get("tags") or []
+            names += map(str, listed)
             following = _next_link(answer.headers.get_list("link"))
             if following is None:
                 return names
@@ -211,10 +212,6 @@ def _is_digest(text: str) -> bool:
 def _same(what: str, expected: str, found: str) -> None:
     if expected != found:
         raise DigestMismatch(what, expected=expected, found=found)
-
-
-def _tags_of(content: bytes, host: str) -> list[str]:
-    return [str(tag) for tag in parse(content, f"tag list of registry {host}").get("tags") or []]
 
 
 def _next_link(headers: list[str]) -> str | None:

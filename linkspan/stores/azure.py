@@ -8,6 +8,7 @@ import base64
 import contextlib
 import uuid
 from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,7 @@ class AzureStoreSettings(StoreSettings):
         return AzureObjects(self)
 
 
+@dataclass(eq=False, repr=False)
 class AzureObjects:
     """ObjectStore over a container. A pin is the blob's ETag.
 
@@ -76,21 +78,12 @@ class AzureObjects:
     requests without success before StoreUnavailable; `page` is the number of keys per listing request.
     """
 
-    def __init__(
-        self,
-        settings: AzureStoreSettings,
-        *,
-        block: int = 8 * MIB,
-        range_size: int = 8 * MIB,
-        attempts: int = 4,
-        page: int = 5000,
-    ) -> None:
-        self._settings = settings
-        self._block = block
-        self._range = range_size
-        self._attempts = attempts
-        self._page = page
-        self._base = folder(settings.prefix)
+    settings: AzureStoreSettings
+    _: KW_ONLY
+    block: int = 8 * MIB
+    range_size: int = 8 * MIB
+    attempts: int = 4
+    page: int = 5000
 
     @property
     def url(self) -> str:
@@ -102,7 +95,7 @@ class AzureObjects:
             # Metadata tells the folders of a hierarchical namespace from blobs. Such an account also lists
             # folder by folder, which is not key order, hence sorted().
             pages = self._client.list_blobs(
-                name_starts_with=self._base + prefix, include=["metadata"], results_per_page=self._page
+                name_starts_with=self._base + prefix, include=["metadata"], results_per_page=self.page
             )
             found = [
                 StoredObject(key=blob.name.removeprefix(self._base), size=blob.size, pin=blob.etag.strip('"'))
@@ -120,7 +113,7 @@ class AzureObjects:
         if obj.size == 0:
             self._still_empty(obj)
         fetch = partial(self._fetch, obj)
-        yield from read_ranges(obj, fetch, range_size=self._range, attempts=self._attempts)
+        yield from read_ranges(obj, fetch, range_size=self.range_size, attempts=self.attempts)
 
     def put(self, key: str, source: Path | bytes, *, progress: Progress | None = None) -> StoredObject:
         if not key or key.endswith("/"):
@@ -130,13 +123,13 @@ class AzureObjects:
         size = size_of(source)
         meter = Meter(progress)
         token = uuid.uuid4().hex
-        if size > self._block:
+        if size > self.block:
             # A cheap question before gigabytes travel; the conditional commit below is what decides.
             self._refuse_existing(key)
         with self._translated(key):
             blob = self._blob(key)
             try:
-                if size <= self._block:
+                if size <= self.block:
                     blob.upload_blob(whole(source), length=size, overwrite=False, metadata={_TOKEN: token})
                     meter.add(size)
                 else:
@@ -154,19 +147,23 @@ class AzureObjects:
             self._require_container()
 
     @cached_property
+    def _base(self) -> str:
+        return folder(self.settings.prefix)
+
+    @cached_property
     def _client(self) -> "ContainerClient":
         from azure.core.credentials import AzureSasCredential
         from azure.storage.blob import ContainerClient, ExponentialRetry
 
-        settings = self._settings
+        settings = self.settings
         # The SDK's own first pause is 15 s. Its range buffer would be 32 MiB.
         options: dict[str, Any] = {
             "retry_policy": ExponentialRetry(
-                initial_backoff=1, increment_base=2, random_jitter_range=1, retry_total=self._attempts - 1
+                initial_backoff=1, increment_base=2, random_jitter_range=1, retry_total=self.attempts - 1
             ),
-            "max_single_get_size": min(4 * MIB, self._range),
-            "max_chunk_get_size": min(4 * MIB, self._range),
-            "max_single_put_size": self._block,
+            "max_single_get_size": min(4 * MIB, self.range_size),
+            "max_chunk_get_size": min(4 * MIB, self.range_size),
+            "max_single_put_size": self.block,
             "connection_timeout": 10,
             "read_timeout": 60,
         }
@@ -227,7 +224,7 @@ class AzureObjects:
         from azure.storage.blob import BlobBlock
 
         blocks = []
-        for number, part in enumerate(parts(source, size, part_size(size, self._block))):
+        for number, part in enumerate(parts(source, size, part_size(size, self.block))):
             block = base64.b64encode(f"{token}{number:08d}".encode()).decode()
             blob.stage_block(block, part, length=len(part))
             blocks.append(BlobBlock(block_id=block))
@@ -250,7 +247,7 @@ class AzureObjects:
     def _require_container(self) -> None:
         with self._translated():
             if not self._client.exists():
-                raise azure_errors.no_container(self._settings.container)
+                raise azure_errors.no_container(self.settings.container)
 
     @contextlib.contextmanager
     def _translated(self, key: str = "") -> Iterator[None]:
@@ -259,4 +256,4 @@ class AzureObjects:
         try:
             yield
         except AzureError as error:
-            raise azure_errors.translate(error, self._settings.container, key) from None
+            raise azure_errors.translate(error, self.settings.container, key) from None

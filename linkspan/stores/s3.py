@@ -3,6 +3,7 @@
 import contextlib
 import uuid
 from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,7 @@ class S3StoreSettings(StoreSettings):
         return S3Objects(self)
 
 
+@dataclass(eq=False, repr=False)
 class S3Objects:
     """ObjectStore over a bucket.
 
@@ -70,32 +72,23 @@ class S3Objects:
     without success before StoreUnavailable; `page` is the number of keys per listing request.
     """
 
-    def __init__(
-        self,
-        settings: S3StoreSettings,
-        *,
-        part: int = 16 * MIB,
-        range_size: int = 64 * MIB,
-        attempts: int = 4,
-        page: int = 1000,
-    ) -> None:
-        self._settings = settings
-        self._part = part
-        self._range = range_size
-        self._attempts = attempts
-        self._page = page
-        self._base = folder(settings.prefix)
+    settings: S3StoreSettings
+    _: KW_ONLY
+    part: int = 16 * MIB
+    range_size: int = 64 * MIB
+    attempts: int = 4
+    page: int = 1000
 
     @property
     def url(self) -> str:
-        return f"s3://{self._settings.bucket}/{self._base}".rstrip("/")
+        return f"s3://{self.settings.bucket}/{self._base}".rstrip("/")
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         with self._translated():
             pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._settings.bucket,
+                Bucket=self.settings.bucket,
                 Prefix=self._base + prefix,
-                PaginationConfig={"PageSize": self._page},
+                PaginationConfig={"PageSize": self.page},
             )
             for page in pages:
                 for found in page.get("Contents", []):
@@ -115,7 +108,7 @@ class S3Objects:
         if obj.size == 0:
             self._still_empty(obj)
         fetch = partial(self._fetch, obj)
-        yield from read_ranges(obj, fetch, range_size=self._range, attempts=self._attempts)
+        yield from read_ranges(obj, fetch, range_size=self.range_size, attempts=self.attempts)
 
     def put(self, key: str, source: Path | bytes, *, progress: Progress | None = None) -> StoredObject:
         if not key or key.endswith("/"):
@@ -146,17 +139,21 @@ class S3Objects:
 
     def delete(self, key: str) -> None:
         with self._translated(key):
-            self._client.delete_object(Bucket=self._settings.bucket, Key=self._base + key)
+            self._client.delete_object(Bucket=self.settings.bucket, Key=self._base + key)
+
+    @cached_property
+    def _base(self) -> str:
+        return folder(self.settings.prefix)
 
     @cached_property
     def _client(self) -> "S3Client":
         import boto3
         from botocore.config import Config
 
-        settings = self._settings
+        settings = self.settings
         custom = bool(settings.endpoint_url)
         options: dict[str, Any] = {
-            "retries": {"total_max_attempts": self._attempts, "mode": "standard"},
+            "retries": {"total_max_attempts": self.attempts, "mode": "standard"},
             "connect_timeout": 10,
             "read_timeout": 60,
         }
@@ -183,14 +180,14 @@ class S3Objects:
     def _head(self, key: str) -> Any:
         try:
             with self._translated(key):
-                return self._client.head_object(Bucket=self._settings.bucket, Key=self._base + key)
+                return self._client.head_object(Bucket=self.settings.bucket, Key=self._base + key)
         except StoreError as error:
             if error.retriable:
                 raise
             # An answer to HEAD has no body, so 404 may be the key or the bucket, and 400 or 403 an expired
             # token, a wrong key or a missing right. A listing says which.
             with self._translated(key):
-                self._client.list_objects_v2(Bucket=self._settings.bucket, MaxKeys=1)
+                self._client.list_objects_v2(Bucket=self.settings.bucket, MaxKeys=1)
             raise
 
     def _fetch(self, obj: StoredObject, offset: int, length: int) -> Iterator[bytes]:
@@ -199,7 +196,7 @@ class S3Objects:
         try:
             with self._translated(obj.key):
                 answer = self._client.get_object(
-                    Bucket=self._settings.bucket,
+                    Bucket=self.settings.bucket,
                     Key=self._base + obj.key,
                     Range=f"bytes={offset}-{offset + length - 1}",
                     **pinned,
@@ -229,9 +226,9 @@ class S3Objects:
             raise ObjectChanged(f"{obj.key} was overwritten", expected=value, found=now["ETag"])
 
     def _create(self, key: str, source: Path | bytes, token: str, meter: Meter) -> None:
-        target: dict[str, Any] = {"Bucket": self._settings.bucket, "Key": self._base + key}
+        target: dict[str, Any] = {"Bucket": self.settings.bucket, "Key": self._base + key}
         size = size_of(source)
-        if size <= self._part:
+        if size <= self.part:
             self._client.put_object(
                 **target, Body=whole(source), ContentLength=size, IfNoneMatch="*", Metadata={_TOKEN: token}
             )
@@ -240,7 +237,7 @@ class S3Objects:
         upload = self._client.create_multipart_upload(**target, Metadata={_TOKEN: token})["UploadId"]
         try:
             done: list[CompletedPartTypeDef] = []
-            for number, part in enumerate(parts(source, size, part_size(size, self._part)), start=1):
+            for number, part in enumerate(parts(source, size, part_size(size, self.part)), start=1):
                 answer = self._client.upload_part(**target, UploadId=upload, PartNumber=number, Body=part)
                 done.append({"ETag": answer["ETag"], "PartNumber": number})
                 meter.add(len(part))
@@ -258,7 +255,7 @@ class S3Objects:
         try:
             yield
         except s3_errors.sdk_errors() as error:
-            raise s3_errors.translate(error, self._settings.bucket, key) from None
+            raise s3_errors.translate(error, self.settings.bucket, key) from None
 
 
 def _open(secret: SecretStr | None) -> str | None:
