@@ -30,6 +30,7 @@ FIXTURES = {
     "cluster": "cluster",
     "digits_model": "sample app",
     "docker_client": "engine",
+    "moto": "moto",
     "moto_s3": "moto",
     "own_prefect_server": "prefect",
     "postgres": "postgres",
@@ -40,7 +41,6 @@ FIXTURES = {
 
 PACKAGES = {
     "browser": ["chromium"],
-    "cluster": ["curl", "openssl"],
     "git hook": ["curl", "openssl"],
     "postgres": ["postgresql"],
     "registry": ["docker-registry", "apache2-utils"],

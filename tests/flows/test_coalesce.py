@@ -182,9 +182,6 @@ def test_a_run_whose_worker_is_gone_too_is_noticed_and_finished_by_another(
     own_prefect_server: PrefectServer, tmp_path: Path
 ) -> None:
     """The slow path, by the missing heartbeat alone: both die at once and nobody is left to report it."""
-    deployments = tmp_path / "prefect.yaml"
-    deployments.write_text((Path(__file__).parent / "engine_flows.yaml").read_text())
-    own_prefect_server.set_up(deployments)
     with own_prefect_server.api() as api:
         lose_patience(api, seconds=35)
         with own_prefect_server.worker() as worker:

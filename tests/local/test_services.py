@@ -21,6 +21,7 @@ from linkspan.local.home import Home
 from linkspan.local.services import Local
 from linkspan.prefect_api.server import Server
 from linkspan.processes import Child, free_port, listens
+from tests.services.prefect_server import lay_database
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS = ROOT / "tests/flows/engine_flows.yaml"
@@ -58,14 +59,17 @@ def completed(server: Server, run_id: str) -> bool:
 
 
 class Up:
-    """`linkspan up` in a home of its own."""
+    """`linkspan up` in a home of its own. `before`: it was up there before, and has been set up."""
 
-    def __init__(self, folder: Path, database: SecretStr | None = None) -> None:
+    def __init__(self, folder: Path, database: SecretStr | None = None, *, before: bool = False) -> None:
         self.database = {"TEST_DATABASE": database.get_secret_value()} if database else {}
         self.home = Home(folder / "home")
         self.port, self.hooks = free_port(), free_port()
         self.deployments = folder / "prefect.yaml"
         self.deployments.write_text(DEPLOYMENTS.read_text())
+        if before:
+            self.home.create()
+            lay_database(self.home.prefect, flows=True)
         self._count = 0
 
     def start(self) -> Child:
@@ -90,12 +94,20 @@ class Up:
 
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Up]:
+    up = Up(tmp_path, before=True)
+    yield up
+    leftovers.end_all(up.home.mark)
+
+
+@pytest.fixture
+def new_up(tmp_path: Path) -> Iterator[Up]:
     up = Up(tmp_path)
     yield up
     leftovers.end_all(up.home.mark)
 
 
-def test_up_is_ready_sets_up_quickly_again_and_leaves_nothing(up: Up) -> None:
+def test_up_is_ready_sets_up_quickly_again_and_leaves_nothing(new_up: Up) -> None:
+    up = new_up
     child = up.start()
     try:
         state = up.home.read_state()

@@ -350,11 +350,8 @@ class TestRealServer:
         assert "is not on the Prefect server" in recent(inbox.folder)[0].reason
 
     def test_killed_in_the_middle_of_a_burst_it_gets_every_batch_once(
-        self, inbox: Inbox, own_prefect_server: PrefectServer, tmp_path: Path
+        self, inbox: Inbox, own_prefect_server: PrefectServer
     ) -> None:
-        file = tmp_path / "prefect.yaml"
-        file.write_text((Path(__file__).parents[2] / "flows/engine_flows.yaml").read_text())
-        own_prefect_server.set_up(file)
         with own_prefect_server.api() as one, starting(inbox, lambda: one):
             for attempt in range(3):
                 known = runs_of(inbox)
