@@ -24,34 +24,13 @@ pytest_plugins = [
     "tests.services.sample_app",
 ]
 
-# They kill processes and wait for what the survivors do within seconds: each needs a core to itself.
-CALM = {
-    "tests/cluster/test_cluster.py",
-    "tests/cli/test_story.py",
-    "tests/cli/test_up.py",
-    "tests/e2e/test_worker.py",
-    "tests/flows/test_coalesce.py",
-    "tests/runtimes/kubernetes/test_restart.py",
-    "tests/local/test_services.py",
-    "tests/webhooks/test_serve.py",
-    "tests/webhooks/inbox/test_storm.py",
-}
-
-# Never at once: each would notice the other.
-KILL_THE_API_SERVER = {"tests/cluster/test_cluster.py", "tests/runtimes/kubernetes/test_restart.py"}
-
 FACTS = pytest.StashKey[Path]()
 PREPARED = pytest.StashKey[ExitStack]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what is quick, and what has its place in the order (tests/lanes.py)."""
+    """Mark what is quick."""
     for item in items:
-        path = item.path.relative_to(config.rootpath).as_posix()
-        if path in CALM:
-            item.add_marker("calm")
-        if path in KILL_THE_API_SERVER:
-            item.add_marker("alone_on_the_cluster")
         if not needs_of(item) and not any(item.get_closest_marker(name) for name in ("slow", "calm")):
             item.add_marker("quick")
 

@@ -1,9 +1,9 @@
 """Which worker runs which tests: what waits for a cluster beside what keeps the cores busy.
 
-pytest-xdist spreads tests over workers and knows nothing of what they cost. Here the last worker has the
-tests of the cluster, which mostly sleep until a rollout is ready; the others have all the rest. A worker goes
-on with tests that need the services it has started already. `calm` tests, which kill something and wait for
-what the survivors do within seconds, come last.
+pytest-xdist spreads tests over workers and knows nothing of what they cost. Here half of the workers have the
+tests that mostly sleep until a rollout is ready; the others have all the rest. A worker goes on with tests
+that need the services it has started already. `calm` tests, which kill something and wait for what survives,
+come last.
 """
 
 import json
@@ -19,6 +19,10 @@ from xdist.workermanage import WorkerController, parse_tx_spec_config
 from tests.needs import needs_of
 
 CLUSTER = "cluster"
+SLEEPY = frozenset({CLUSTER, "rollouts"})
+
+ASLEEP, BUSY = "asleep", "busy"
+"""The lanes."""
 
 
 class Facts(NamedTuple):
@@ -41,7 +45,7 @@ def facts_of(item: pytest.Item) -> Facts:
     if group is not None:
         unit = str(group.args[0])
     elif not needs or _shares_with_its_module(item):
-        unit = f"{item.path}{' calm' if calm else ''}{' of the cluster' if CLUSTER in needs else ''}"
+        unit = f"{item.path}{' calm' if calm else ''}{' asleep' if SLEEPY & needs else ''}"
     else:
         unit = item.nodeid
     seconds = float(limit.args[0]) if limit is not None else 0.0
@@ -87,7 +91,7 @@ class Unit:
 
     @property
     def lane(self) -> str:
-        return CLUSTER if CLUSTER in self.needs else ""
+        return ASLEEP if self.needs & SLEEPY else BUSY
 
 
 class Lanes:
@@ -99,13 +103,14 @@ class Lanes:
             units.setdefault(each.unit, Unit()).add(index, each)
         # Stable: what may take as long as another stays in the order of the files.
         self.left = sorted(units.values(), key=lambda unit: -unit.seconds)
-        self.both = len({unit.lane for unit in self.left}) > 1
+        self.busy = any(unit.lane == BUSY for unit in self.left)
+        self.asleep = any(unit.lane == ASLEEP for unit in self.left)
 
     def take(self, lane: str | None, started: frozenset[str]) -> Unit | None:
         """The next unit for a worker of a lane (None: of all) that has started some services; None: no more.
 
         What is calm waits until nothing else of the lane is left, so that two of them have a core each. Who
-        has nothing to do any more helps the cluster's lane, but for what disturbs everybody there.
+        has nothing to do any more helps those that sleep, but for what disturbs everybody there.
         """
         for candidates in self._rounds(lane):
             if candidates:
@@ -120,7 +125,7 @@ class Lanes:
     def _rounds(self, lane: str | None) -> list[list[Unit]]:
         mine = [unit for unit in self.left if lane is None or unit.lane == lane]
         quiet = [unit for unit in mine if unit.calm and not unit.last]
-        help_out = [unit for unit in self.left if lane == "" and unit.lane == CLUSTER and not unit.last]
+        help_out = [unit for unit in self.left if lane == BUSY and unit.lane == ASLEEP and not unit.last]
         return [
             [unit for unit in mine if not unit.calm and not unit.last],
             quiet,
@@ -196,21 +201,22 @@ class LaneScheduling:
             self.prepare({need for each in facts for need in each.needs})
             self.lanes = Lanes(facts)
             self._choose_lanes()
-        # The cluster's first, before others offer their help.
+        # Those of the second half first, before others offer their help.
         for node in reversed(self.nodes):
             self._supply(node)
 
     def _choose_lanes(self) -> None:
-        """The last worker is for the cluster; without two lanes the cores need no third worker."""
-        *others, last = self.workers
-        if not others:
+        """Half of the workers for each; if none sleep, the cores have no work for the other half."""
+        nodes = self.nodes
+        half = len(nodes) // 2
+        if not half:
             return
-        if self.lanes.both:
-            for node in others:
-                self.workers[node].lane = ""
-            self.workers[last].lane = CLUSTER
-        elif len(others) > 1:
-            last.shutdown()
+        if self.lanes.busy and self.lanes.asleep:
+            for number, node in enumerate(nodes):
+                self.workers[node].lane = ASLEEP if number >= len(nodes) - half else BUSY
+        elif self.lanes.busy and len(nodes) > 2:
+            for node in nodes[len(nodes) - half :]:
+                node.shutdown()
 
     def mark_test_complete(self, node: WorkerController, item_index: int, duration: float = 0) -> None:
         self.workers[node].pending.remove(item_index)
@@ -232,7 +238,7 @@ class LaneScheduling:
         if left:
             unit = Unit()
             unit.tests = left
-            unit.needs = frozenset({CLUSTER}) if worker.lane == CLUSTER else frozenset()
+            unit.needs = SLEEPY if worker.lane == ASLEEP else frozenset()
             self.lanes.left.insert(0, unit)
         return self.collection[died]
 

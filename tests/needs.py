@@ -22,6 +22,7 @@ ENGINE = STATE / "dockerd.pid"
 """Which one scripts/engine.sh started."""
 STARTED_BY_TESTS = STATE / "dockerd-of-tests.pid"
 
+# "rollouts" is no service: whoever needs them sleeps until one is ready (tests/lanes.py).
 # Whoever uses one of these fixtures needs that service. What starts one in another way says so:
 # `@pytest.mark.needs("prefect")`.
 FIXTURES = {

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.lanes import Facts, Lanes, LaneScheduling, read, write
+from tests.lanes import ASLEEP, BUSY, Facts, Lanes, LaneScheduling, read, write
 
 
 def facts(unit: str, *needs: str, calm: bool = False, last: bool = False, seconds: float = 0) -> Facts:
@@ -47,15 +47,15 @@ def test_a_worker_goes_on_with_what_it_has_started() -> None:
 
 def test_what_is_calm_comes_last_and_what_takes_long_begins_early() -> None:
     long = facts("long", "prefect", "engine", seconds=600)
-    assert taken([STORY, FLOW, long], "", "prefect", "engine") == ["long", "flow", "story"]
+    assert taken([STORY, FLOW, long], BUSY, "prefect", "engine") == ["long", "flow", "story"]
 
 
-def test_the_lane_of_the_cluster_takes_nothing_else_and_its_disturber_last() -> None:
-    assert taken([KILL, STORE, ROLLOUT, FLOW], "cluster") == ["rollout", "kill"]
+def test_who_sleeps_takes_nothing_else_and_who_disturbs_comes_last() -> None:
+    assert taken([KILL, STORE, ROLLOUT, FLOW], ASLEEP) == ["rollout", "kill"]
 
 
 def test_who_has_nothing_left_helps_but_never_disturbs() -> None:
-    assert taken([KILL, ROLLOUT, STORY, STORE], "") == ["store", "story", "rollout"]
+    assert taken([KILL, ROLLOUT, STORY, STORE], BUSY) == ["store", "story", "rollout"]
 
 
 def test_facts_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -127,11 +127,11 @@ def test_every_test_runs_once(count: int, seed: int, tmp_path: Path, monkeypatch
     assert not scheduler.has_pending
 
 
-def test_one_lane_is_no_work_for_three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, nodes, _ = scheduled([STORE, FLOW, PURE, STORY], 3, tmp_path, monkeypatch)
-    assert [bool(node.queue) for node in nodes] == [True, True, False]
-    _, nodes, _ = scheduled([ROLLOUT, ROLLOUT, FLOW, STORE, STORE], 3, tmp_path, monkeypatch)
-    assert nodes[2].queue == [0, 1]
+def test_one_lane_is_no_work_for_four(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, nodes, _ = scheduled([STORE, FLOW, PURE, STORY], 4, tmp_path, monkeypatch)
+    assert [bool(node.queue) for node in nodes] == [True, True, False, False]
+    _, nodes, _ = scheduled([ROLLOUT, ROLLOUT, FLOW, STORE, STORE], 2, tmp_path, monkeypatch)
+    assert nodes[1].queue == [0, 1]
 
 
 @pytest.mark.parametrize("seed", range(20))

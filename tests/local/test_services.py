@@ -106,6 +106,8 @@ def new_up(tmp_path: Path) -> Iterator[Up]:
     leftovers.end_all(up.home.mark)
 
 
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
 def test_up_is_ready_sets_up_quickly_again_and_leaves_nothing(new_up: Up) -> None:
     up = new_up
     child = up.start()
@@ -145,6 +147,8 @@ def test_up_is_ready_sets_up_quickly_again_and_leaves_nothing(new_up: Up) -> Non
     assert not listens(up.hooks)
 
 
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
 def test_up_on_postgres_keeps_everything_there(postgres: SecretStr, tmp_path: Path) -> None:
     up = Up(tmp_path, database=postgres)
     child = up.start()
@@ -168,6 +172,8 @@ def test_up_on_postgres_keeps_everything_there(postgres: SecretStr, tmp_path: Pa
         leftovers.end_all(up.home.mark)
 
 
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
 def test_a_killed_up_is_taken_over_and_its_run_is_finished(up: Up, tmp_path: Path) -> None:
     first = up.start()
     with up.server() as server:
@@ -190,6 +196,8 @@ def test_a_killed_up_is_taken_over_and_its_run_is_finished(up: Up, tmp_path: Pat
         second.stop(grace=40)
 
 
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
 def test_services_end_with_a_killed_up(up: Up) -> None:
     child = up.start()
     assert up.processes()
@@ -197,6 +205,8 @@ def test_services_end_with_a_killed_up(up: Up) -> None:
     until(lambda: up.processes() == [], seconds=30)
 
 
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
 def test_a_run_is_a_fork_and_ends_with_whoever_stands_for_it(up: Up, tmp_path: Path) -> None:
     """Each of the two is killed; the run is never left alone, is known to have crashed, and starts again."""
 
@@ -251,6 +261,8 @@ def gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
 @pytest.mark.parametrize("victim", ["worker", "server", "receiver"])
 def test_a_killed_service_is_replaced_and_the_run_is_finished(up: Up, tmp_path: Path, victim: str) -> None:
     child = up.start()
@@ -271,6 +283,8 @@ def test_a_killed_service_is_replaced_and_the_run_is_finished(up: Up, tmp_path: 
         child.stop(grace=40)
 
 
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
 def test_a_run_under_way_goes_on_after_an_orderly_stop(up: Up, tmp_path: Path) -> None:
     first = up.start()
     with up.server() as server:

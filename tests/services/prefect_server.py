@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from linkspan.local import prefect_settings
+from linkspan.local import prefect_settings, tether
 from linkspan.prefect_api.server import Server
 from linkspan.processes import Child, free_port
 from tests.services.prefect_template import FLOWS_FILE, lay
@@ -79,10 +79,19 @@ class PrefectServer:
     def worker(self, **more: str) -> Iterator[Child]:
         """A worker of the pool that `flows.setup` makes; it has started once this is entered.
 
-        `more` is for its environment.
+        `more` is for its environment. Its runs are forks of a process that has the flows, as with
+        `linkspan up`.
         """
-        env = {**self.worker_env, **more}
         name = f"test-{os.urandom(4).hex()}"
+        forks = self.home / f"{name}-warm"
+        env = {**self.worker_env, **more, tether.WARM: str(forks)}
+        warm = Child(
+            "warm",
+            [sys.executable, "-m", "flows.warm", str(forks)],
+            log=self.home / f"{name}-warm.log",
+            env={**self.worker_env, **more},
+            cwd=self.home,
+        )
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", prefect_settings.POOL]
         child = Child(name, [*command, "--name", name], log=self.home / f"{name}.log", env=env, cwd=self.home)
         try:
@@ -91,9 +100,11 @@ class PrefectServer:
                     lambda: any(each.name == name for each in server.workers(prefect_settings.POOL)),
                     seconds=60,
                 )
+            warm.wait_until((forks / "socket").exists, seconds=60)
             yield child
         finally:
             child.stop()
+            warm.stop()
 
     def set_up(self, prefect_file: Path, *arguments: str) -> str:
         """Run `python -m flows.setup`; its output."""

@@ -1,4 +1,4 @@
-"""Databases of Prefect servers that were started, and set up, before: a copy saves each server most of its start.
+"""Databases of Prefect servers that were set up before: a copy saves a server most of its start.
 
 They are made when they are first wanted, and anew when anything changes that goes into them.
 """
@@ -53,7 +53,7 @@ def _sources() -> Iterable[Path]:
 
 
 def _close(database: Path) -> None:
-    """What is in the log of the last writes goes into the file itself; what was scheduled is not late later."""
+    """What is in the log goes into the file itself; and what was scheduled is not late for ever."""
     connection = sqlite3.connect(database)
     try:
         connection.execute("PRAGMA foreign_keys=ON")
