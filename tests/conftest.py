@@ -35,8 +35,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("quick")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Tell the process that schedules what it has to know of each test."""
+    """Tell the process that schedules what it has to know of each test, before it hears that we are done."""
     if facts := getattr(session.config, "workerinput", {}).get("facts"):
         lanes.write([lanes.facts_of(item) for item in session.items], Path(facts))
 
