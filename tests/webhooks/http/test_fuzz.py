@@ -13,6 +13,7 @@ from tests.webhooks.fuzz import SAMPLES, fuzz
 COUNT = int(os.environ.get("LINKSPAN_FUZZ") or effort(4_000, 20_000))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60 + COUNT // 50)
 async def test_no_request_breaks_the_receiver(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     seed = randrange(10**9)

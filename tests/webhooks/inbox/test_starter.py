@@ -298,6 +298,7 @@ def test_stopping_finishes_the_call_that_is_under_way(inbox: Inbox, fake: Prefec
     assert states(inbox) == ["started", "waiting"]
 
 
+@pytest.mark.slow
 def test_a_storm(inbox: Inbox, fake: PrefectFake) -> None:
     """10,000 hints for 100 deployments, 30 % told twice, shuffled: all are started, and seldom."""
     keys = [(f"k{number % 7000}", f"flow/{number % 7000 % 100}") for number in range(10_000)]
