@@ -403,6 +403,7 @@ def test_no_setting_of_the_users_shell_reaches_the_services() -> None:
 
 
 def test_importing_the_local_services_does_not_import_prefect() -> None:
-    code = "import linkspan.local.services, linkspan.cli.links, sys, json; print(json.dumps(sorted(sys.modules)))"
+    modules = "linkspan.local.services, linkspan.cli.links"
+    code = f"import {modules}, sys, json; print(json.dumps(sorted(sys.modules)))"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
     assert not [name for name in json.loads(output) if name.partition(".")[0] == "prefect"]
