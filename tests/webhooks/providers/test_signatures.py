@@ -116,7 +116,7 @@ def test_nothing_is_parsed_before_the_proof(monkeypatch: pytest.MonkeyPatch) -> 
         raise AssertionError("parsed before it was verified")
 
     monkeypatch.setattr(json, "loads", parsed)
-    monkeypatch.setattr("linkspan.webhooks.github.parse_qsl", parsed)
+    monkeypatch.setattr("linkspan.webhooks.providers.github.parse_qsl", parsed)
     for sample in p.SAMPLES:
         sample.provider.verify(sample.valid, sample.settings)
 
