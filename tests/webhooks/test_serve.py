@@ -20,8 +20,8 @@ from blocks import WebhookSource
 from linkspan.local.home import Home
 from linkspan.processes import Child, free_port
 from linkspan.webhooks.http import routes
+from linkspan.webhooks.inbox.durable import Inbox
 from linkspan.webhooks.inbox.file import recent
-from linkspan.webhooks.inbox.inbox import Inbox
 from linkspan.webhooks.serve import ServeSettings, default_inbox
 from tests.services.prefect_server import PrefectServer
 from tests.webhooks.prefect_fake import PASSWORD, Failure, PrefectFake, prefect_fake

@@ -16,8 +16,8 @@ from linkspan.errors import ConfigError
 from linkspan.prefect_api.server import Server
 from linkspan.processes import free_port
 from linkspan.webhooks.base import Hint
+from linkspan.webhooks.inbox.durable import Inbox
 from linkspan.webhooks.inbox.file import recent
-from linkspan.webhooks.inbox.inbox import Inbox
 from linkspan.webhooks.inbox.starter import Starter
 from tests.services.prefect_server import PrefectServer
 from tests.webhooks.prefect_fake import Failure, PrefectFake, prefect_fake
