@@ -124,7 +124,9 @@ class Context:
         return open_store(self.server, self.links.store)
 
     def models(self, name: str) -> "ModelStore":
-        return self.store_settings.models(name)
+        from linkspan.models import open_models
+
+        return open_models(self.store_settings, name)
 
     @cached_property
     def runtime(self) -> "Runtime":
