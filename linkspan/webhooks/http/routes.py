@@ -16,9 +16,9 @@ from typing import Any
 
 import httpx
 
-from linkspan.cli.links import settings_of
 from linkspan.errors import ConfigError, LinkspanError, ServerUnavailable
 from linkspan.prefect_api.server import Server
+from linkspan.prefect_api.values import settings_from
 from linkspan.webhooks.base import BLOCK, WebhookSettings
 from linkspan.webhooks.providers.known import PROVIDERS
 
@@ -163,8 +163,7 @@ def routes_in(file: Path) -> Callable[[], Fields]:
 
 
 def _settings(name: str, fields: Mapping[str, Any]) -> WebhookSettings:
-    settings = settings_of(f"{BLOCK}/{name}", dict(fields))
-    assert isinstance(settings, WebhookSettings)  # noqa: S101 - what links.SETTINGS says
+    settings = settings_from(WebhookSettings, f"{BLOCK}/{name}", fields)
     if settings.provider not in {*PROVIDERS, *PULLED}:
         raise ConfigError(
             f"there is no webhook provider {settings.provider!r}",
