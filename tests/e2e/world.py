@@ -30,7 +30,7 @@ from flows.model_stream import model_stream
 from linkspan.models import publish
 from linkspan.nouns import Model, Revision
 from linkspan.registry.client import Registry
-from linkspan.release.candidate import again
+from linkspan.release.steps import again
 from linkspan.runtimes.base import Runtime, Service
 from tests.e2e import tiny_app
 from tests.e2e.front import FaultyProxy

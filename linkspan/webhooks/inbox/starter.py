@@ -15,6 +15,7 @@ from typing import Self
 import httpx
 
 from linkspan.errors import ConfigError, InboxUnavailable, ServerDenied, ServerError, ServerUnavailable
+from linkspan.events import WEBHOOK_ACCEPTED
 from linkspan.plain_text import plain_text
 from linkspan.prefect_api.server import Server
 from linkspan.webhooks.inbox.inbox import Batch, Inbox
@@ -26,8 +27,6 @@ PATIENCE = 2.0
 FIRST_WAIT = 0.25
 LONGEST_WAIT = 15.0
 DISK_SECONDS = 30.0
-ACCEPTED = "linkspan.webhook.accepted"
-"""The event in the feed for a hint that was accepted; nothing listens to it."""
 EVENTS_PER_BATCH = 10
 
 
@@ -223,7 +222,7 @@ class Starter:
         try:
             for source, text in self._inbox.texts(batch, EVENTS_PER_BATCH).result(DISK_SECONDS):
                 payload = {"hint": text, "deployment": batch.deployment, "run": url, "hints": batch.hints}
-                server.emit(ACCEPTED, f"linkspan.webhook.{source}", payload, name=source)
+                server.emit(WEBHOOK_ACCEPTED, f"linkspan.webhook.{source}", payload, name=source)
         except (ServerError, InboxUnavailable, TimeoutError, httpx.HTTPError, ValueError) as error:
             self._say(f"the feed was not told of {_shown(batch)}: {plain_text(str(error))}")
 
