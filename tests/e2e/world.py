@@ -22,7 +22,7 @@ from blocks import (
     FileModelStore,
     GitRepository,
     ImageBuilder,
-    RuntimeBlock,
+    KubernetesRuntime,
 )
 from flows.app_stream import app_stream
 from flows.build_and_deploy import build_and_deploy
@@ -72,7 +72,7 @@ class World:
     front: FaultyProxy
     docker: docker.DockerClient
     base: str
-    place: RuntimeBlock = field(default_factory=DockerRuntime)
+    place: DockerRuntime | KubernetesRuntime = field(default_factory=DockerRuntime)
     environment: str = ENVIRONMENT
     made: int = 0
     repository: Repository = field(init=False)
