@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -19,6 +20,16 @@ from linkspan.webhooks.providers.register import provider
 from tests.webhooks.serving import headers, route, served
 
 QUICK = Limits(refusal_grid=0.0, refused_burst=1e9)
+
+
+_GIT = MappingProxyType({"git": route()})
+
+
+class FixedRoutes(dict[str, WebhookSettings]):
+    """Routes that do not change."""
+
+    def renew(self) -> bool:
+        return False
 
 
 class Made:
@@ -48,12 +59,12 @@ class Stage:
 
     def serve(
         self,
-        routes: Routes | Mapping[str, WebhookSettings] | None = None,
+        routes: Routes | Mapping[str, WebhookSettings] = _GIT,
         limits: Limits = QUICK,
         made: Provider | None = None,
     ) -> httpx.Client:
         self.app: Starlette = create_app(
-            {"git": route()} if routes is None else routes,
+            FixedRoutes(routes) if isinstance(routes, Mapping) else routes,
             self.inbox,
             limits,
             providers=(lambda _name: made) if made else provider,

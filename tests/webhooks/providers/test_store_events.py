@@ -19,6 +19,7 @@ from tests.webhooks.process import until
 from tests.webhooks.providers import store_samples
 from tests.webhooks.samples import SECRET, changed, payload
 from tests.webhooks.serving import served
+from tests.webhooks.stage import FixedRoutes
 
 URL_SECRET = {"code": SECRET}
 
@@ -43,7 +44,7 @@ def texts(inbox: Inbox) -> set[str]:
 
 
 def test_event_grid_subscribes_and_tells(inbox: Inbox) -> None:
-    app = create_app({"models": store_samples.event_grid}, inbox, Limits(refusal_grid=0.0))
+    app = create_app(FixedRoutes(models=store_samples.event_grid), inbox, Limits(refusal_grid=0.0))
     with (
         served(app) as port,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", params=URL_SECRET, trust_env=False) as http,
@@ -83,7 +84,7 @@ def test_s3_through_sns(moto: aws.Aws, inbox: Inbox) -> None:
     def rules(name: str) -> Provider:
         return sns if name == "sns" else provider(name)
 
-    app = create_app({"models": source}, inbox, providers=rules)
+    app = create_app(FixedRoutes(models=source), inbox, providers=rules)
     with served(app) as port:
         endpoint = str(httpx.URL(f"http://127.0.0.1:{port}/hooks/models", params=URL_SECRET))
         moto.client("sns").subscribe(TopicArn=topic, Protocol="http", Endpoint=endpoint)

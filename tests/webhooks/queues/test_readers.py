@@ -35,7 +35,6 @@ class Consumers:
 
     def __call__(
         self,
-        url: str,
         settings: WebhookSettings,
         accept: Callable[[Sequence[Hint]], None],
         stop: threading.Event,
@@ -44,10 +43,10 @@ class Consumers:
         if self.mistakes:
             self.mistakes -= 1
             raise KeyError("a mistake of ours")
-        self.reading.append(url)
-        self.accept[url] = accept
+        self.reading.append(settings.queue)
+        self.accept[settings.queue] = accept
         stop.wait(20)
-        self.reading.remove(url)
+        self.reading.remove(settings.queue)
 
 
 @pytest.fixture
