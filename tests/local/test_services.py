@@ -21,6 +21,7 @@ from linkspan.local.home import Home
 from linkspan.local.services import Local
 from linkspan.prefect_api.server import Server
 from linkspan.processes import Child, free_port, listens
+from tests.services.prefect_server import lay_database
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS = ROOT / "tests/flows/engine_flows.yaml"
@@ -58,14 +59,17 @@ def completed(server: Server, run_id: str) -> bool:
 
 
 class Up:
-    """`linkspan up` in a home of its own."""
+    """`linkspan up` in a home of its own. `before`: it was up there before, and has been set up."""
 
-    def __init__(self, folder: Path, database: SecretStr | None = None) -> None:
+    def __init__(self, folder: Path, database: SecretStr | None = None, *, before: bool = False) -> None:
         self.database = {"TEST_DATABASE": database.get_secret_value()} if database else {}
         self.home = Home(folder / "home")
         self.port, self.hooks = free_port(), free_port()
         self.deployments = folder / "prefect.yaml"
         self.deployments.write_text(DEPLOYMENTS.read_text())
+        if before:
+            self.home.create()
+            lay_database(self.home.prefect, flows=True)
         self._count = 0
 
     def start(self) -> Child:
@@ -90,12 +94,22 @@ class Up:
 
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Up]:
+    up = Up(tmp_path, before=True)
+    yield up
+    leftovers.end_all(up.home.mark)
+
+
+@pytest.fixture
+def new_up(tmp_path: Path) -> Iterator[Up]:
     up = Up(tmp_path)
     yield up
     leftovers.end_all(up.home.mark)
 
 
-def test_up_is_ready_sets_up_quickly_again_and_leaves_nothing(up: Up) -> None:
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
+def test_up_is_ready_sets_up_quickly_again_and_leaves_nothing(new_up: Up) -> None:
+    up = new_up
     child = up.start()
     try:
         state = up.home.read_state()
@@ -133,6 +147,8 @@ def test_up_is_ready_sets_up_quickly_again_and_leaves_nothing(up: Up) -> None:
     assert not listens(up.hooks)
 
 
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
 def test_up_on_postgres_keeps_everything_there(postgres: SecretStr, tmp_path: Path) -> None:
     up = Up(tmp_path, database=postgres)
     child = up.start()
@@ -156,6 +172,8 @@ def test_up_on_postgres_keeps_everything_there(postgres: SecretStr, tmp_path: Pa
         leftovers.end_all(up.home.mark)
 
 
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
 def test_a_killed_up_is_taken_over_and_its_run_is_finished(up: Up, tmp_path: Path) -> None:
     first = up.start()
     with up.server() as server:
@@ -178,6 +196,8 @@ def test_a_killed_up_is_taken_over_and_its_run_is_finished(up: Up, tmp_path: Pat
         second.stop(grace=40)
 
 
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
 def test_services_end_with_a_killed_up(up: Up) -> None:
     child = up.start()
     assert up.processes()
@@ -185,6 +205,8 @@ def test_services_end_with_a_killed_up(up: Up) -> None:
     until(lambda: up.processes() == [], seconds=30)
 
 
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
 def test_a_run_is_a_fork_and_ends_with_whoever_stands_for_it(up: Up, tmp_path: Path) -> None:
     """Each of the two is killed; the run is never left alone, is known to have crashed, and starts again."""
 
@@ -239,6 +261,8 @@ def gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
 @pytest.mark.parametrize("victim", ["worker", "server", "receiver"])
 def test_a_killed_service_is_replaced_and_the_run_is_finished(up: Up, tmp_path: Path, victim: str) -> None:
     child = up.start()
@@ -259,6 +283,8 @@ def test_a_killed_service_is_replaced_and_the_run_is_finished(up: Up, tmp_path: 
         child.stop(grace=40)
 
 
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
 def test_a_run_under_way_goes_on_after_an_orderly_stop(up: Up, tmp_path: Path) -> None:
     first = up.start()
     with up.server() as server:
@@ -377,6 +403,7 @@ def test_no_setting_of_the_users_shell_reaches_the_services() -> None:
 
 
 def test_importing_the_local_services_does_not_import_prefect() -> None:
-    code = "import linkspan.local.services, linkspan.links, sys, json; print(json.dumps(sorted(sys.modules)))"
+    modules = "linkspan.local.services, linkspan.cli.links"
+    code = f"import {modules}, sys, json; print(json.dumps(sorted(sys.modules)))"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
     assert not [name for name in json.loads(output) if name.partition(".")[0] == "prefect"]

@@ -14,8 +14,8 @@ from typing import Self
 
 import httpx
 
-from linkspan import events
 from linkspan.errors import ConfigError, InboxUnavailable, ServerDenied, ServerError, ServerUnavailable
+from linkspan.events import WEBHOOK_ACCEPTED
 from linkspan.plain_text import plain_text
 from linkspan.prefect_api.server import Server
 from linkspan.webhooks.inbox.durable import Batch, Inbox
@@ -221,7 +221,7 @@ class Starter:
         try:
             for source, text in self._inbox.texts(batch, EVENTS_PER_BATCH).result(DISK_SECONDS):
                 payload = {"hint": text, "deployment": batch.deployment, "run": url, "hints": batch.hints}
-                server.emit(events.WEBHOOK_ACCEPTED, f"linkspan.webhook.{source}", payload, name=source)
+                server.emit(WEBHOOK_ACCEPTED, f"linkspan.webhook.{source}", payload, name=source)
         except (ServerError, InboxUnavailable, TimeoutError, httpx.HTTPError, ValueError) as error:
             self._say(f"the feed was not told of {_shown(batch)}: {plain_text(str(error))}")
 

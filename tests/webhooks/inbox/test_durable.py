@@ -322,6 +322,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
     acknowledged: set[str] = set()
     for attempt in range(5):
