@@ -1,11 +1,9 @@
 """A receiver under a real server, its inbox and its log."""
 
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import httpx
 import pytest
@@ -87,10 +85,3 @@ class Stage:
 
     def close(self) -> None:
         self._held.close()
-
-
-def until(condition: Any, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.01)

@@ -1,7 +1,6 @@
 """Events of stores through the receiver as it is served: what is put into a bucket is in the inbox."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -14,20 +13,14 @@ from linkspan.webhooks.inbox.file import recent
 from linkspan.webhooks.providers.register import provider
 from linkspan.webhooks.providers.sns import Sns
 from linkspan.webhooks.queues.readers import Queues
+from tests.waiting import until
 from tests.webhooks import aws, sns_signer
-from tests.webhooks.process import until
 from tests.webhooks.providers import store_samples
 from tests.webhooks.samples import SECRET, changed, payload
 from tests.webhooks.serving import served
 from tests.webhooks.stage import FixedRoutes
 
 URL_SECRET = {"code": SECRET}
-
-
-@pytest.fixture
-def inbox(tmp_path: Path) -> Iterator[Inbox]:
-    with Inbox(tmp_path / "inbox") as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

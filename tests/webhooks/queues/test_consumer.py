@@ -15,8 +15,8 @@ from linkspan.webhooks.base import Hint, WebhookSettings
 from linkspan.webhooks.queues import consumer
 from linkspan.webhooks.queues.consumer import consume, hints_in
 from linkspan.webhooks.queues.sqs import Message, open_queue
+from tests.waiting import until
 from tests.webhooks import aws, sns_signer
-from tests.webhooks.process import until
 
 
 def settings(bucket: str = "models", topic: str = "", url: str = "") -> WebhookSettings:
