@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from linkspan.cli.options import HOOKS_PORT, PORT
 from linkspan.cli.output import columns, note, out, plain
+from linkspan.places import HOOKS_PORT, PORT
 
 if TYPE_CHECKING:
     from linkspan.local.services import Local

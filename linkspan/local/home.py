@@ -13,6 +13,7 @@ from pydantic import SecretStr, ValidationError
 
 from linkspan.errors import ConfigError
 from linkspan.nouns import Noun
+from linkspan.places import home_folder
 
 
 class State(Noun):
@@ -34,11 +35,8 @@ class Home:
 
     @classmethod
     def default(cls, environment: Mapping[str, str] | None = None) -> Self:
-        """LINKSPAN_HOME, else the folder for user data of the XDG base directory specification."""
-        env = os.environ if environment is None else environment
-        if home := env.get("LINKSPAN_HOME"):
-            return cls(Path(home))
-        return cls(Path(env.get("XDG_DATA_HOME") or "~/.local/share") / "linkspan")
+        """The home where none is named (places.py)."""
+        return cls(home_folder(environment))
 
     @property
     def logs(self) -> Path:

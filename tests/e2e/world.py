@@ -22,14 +22,13 @@ from blocks import (
     FileModelStore,
     GitRepository,
     ImageBuilder,
-    RuntimeBlock,
+    KubernetesRuntime,
 )
 from flows.app_stream import app_stream
 from flows.build_and_deploy import build_and_deploy
 from flows.model_stream import model_stream
-from linkspan.code.image import build
-from linkspan.ledger.tags import code_tag, commit_tag
-from linkspan.models import publish
+from linkspan.code.image import build, push
+from linkspan.models import open_models, publish
 from linkspan.models.package import package
 from linkspan.nouns import Model, Revision
 from linkspan.registry.client import Registry
@@ -73,7 +72,7 @@ class World:
     front: FaultyProxy
     docker: docker.DockerClient
     base: str
-    place: RuntimeBlock = field(default_factory=DockerRuntime)
+    place: DockerRuntime | KubernetesRuntime = field(default_factory=DockerRuntime)
     environment: str = ENVIRONMENT
     made: int = 0
     repository: Repository = field(init=False)
@@ -235,18 +234,15 @@ class World:
 
     def _release(self) -> None:
         source = GitRepository(url=str(self.repository.bare)).open()
-        models = FileModelStore(path=str(self.models)).models(MODEL)
+        models = open_models(FileModelStore(path=str(self.models)), MODEL)
         builder = ImageBuilder(memory="512m").open()
-        settings = self.running.settings(host=self.front.host)
-        auth = settings.docker_auth()
+        auth = self.running.settings(host=self.front.host).docker_auth()
         commit, pinned = source.newest(), models.newest()
         assert commit is not None
         assert pinned is not None
         with self.registry() as registry:
             built = build(source, registry, builder, commit, refresh=False, on_purpose=False, say=_quiet)
-            repository = settings.repository(self.app)
-            digest = builder.push(built.image, repository, code_tag(built.key), auth, say=_quiet)
-            registry.tag(digest, commit_tag(commit.sha))
+            push(builder, registry, built, auth=auth, say=_quiet)
             code = newest_code(source, registry, None)
             assert code is not None
             path = code.config.model.path

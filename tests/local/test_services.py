@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from linkspan.errors import ConfigError, ServerUnavailable
 from linkspan.local import leftovers, prefect_settings, tether
 from linkspan.local.home import Home
+from linkspan.local.known import known_server
 from linkspan.local.services import Local
 from linkspan.prefect_api.server import Server
 from linkspan.processes import Child, free_port, listens
@@ -86,7 +87,7 @@ class Up:
         return child
 
     def server(self) -> Server:
-        return Server.from_environment({"LINKSPAN_HOME": str(self.home.path)})
+        return known_server({"LINKSPAN_HOME": str(self.home.path)})
 
     def processes(self) -> list[int]:
         return leftovers.find(self.home.mark)
@@ -403,7 +404,6 @@ def test_no_setting_of_the_users_shell_reaches_the_services() -> None:
 
 
 def test_importing_the_local_services_does_not_import_prefect() -> None:
-    modules = "linkspan.local.services, linkspan.cli.links"
-    code = f"import {modules}, sys, json; print(json.dumps(sorted(sys.modules)))"
+    code = "import linkspan.local.services, linkspan.cli.links, sys, json; print(json.dumps([*sys.modules]))"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
     assert not [name for name in json.loads(output) if name.partition(".")[0] == "prefect"]

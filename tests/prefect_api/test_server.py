@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from linkspan.errors import ConfigError, RunFailed, ServerDenied, ServerError, ServerUnavailable
 from linkspan.local.home import Home, State
+from linkspan.local.known import known_server
 from linkspan.prefect_api.http import ServerHttp, refusal
 from linkspan.prefect_api.server import LogLine, Run, Server
 from linkspan.processes import free_port
@@ -259,7 +260,7 @@ class TestEnvironment:
 
     def test_the_variable_wins(self, tmp_path: Path) -> None:
         env = {"PREFECT_API_URL": "http://a.example/api/", "LINKSPAN_HOME": str(tmp_path)}
-        assert Server.from_environment(env).api_url == "http://a.example/api"
+        assert known_server(env).api_url == "http://a.example/api"
 
     def test_else_the_state_file_and_its_password(
         self, prefect_server: PrefectServer, tmp_path: Path
@@ -269,13 +270,13 @@ class TestEnvironment:
         home.auth_file.write_text(prefect_server.auth.get_secret_value() + "\n")
         state = State(api_url=prefect_server.api_url, ui_url="", pid=os.getpid(), pids={}, auth_file="")
         home.write_state(state)
-        assert Server.from_environment({"LINKSPAN_HOME": str(tmp_path)}).version().startswith("3.")
+        assert known_server({"LINKSPAN_HOME": str(tmp_path)}).version().startswith("3.")
 
     def test_else_what_to_do(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="linkspan up"):
-            Server.from_environment({"LINKSPAN_HOME": str(tmp_path)})
+            known_server({"LINKSPAN_HOME": str(tmp_path)})
 
     def test_a_broken_state_file_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "state.json").write_text('{"api_url": 1}')
         with pytest.raises(ConfigError, match=r"state\.json"):
-            Server.from_environment({"LINKSPAN_HOME": str(tmp_path)})
+            known_server({"LINKSPAN_HOME": str(tmp_path)})

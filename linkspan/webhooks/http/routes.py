@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from pydantic import ValidationError
 
 from linkspan.errors import ConfigError, LinkspanError, ServerUnavailable
 from linkspan.prefect_api.server import Server
+from linkspan.prefect_api.values import settings_from
 from linkspan.webhooks.base import BLOCK, WebhookSettings
 from linkspan.webhooks.providers.register import ALL, known
 
@@ -161,16 +161,7 @@ def routes_in(file: Path) -> Callable[[], Fields]:
 
 
 def _settings(name: str, fields: Mapping[str, Any]) -> WebhookSettings:
-    try:
-        settings = WebhookSettings.model_validate(dict(fields))
-    except ValidationError as error:
-        # Without what was found: it may be the secret.
-        wrong = "; ".join(
-            f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)
-        )
-        raise ConfigError(
-            f"block {BLOCK}/{name} is not complete: {wrong}", fix="Edit it in the Prefect UI"
-        ) from None
+    settings = settings_from(WebhookSettings, f"{BLOCK}/{name}", fields)
     known(settings.provider, ALL)
     return settings
 
