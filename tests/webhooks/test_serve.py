@@ -6,7 +6,6 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
@@ -24,17 +23,12 @@ from linkspan.webhooks.inbox.durable import Inbox
 from linkspan.webhooks.inbox.file import recent
 from linkspan.webhooks.serve import ServeSettings, default_inbox
 from tests.services.prefect_server import PrefectServer
+from tests.waiting import until
 from tests.webhooks.prefect_fake import PASSWORD, Failure, PrefectFake, prefect_fake
-from tests.webhooks.process import ROOT, Serving, environment, fields, routes_file, serving, until
+from tests.webhooks.process import ROOT, Serving, environment, fields, routes_file, serving
 from tests.webhooks.serving import SECRET, headers, push, raw, request
 
 SCHEDULED = "test-scheduled/test"
-
-
-@pytest.fixture
-def fake() -> Iterator[PrefectFake]:
-    with prefect_fake() as fake:
-        yield fake
 
 
 def test_from_the_wire_to_a_run_and_a_clean_end(tmp_path: Path, fake: PrefectFake) -> None:

@@ -5,7 +5,6 @@ import shlex
 from urllib.parse import quote
 
 from linkspan.webhooks.base import WebhookSettings
-from linkspan.webhooks.connect.git_hook import post_receive
 from linkspan.webhooks.providers.proofs import secret_of
 
 
@@ -87,10 +86,6 @@ In Azure DevOps, project {project or "PROJECT"}: Project settings, Service hooks
   Messages to send            None
   Detailed messages to send   None
 """
-
-
-def plain_git(url: str, settings: WebhookSettings) -> str:
-    return post_receive(url, settings)
 
 
 def signed(url: str, settings: WebhookSettings) -> str:

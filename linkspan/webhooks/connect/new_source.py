@@ -1,4 +1,4 @@
-"""Connecting a provider: a secret, the settings that fit an app's own sources, and what to do over there."""
+"""A new source: its secret, the settings that fit an app's own repository or store, what to do over there."""
 
 import base64
 import re
@@ -11,6 +11,7 @@ from linkspan.stores.settings import folder
 from linkspan.webhooks.base import WebhookSettings
 from linkspan.webhooks.connect import git as connect_git
 from linkspan.webhooks.connect import stores as connect_stores
+from linkspan.webhooks.connect.git_hook import post_receive
 from linkspan.webhooks.providers.proofs import STANDARD_PREFIX
 
 if TYPE_CHECKING:
@@ -19,15 +20,6 @@ if TYPE_CHECKING:
 
 COMMIT, MODEL = "commit", "model"
 
-GIT = {
-    "github": connect_git.github,
-    "gitlab": connect_git.gitlab,
-    "gitea": connect_git.gitea,
-    "bitbucket": connect_git.bitbucket,
-    "azure-repos": connect_git.azure_repos,
-    "git": connect_git.plain_git,
-    "signed": connect_git.signed,
-}
 STORES = {
     "event-grid": connect_stores.event_grid,
     "event-bridge": connect_stores.event_bridge,
@@ -35,7 +27,16 @@ STORES = {
     "sqs": connect_stores.sqs,
     "mlflow": connect_stores.mlflow,
 }
-STEPS = {**GIT, **STORES}
+STEPS = {
+    "github": connect_git.github,
+    "gitlab": connect_git.gitlab,
+    "gitea": connect_git.gitea,
+    "bitbucket": connect_git.bitbucket,
+    "azure-repos": connect_git.azure_repos,
+    "git": post_receive,
+    "signed": connect_git.signed,
+    **STORES,
+}
 """What to do at each provider, from the webhook's URL and its settings, as text that ends in a line break."""
 
 

@@ -1,8 +1,23 @@
-"""What makes two tellings the same news, and whether something written is the source's business."""
+"""Something was written, as every store tells it: what makes two tellings the same news, and which count."""
 
 import hashlib
+from collections.abc import Sequence
 
 from linkspan.stores.settings import folder
+from linkspan.webhooks.base import Hint, Reading
+from linkspan.webhooks.providers.payload import brief
+
+
+def counted(found: Sequence[Hint | str], otherwise: str = "") -> Reading:
+    """The hints among these; without any, the last reason why not; `otherwise` for nothing."""
+    if hints := tuple(each for each in found if isinstance(each, Hint)):
+        return Reading(hints=hints)
+    return Reading(ignored=str(found[-1]) if found else otherwise)
+
+
+def outside(path: str, prefix: str) -> str:
+    """The reason that `path` is not inside the folder `prefix`."""
+    return f"written outside of {prefix}: {brief(path, 150)}"
 
 
 def key_of(kind: str, *parts: str) -> str:

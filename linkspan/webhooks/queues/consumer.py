@@ -54,7 +54,6 @@ class _Patience:
 
 
 def consume(
-    queue_url: str,
     settings: WebhookSettings,
     accept: Accept,
     stop: threading.Event,
@@ -62,13 +61,13 @@ def consume(
     *,
     queue: Queue | None = None,
 ) -> None:
-    """Hand the hints of a queue to `accept` until `stop` is set; then return within a second.
+    """Hand the hints of the settings' queue to `accept` until `stop` is set; then return within a second.
 
     `accept` returns once the hints are durable; it may be handed the same hint twice. While the queue is
     away, or `accept` raises, it is tried again after 1 s, then up to 60 s. `say` gets a line for the log.
     Raises ConfigError if the URL is none of a queue.
     """
-    source = queue or open_queue(queue_url)
+    source = queue or open_queue(settings.queue)
     patience = _Patience(stop, say)
     known: dict[str, None] = {}
     while not stop.is_set():

@@ -69,7 +69,7 @@ class Queues:
 
         while not stop.is_set():
             try:
-                consume(settings.queue, settings, accept, stop, say)
+                consume(settings, accept, stop, say)
             except LinkspanError as error:
                 say(f"its queue is not read: {error}")
                 return  # until its settings change

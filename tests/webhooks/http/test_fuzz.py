@@ -8,7 +8,7 @@ from random import randrange
 import pytest
 
 from tests.effort import effort
-from tests.webhooks.fuzz import SAMPLES, fuzz
+from tests.webhooks.http.fuzz import SAMPLES, fuzz
 
 COUNT = int(os.environ.get("LINKSPAN_FUZZ") or effort(4_000, 20_000))
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,12 +23,6 @@ from linkspan.webhooks.inbox.file import FILE, recent
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 RUN = RunRef(id="r1", name="busy-bee", url="http://prefect.example/r1", created=True)
-
-
-@pytest.fixture
-def inbox(tmp_path: Path) -> Iterator[Inbox]:
-    with Inbox(tmp_path / "inbox") as inbox:
-        yield inbox
 
 
 def hint(key: str, text: str = "") -> Hint:

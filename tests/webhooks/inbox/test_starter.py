@@ -20,22 +20,10 @@ from linkspan.webhooks.inbox.durable import Inbox
 from linkspan.webhooks.inbox.file import recent
 from linkspan.webhooks.inbox.starter import Starter
 from tests.services.prefect_server import PrefectServer
+from tests.waiting import until
 from tests.webhooks.prefect_fake import Failure, PrefectFake, prefect_fake
-from tests.webhooks.process import until
 
 SCHEDULED = "test-scheduled/test"
-
-
-@pytest.fixture
-def inbox(tmp_path: Path) -> Iterator[Inbox]:
-    with Inbox(tmp_path / "inbox") as inbox:
-        yield inbox
-
-
-@pytest.fixture
-def fake() -> Iterator[PrefectFake]:
-    with prefect_fake() as fake:
-        yield fake
 
 
 @contextmanager

@@ -14,8 +14,16 @@ from linkspan.plain_text import plain_text
 from linkspan.webhooks.base import Reading, Request
 from tests.effort import effort
 from tests.webhooks.providers import git_samples, store_samples
+from tests.webhooks.providers.spoilers import (
+    BODY_SPOILERS,
+    SAYS_NOTHING,
+    SPOILERS,
+    hostile,
+    mangled,
+    mutated,
+    paths,
+)
 from tests.webhooks.samples import Sample, with_header, with_proof
-from tests.webhooks.spoilers import BODY_SPOILERS, SAYS_NOTHING, SPOILERS, hostile, mangled, mutated, paths
 
 SAMPLES: list[Sample] = [*git_samples.SAMPLES, *store_samples.SAMPLES]
 

@@ -9,8 +9,8 @@ import pytest
 
 from linkspan.webhooks.providers.proofs import TOLERANCE_SECONDS, check_hmac, same
 from linkspan.webhooks.providers.register import provider
-from tests.webhooks import makers as m
 from tests.webhooks.providers import git_samples as p
+from tests.webhooks.providers import makers as m
 from tests.webhooks.samples import NOW, SECRET, post, read, refused, settings, with_header
 
 

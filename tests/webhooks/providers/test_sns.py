@@ -22,7 +22,7 @@ from linkspan.webhooks.providers.sns import (
     topic_of,
 )
 from tests.webhooks import aws, sns_signer
-from tests.webhooks.listener import Answer, listening, plain
+from tests.webhooks.providers.listener import Answer, listening, plain
 from tests.webhooks.sns_signer import NOW, SETTINGS, control, message, request, signed
 
 BODY = aws.text_of(aws.record())

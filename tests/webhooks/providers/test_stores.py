@@ -12,8 +12,8 @@ from linkspan.webhooks.providers import event_bridge, event_grid, mlflow, s3_eve
 from linkspan.webhooks.providers.register import PROVIDERS, provider
 from linkspan.webhooks.providers.written import key_of
 from tests.webhooks import aws
-from tests.webhooks.listener import listening, plain
 from tests.webhooks.providers import store_samples
+from tests.webhooks.providers.listener import listening, plain
 from tests.webhooks.providers.store_samples import (
     BATCH,
     BLOB,

@@ -15,13 +15,13 @@ from linkspan.webhooks.base import Hint, WebhookSettings
 from linkspan.webhooks.queues import consumer
 from linkspan.webhooks.queues.consumer import consume, hints_in
 from linkspan.webhooks.queues.sqs import Message, open_queue
+from tests.waiting import until
 from tests.webhooks import aws, sns_signer
-from tests.webhooks.process import until
 
 
-def settings(bucket: str = "models", topic: str = "") -> WebhookSettings:
+def settings(bucket: str = "models", topic: str = "", url: str = "") -> WebhookSettings:
     return sns_signer.SETTINGS.model_copy(
-        update={"provider": "sqs", "container": bucket, "prefix": "digits", "topic": topic}
+        update={"provider": "sqs", "container": bucket, "prefix": "digits", "topic": topic, "queue": url}
     )
 
 
@@ -89,7 +89,7 @@ def consuming(
     stop, said = threading.Event(), list[str]()
     thread = threading.Thread(
         target=consume,
-        args=(url or queue.url, settings(bucket), accept, stop, said.append),
+        args=(settings(bucket, url=url), accept, stop, said.append),
         kwargs={"queue": queue},
     )
     thread.start()
@@ -244,7 +244,7 @@ def test_what_arrives_at_the_very_end_is_put_back() -> None:
             until(lambda: not set(threading.enumerate()) - others)
             return True
 
-    consume(queue.url, settings(), Kept(), Stop(), print, queue=queue)
+    consume(settings(), Kept(), Stop(), print, queue=queue)
     assert queue.back == ["m1"]
     assert not queue.deleted
 
@@ -252,7 +252,7 @@ def test_what_arrives_at_the_very_end_is_put_back() -> None:
 @pytest.mark.parametrize("url", ["", "events", "https://sqs.eu-central-1.amazonaws.com/", "ftp://a/b/c"])
 def test_a_url_that_is_none_of_a_queue(url: str) -> None:
     with pytest.raises(ConfigError, match="no queue's URL"):
-        consume(url, settings(), Kept(), threading.Event(), print)
+        consume(settings(url=url), Kept(), threading.Event(), print)
 
 
 def test_a_message_through_sns_is_read_for_the_sources_topic_only() -> None:

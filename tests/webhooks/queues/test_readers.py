@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,10 @@ from linkspan.webhooks.inbox.durable import Inbox
 from linkspan.webhooks.inbox.file import recent
 from linkspan.webhooks.queues import readers
 from linkspan.webhooks.queues.readers import Queues
+from tests.waiting import until
 from tests.webhooks import aws
 from tests.webhooks.prefect_fake import prefect_fake
-from tests.webhooks.process import environment, routes_file, serving, until
+from tests.webhooks.process import environment, routes_file, serving
 from tests.webhooks.serving import SECRET, route
 
 
@@ -35,7 +36,6 @@ class Consumers:
 
     def __call__(
         self,
-        url: str,
         settings: WebhookSettings,
         accept: Callable[[Sequence[Hint]], None],
         stop: threading.Event,
@@ -44,10 +44,10 @@ class Consumers:
         if self.mistakes:
             self.mistakes -= 1
             raise KeyError("a mistake of ours")
-        self.reading.append(url)
-        self.accept[url] = accept
+        self.reading.append(settings.queue)
+        self.accept[settings.queue] = accept
         stop.wait(20)
-        self.reading.remove(url)
+        self.reading.remove(settings.queue)
 
 
 @pytest.fixture
@@ -55,12 +55,6 @@ def consumers(monkeypatch: pytest.MonkeyPatch) -> Consumers:
     consumers = Consumers()
     monkeypatch.setattr(readers, "consume", consumers)
     return consumers
-
-
-@pytest.fixture
-def inbox(tmp_path: Path) -> Iterator[Inbox]:
-    with Inbox(tmp_path / "inbox") as inbox:
-        yield inbox
 
 
 def test_the_queues_of_the_routes_are_read_and_no_others(inbox: Inbox, consumers: Consumers) -> None:

@@ -1,4 +1,4 @@
-"""Sends a storm from a process of its own: `python -m tests.webhooks.storm_sender PORT KEYS COUNT SHARE F`.
+"""Sends a storm from a process of its own: `storm_sender PORT KEYS COUNT SHARE F`, as a module.
 
 The file F holds what is newest of each key, a 32-bit number each, mapped by whoever looks. Prints how often
 each status came, as JSON.

@@ -16,6 +16,7 @@ from linkspan.webhooks.http.receiver import create_app
 from linkspan.webhooks.inbox.durable import Inbox
 from tests.webhooks.providers import git_samples, store_samples
 from tests.webhooks.samples import NOW, Sample
+from tests.webhooks.stage import FixedRoutes
 
 SAMPLES: Sequence[Sample] = (*git_samples.SAMPLES, *store_samples.SAMPLES)
 HOSTILE: Sequence[Any] = (
@@ -48,7 +49,7 @@ async def fuzz(folder: Path, count: int, seed: int) -> Outcome:
     )
     outcome = Outcome()
     with Inbox(folder) as inbox:
-        app = create_app(routes, inbox, limits, providers=named.__getitem__, clock=lambda: NOW)
+        app = create_app(FixedRoutes(routes), inbox, limits, providers=named.__getitem__, clock=lambda: NOW)
         numbers = iter(range(count))
 
         async def work() -> None:

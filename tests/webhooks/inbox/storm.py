@@ -14,7 +14,7 @@ from prefect.flow_engine import run_flow_async
 from prefect.states import Pending
 
 from flows.coalesce import supersede_siblings
-from tests.webhooks.storm_sender import Newest
+from tests.webhooks.inbox.storm_sender import Newest
 
 POOL = "storm"
 FLOW = "storm"
