@@ -22,7 +22,7 @@ from linkspan.code.builder import Builder
 from linkspan.code.source import GitSource
 from linkspan.engine import engine
 from linkspan.errors import ConfigError, LinkspanError
-from linkspan.models import ModelStore
+from linkspan.models import ModelStore, open_models
 from linkspan.progress import Say
 from linkspan.registry.client import Registry
 from linkspan.release.report import Step
@@ -116,7 +116,7 @@ class Opened:
         return (await load(GitRepository, block)).open()
 
     async def models(self, block: str, name: str) -> ModelStore:
-        return (await load(StoreSettings, block)).models(name)
+        return open_models(await load(StoreSettings, block), name)
 
     async def registry(self, block: str, app: str) -> Registry:
         return self._closing.enter_context((await load(ContainerRegistry, block)).open(app))

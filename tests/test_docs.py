@@ -183,6 +183,15 @@ def test_every_event_is_emitted_by_something_and_no_name_is_written_twice() -> N
     assert emitted - {""} == set(events.FEED), "hints come from outside; all others from us"
 
 
+def test_the_map_has_every_room_and_names_no_file_that_is_not_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text().partition("## Decisions")[0]
+    rooms = {path.parent.name for path in (ROOT / "linkspan").glob("*/__init__.py")}
+    assert {room for room in rooms if f"`{room}/`" not in text} == set()
+    named = re.findall(r"`((?:linkspan|tests|blocks|docs|scripts|flows)/[\w./]+)`", text)
+    assert named
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
 def test_every_variable_is_there() -> None:
     files = subprocess.run(
         ["git", "ls-files", "linkspan", "flows", "demo", "scripts"],

@@ -71,7 +71,7 @@ def connect(
     from linkspan.cli.context import Context
     from linkspan.errors import ConfigError
     from linkspan.webhooks.base import BLOCK
-    from linkspan.webhooks.connect import steps as it
+    from linkspan.webhooks.connect import new_source as it
 
     if of not in {"", it.COMMIT, it.MODEL}:
         raise ConfigError(f"--of {of!r} is nothing that messages are about", expected="commit or model")
@@ -134,7 +134,7 @@ def _own_url(context: "Context") -> str:
 def _found(context: "Context", provider: str, *, about_models: bool) -> dict[str, str]:
     """What the app's own blocks say about the source."""
     from linkspan.release.newest import usable_config
-    from linkspan.webhooks.connect import steps as it
+    from linkspan.webhooks.connect import new_source as it
 
     if not about_models:
         git = context.git_settings

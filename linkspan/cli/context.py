@@ -126,7 +126,9 @@ class Context:
         return open_block(self.server, self.links.store, StoreSettings)
 
     def models(self, name: str) -> "ModelStore":
-        return self.store_settings.models(name)
+        from linkspan.models import open_models
+
+        return open_models(self.store_settings, name)
 
     @cached_property
     def runtime(self) -> "Runtime":

@@ -87,8 +87,3 @@ def read_modelpack(image: Image) -> tuple[Model, Layer]:
             f"{what} has a compressed layer", expected=media.MODEL_LAYER, found=layer.media_type
         )
     return model, layer
-
-
-def fingerprint_of(image: Image) -> str:
-    """The fingerprint that `modelpack` was given; empty for another artifact."""
-    return str((image.manifest.document.get("annotations") or {}).get(FINGERPRINT, ""))

@@ -13,7 +13,7 @@ from linkspan.ledger.modelpack import MODEL_LAYER, modelpack, read_modelpack
 from linkspan.ledger.tags import layer_tag, model_tag, pinned_tag
 from linkspan.ledger.values import PackagedModel
 from linkspan.ledger.verdicts import pardon, reject, rejection
-from linkspan.models import ModelStore, Pinned, identify
+from linkspan.models.base import ModelStore, Pinned, identify
 from linkspan.models.layer import layer_chunks, layer_size
 from linkspan.models.validate import validate
 from linkspan.nouns import Layer, Model, ModelFile

@@ -49,7 +49,7 @@ def validate(files: Mapping[str, Path] | Path, *, timeout: float = 300) -> Valid
         if not paths:
             return Validation(signature=None, seconds=0, sandbox="no ONNX file, so nothing was opened")
         started = time.monotonic()
-        answer, sandbox = _ask("score", folder, paths, timeout)
+        answer, sandbox = _ask(folder, paths, timeout)
         seconds = round(time.monotonic() - started, 3)
     main = min(paths, key=lambda path: (path != "model.onnx", path.count("/"), path))
     return Validation(
@@ -61,13 +61,6 @@ def validate(files: Mapping[str, Path] | Path, *, timeout: float = 300) -> Valid
     )
 
 
-def signature_of(path: Path, *, timeout: float = 300) -> Signature:
-    """What the ONNX file takes and gives; opened in the same sandbox. Raises ModelRefused likewise."""
-    path = path.resolve()
-    answer, _ = _ask("describe", path.parent, [path.name], timeout)
-    return answer.signatures[path.name]
-
-
 class _Answer(Noun):
     """What the worker writes. It has read bytes that nobody has vetted, so it is checked like any input."""
 
@@ -76,11 +69,11 @@ class _Answer(Noun):
     refused: str = ""
 
 
-def _ask(what: str, folder: Path, paths: list[str], timeout: float) -> tuple[_Answer, str]:
+def _ask(folder: Path, paths: list[str], timeout: float) -> tuple[_Answer, str]:
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     # onnxruntime copies and repacks weights, and reserves address space that it never touches.
     memory = 16 * _GIB + 8 * size
-    outcome = run_confined(_WORKER, [what, *paths], cwd=folder, timeout=timeout, memory=memory)
+    outcome = run_confined(_WORKER, paths, cwd=folder, timeout=timeout, memory=memory)
     which = paths[0] if len(paths) == 1 else f"one of {', '.join(paths)}"
     try:
         answer = _Answer.model_validate_json(outcome.stdout)

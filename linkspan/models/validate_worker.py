@@ -1,7 +1,7 @@
 """Opens ONNX files with onnxruntime and scores a sample of each; runs in the sandbox, by file path.
 
-Imports nothing of ours. Arguments: `score` or `describe`, then paths relative to the working folder. Writes
-one JSON document: {"signatures": {path: {"inputs": [...], "outputs": [...]}}, "unscored": {path: "why"}}, or
+Imports nothing of ours. Arguments: paths relative to the working folder. Writes one JSON document:
+{"signatures": {path: {"inputs": [...], "outputs": [...]}}, "unscored": {path: "why"}}, or
 {"refused": "why"}.
 """
 
@@ -119,16 +119,15 @@ def _line(error: Exception) -> str:
     return re.sub(r"/onnxruntime_src/\S+:\d+ .*?\) (?=[A-Z])", "", text)[:600].rstrip(".")
 
 
-def main(what: str, paths: list[str]) -> dict[str, Any]:
+def main(paths: list[str]) -> dict[str, Any]:
     signatures, unscored = {}, {}
     try:
         for path in paths:
             session = open_model(path)
-            if what == "score":
-                try:
-                    score(path, session)
-                except NoSampleError as error:
-                    unscored[path] = str(error)
+            try:
+                score(path, session)
+            except NoSampleError as error:
+                unscored[path] = str(error)
             signatures[path] = describe(session)
     except RefusedError as refused:
         return {"refused": str(refused)}
@@ -136,4 +135,4 @@ def main(what: str, paths: list[str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    json.dump(main(sys.argv[1], sys.argv[2:]), sys.stdout)
+    json.dump(main(sys.argv[1:]), sys.stdout)

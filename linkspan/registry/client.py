@@ -4,18 +4,17 @@ OCI distribution-spec 1.1, with OCI and Docker schema-2 media types. What real r
 the specification says is in tests/registry/fake.py.
 """
 
-import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import httpx
 
 from linkspan.errors import DigestMismatch, RegistryDenied, RegistryError, RegistryNotFound
 from linkspan.nouns import Digest, sha256, short
-from linkspan.registry import media, upload
+from linkspan.registry import media
 from linkspan.registry.auth import CredentialRule, Password
+from linkspan.registry.blobs import Blobs
 from linkspan.registry.media import Image, Manifest, choose, media_type_of, parse
 from linkspan.registry.ref import api_host, is_loopback
 from linkspan.registry.transport import Transport
@@ -23,10 +22,9 @@ from linkspan.registry.transport import Transport
 PLATFORM = "linux/amd64"
 # What a registry must take, distribution-spec "Pushing manifests".
 _MANIFEST_CAP = 4 << 20
-_SMALL = 8 << 20
 
 
-class Registry:
+class Registry(Blobs):
     """One repository of a registry.
 
     Every call raises RegistryUnavailable (retriable: network, 429, 5xx), RegistryDenied (naming registry and
@@ -46,13 +44,11 @@ class Registry:
     ) -> None:
         self.host = host
         self.repository = repository
-        scheme = scheme or ("http" if is_loopback(host) else "https")
-        self._transport = Transport(
-            httpx.URL(f"{scheme}://{api_host(host)}"),
-            repository,
-            rule or Password("", None),
-            trusted_realms=trusted_realms,
-            sleep=sleep,
+        base = httpx.URL(f"{scheme or ('http' if is_loopback(host) else 'https')}://{api_host(host)}")
+        login = rule or Password("", None)
+        super().__init__(
+            f"{host}/{repository}",
+            Transport(base, repository, login, trusted_realms=trusted_realms, sleep=sleep),
         )
 
     def __repr__(self) -> str:
@@ -61,9 +57,7 @@ class Registry:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -80,18 +74,10 @@ class Registry:
         """Bytes of answers' bodies so far."""
         return self._transport.received
 
-    @property
-    def name(self) -> str:
-        """Host and repository, as Docker writes them: `host/prefix/app`."""
-        return f"{self.host}/{self.repository}"
-
     def check(self) -> None:
         """Raise unless the registry answers, takes our login and lets us push here; leaves nothing behind."""
         self._transport.call("GET", "", what="logging in", expect=(200,))
-        upload.cancel(
-            self._transport,
-            self._transport.url(httpx.URL(upload.start(self._transport).headers.get("location", ""))),
-        )
+        self._cancel(self._start_upload())
 
     def manifest(self, reference: str, *, platform: str = PLATFORM) -> Manifest:
         """The manifest of a tag or digest; of an index, the one for `platform`. Raises DigestMismatch."""
@@ -129,59 +115,6 @@ class Registry:
         digest: str = answer.headers.get("docker-content-digest", "")
         # The header is optional in the specification.
         return digest if _is_digest(digest) else self._manifest(reference).digest
-
-    def blob_size(self, digest: Digest) -> int | None:
-        """Bytes of a blob, None if it is not there."""
-        return upload.blob_size(self._transport, digest)
-
-    def blob(self, digest: Digest, *, cap: int = _SMALL) -> bytes:
-        """A small blob, at most `cap` bytes. Raises DigestMismatch."""
-        answer = self._transport.call(
-            "GET", f"blobs/{digest}", what=f"reading blob {short(digest)}", expect=(200,), cap=cap
-        )
-        _same(f"blob {digest} of {self.name}", digest, sha256(answer.content))
-        return answer.content
-
-    def read_blob(self, digest: Digest) -> Iterator[bytes]:
-        """A blob in constant memory. Raises DigestMismatch after the last chunk if the bytes were others."""
-        hashed = hashlib.sha256()
-        with self._transport.stream(
-            "GET", f"blobs/{digest}", what=f"reading blob {short(digest)}", expect=(200,)
-        ) as response:
-            for chunk in self._transport.chunks(response):
-                hashed.update(chunk)
-                yield chunk
-        _same(f"blob {digest} of {self.name}", digest, "sha256:" + hashed.hexdigest())
-
-    def push_blob(self, data: bytes) -> Digest:
-        """Store a small blob; one that is there already is not sent."""
-        digest = sha256(data)
-        if self.blob_size(digest) is None:
-            upload.push_bytes(self._transport, data, digest)
-        return digest
-
-    def push_stream(
-        self,
-        chunks: Iterator[bytes],
-        size: int,
-        *,
-        progress: Callable[[int], None] | None = None,
-        before_commit: Callable[[], None] | None = None,
-    ) -> tuple[Digest, int]:
-        """Store a blob of `size` bytes in one pass and constant memory; returns its digest and size.
-
-        `progress` gets the number of further bytes that passed. `before_commit` runs when all bytes are there
-        and before the blob exists. If it or the producer fails, its error comes out and the registry keeps
-        nothing. Raises DigestMismatch if the producer gives more or fewer bytes. Not tried again in here: the
-        bytes have passed.
-        """
-        return upload.push_stream(
-            self._transport, chunks, size, progress=progress, before_commit=before_commit
-        )
-
-    def mount(self, digest: Digest, from_repository: str) -> bool:
-        """Take over a blob of another repository of this registry; False if the registry would not."""
-        return upload.mount(self._transport, digest, from_repository)
 
     def push_manifest(self, data: bytes, media_type: str, tag: str | None = None) -> Digest:
         """Store a manifest under its digest, and `tag`. All it names must be there before."""
@@ -223,14 +156,13 @@ class Registry:
 
     def delete_manifest(self, digest: Digest) -> bool:
         """Remove a manifest and its tags; False where the registry does not do that or does not let us."""
-        scopes = (f"repository:{self.repository}:pull,push,delete",)
         try:
             answer = self._transport.call(
                 "DELETE",
                 f"manifests/{digest}",
                 what=f"deleting manifest {short(digest)}",
                 expect=(200, 202, 204, 400, 404, 405),
-                scopes=scopes,
+                actions="pull,push,delete",
             )
         except RegistryDenied:
             return False

@@ -95,7 +95,7 @@ class Authorizer:
         self._trusted_realms = trusted_realms
         self._clock = clock
         self._challenge: Challenge | None = None
-        self._tokens: dict[tuple[str, ...], _Token] = {}
+        self._tokens: dict[str, _Token] = {}
 
     @property
     def user(self) -> str:
@@ -103,19 +103,19 @@ class Authorizer:
         credentials = self._rule.credentials()
         return credentials.username if credentials else ""
 
-    def header(self, scopes: tuple[str, ...]) -> str | None:
+    def header(self, scope: str) -> str | None:
         """The Authorization header to send, renewed if it would end soon; None before the first challenge."""
         if self._challenge is None:
             return None
         if self._challenge.scheme == "basic":
             credentials = self._rule.credentials()
             return credentials.basic if credentials else None
-        token = self._tokens.get(scopes)
+        token = self._tokens.get(scope)
         if token is None or self._clock() >= token.renew_at:
-            token = self._tokens[scopes] = self._fetch(self._challenge, scopes)
+            token = self._tokens[scope] = self._fetch(self._challenge, scope)
         return f"Bearer {token.value}"
 
-    def challenged(self, headers: httpx.Headers, scopes: tuple[str, ...]) -> None:
+    def challenged(self, headers: httpx.Headers, scope: str) -> None:
         """Take in a 401. Raises RegistryDenied if there is no way to answer it."""
         offers = parse_challenges(headers.get_list("www-authenticate"))
         known = [offer for scheme in ("bearer", "basic") for offer in offers if offer.scheme == scheme]
@@ -126,14 +126,14 @@ class Authorizer:
                 found=", ".join(offer.scheme for offer in offers) or "none",
             )
         self._challenge = known[0]
-        self._tokens.pop(scopes, None)
+        self._tokens.pop(scope, None)
         if self._challenge.scheme == "basic" and self._rule.credentials() is None:
             raise RegistryDenied(
                 f"registry {self._where} wants a user name and a password",
                 fix="Set both in the registry's settings",
             )
 
-    def _fetch(self, challenge: Challenge, scopes: tuple[str, ...]) -> _Token:
+    def _fetch(self, challenge: Challenge, scope: str) -> _Token:
         realm = httpx.URL(challenge.parameters.get("realm", ""))
         service = challenge.parameters.get("service", "")
         credentials = self._rule.credentials()
@@ -145,7 +145,7 @@ class Authorizer:
             )
         asked = self._clock()
         try:
-            answer = self._ask(realm, service, scopes, credentials)
+            answer = self._ask(realm, service, scope, credentials)
         except (httpx.TransportError, httpx.UnsupportedProtocol) as error:
             raise RegistryUnavailable(
                 f"token server {realm.host} of registry {self._where} cannot be reached", found=error
@@ -153,17 +153,17 @@ class Authorizer:
         return self._read(answer, realm, asked)
 
     def _ask(
-        self, realm: httpx.URL, service: str, scopes: tuple[str, ...], credentials: Credentials | None
+        self, realm: httpx.URL, service: str, scope: str, credentials: Credentials | None
     ) -> httpx.Response:
         if credentials and credentials.refresh_token:
             form = {
                 "grant_type": "refresh_token",
                 "service": service,
-                "scope": " ".join(scopes),
+                "scope": scope,
                 "refresh_token": credentials.password.get_secret_value(),
             }
             return self._client.post(realm, data=form)
-        query = httpx.QueryParams({"scope": list(scopes)})
+        query = httpx.QueryParams({"scope": scope})
         if service:
             query = query.set("service", service)
         headers = {"Authorization": credentials.basic} if credentials else {}

@@ -4,8 +4,8 @@ import functools
 import random
 import ssl
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import httpx
@@ -34,6 +34,15 @@ class Answer:
     status: int
     headers: httpx.Headers
     content: bytes
+
+
+@dataclass(frozen=True)
+class _Request:
+    method: str
+    url: httpx.URL
+    body: Body
+    headers: Mapping[str, str]
+    scope: str
 
 
 class Transport:
@@ -82,23 +91,23 @@ class Transport:
         what: str,
         expect: Sequence[int],
         body: Body = b"",
-        headers: dict[str, str] | None = None,
-        scopes: tuple[str, ...] = (),
+        headers: Mapping[str, str] | None = None,
+        actions: str = "pull,push",
         attempts: int = _ATTEMPTS,
         cap: int = _ANSWER_CAP,
     ) -> Answer:
         """A request whose answer fits into memory, `cap` bytes; any status not in `expect` is raised.
 
         Temporary failures are tried again `attempts` times at most: one that streams its body cannot be.
+        `actions` are what a token must allow.
         """
+        scope = f"repository:{self.repository}:{actions}"
+        request = _Request(method, self.url(target), body, headers or {}, scope)
         attempts = attempts if isinstance(body, bytes) else 1
         for attempt in range(1, attempts + 1):
+            self._asked_to_wait = None
             try:
-                with self.stream(
-                    method, target, what=what, expect=expect, body=body, headers=headers, scopes=scopes
-                ) as response:
-                    content = self._read_capped(response, what, cap)
-                    return Answer(response.status_code, response.headers, content)
+                return self._answer(request, what, expect, cap)
             except RegistryUnavailable:
                 backoff = 0.1 * 4**attempt * random.uniform(0.5, 1)  # noqa: S311 (jitter, no secret)
                 wait = backoff if self._asked_to_wait is None else self._asked_to_wait
@@ -107,42 +116,17 @@ class Transport:
                 self._sleep(wait)
         raise AssertionError("unreachable")
 
-    @contextmanager
-    def stream(
-        self,
-        method: str,
-        target: str | httpx.URL,
-        *,
-        what: str,
-        expect: Sequence[int],
-        body: Body = b"",
-        headers: dict[str, str] | None = None,
-        scopes: tuple[str, ...] = (),
-    ) -> Iterator[httpx.Response]:
-        """One request, once; its answer is read by the caller and counted by `chunks`."""
-        url = self.url(target)
-        self._asked_to_wait = None
-        scopes = scopes or (f"repository:{self.repository}:pull,push",)
+    def _answer(self, request: _Request, what: str, expect: Sequence[int], cap: int) -> Answer:
         try:
-            response = self._authorized(method, url, body, headers or {}, scopes)
-            try:
+            with closing(self._authorized(request)) as response:
                 if response.status_code not in expect:
                     raise self._refusal(response, what)
-                yield response
-            finally:
-                response.close()
+                return Answer(response.status_code, response.headers, self._read(response, what, cap))
         except httpx.TransportError as error:
             raise RegistryUnavailable(
                 f"{what} at registry {self.host}, repository {self.repository}: connection failed",
                 found=str(error) or type(error).__name__,
             ) from None
-
-    def chunks(self, response: httpx.Response) -> Iterator[bytes]:
-        """The bytes of an answer as they come."""
-        # Raw: a registry that compresses on the way would change what the digest is of.
-        for chunk in response.iter_raw(1 << 20):
-            self.received += len(chunk)
-            yield chunk
 
     def url(self, target: str | httpx.URL) -> httpx.URL:
         """`target` below this repository (`blobs/…`), or a location that the registry gave."""
@@ -154,28 +138,29 @@ class Transport:
             url = url.copy_with(scheme="https", port=self.base.port)
         return url
 
-    def _authorized(
-        self, method: str, url: httpx.URL, body: Body, headers: dict[str, str], scopes: tuple[str, ...]
-    ) -> httpx.Response:
-        response = self._redirected(method, url, body, headers, scopes)
+    def _authorized(self, request: _Request) -> httpx.Response:
+        response = self._redirected(request)
         if response.status_code != 401 or not self._is_ours(response.request.url):
             return response
         response.read()
-        self._authorizer.challenged(response.headers, scopes)
-        if not isinstance(body, bytes):
+        self._authorizer.challenged(response.headers, request.scope)
+        if not isinstance(request.body, bytes):
             raise RegistryUnavailable(
                 f"registry {self.host} did not take the login of a moment ago for an upload",
                 found=self.repository,
             )
-        return self._redirected(method, url, body, headers, scopes)
+        return self._redirected(request)
 
-    def _redirected(
-        self, method: str, url: httpx.URL, body: Body, headers: dict[str, str], scopes: tuple[str, ...]
-    ) -> httpx.Response:
+    def _redirected(self, request: _Request) -> httpx.Response:
+        url = request.url
         for _ in range(5):
-            response = self._once(method, url, body, headers, scopes)
+            response = self._send(request, url)
             location = response.headers.get("location")
-            if response.status_code not in _REDIRECTS or not location or method not in ("GET", "HEAD"):
+            if (
+                response.status_code not in _REDIRECTS
+                or not location
+                or request.method not in ("GET", "HEAD")
+            ):
                 return response
             response.close()
             url = url.join(location)
@@ -185,16 +170,15 @@ class Transport:
                 )
         raise RegistryError(f"registry {self.host} redirects without end", found=f"{url.scheme}://{url.host}")
 
-    def _once(
-        self, method: str, url: httpx.URL, body: Body, headers: dict[str, str], scopes: tuple[str, ...]
-    ) -> httpx.Response:
-        headers = {"Accept-Encoding": "identity", **headers}
+    def _send(self, request: _Request, url: httpx.URL) -> httpx.Response:
+        headers = {"Accept-Encoding": "identity", **request.headers}
         # Storage behind the registry, and anybody it redirects to, must not learn our login.
-        if self._is_ours(url) and (authorization := self._authorizer.header(scopes)):
+        if self._is_ours(url) and (authorization := self._authorizer.header(request.scope)):
             headers["Authorization"] = authorization
-        content = self._counted(body) if not isinstance(body, bytes) else body
-        request = self._client.build_request(method, url, headers=headers, content=content)
-        response = self._client.send(request, stream=True, follow_redirects=False)
+        body = request.body
+        content = body if isinstance(body, bytes) else self._counted(body)
+        sent = self._client.build_request(request.method, url, headers=headers, content=content)
+        response = self._client.send(sent, stream=True, follow_redirects=False)
         if isinstance(body, bytes):
             self.sent += len(body)
         return response
@@ -207,9 +191,11 @@ class Transport:
     def _is_ours(self, url: httpx.URL) -> bool:
         return (url.scheme, url.host, url.port) == (self.base.scheme, self.base.host, self.base.port)
 
-    def _read_capped(self, response: httpx.Response, what: str, cap: int) -> bytes:
+    def _read(self, response: httpx.Response, what: str, cap: int) -> bytes:
         data = bytearray()
-        for chunk in self.chunks(response):
+        # Raw: a registry that compresses on the way would change what the digest is of.
+        for chunk in response.iter_raw(1 << 20):
+            self.received += len(chunk)
             data += chunk
             if len(data) > cap:
                 raise RegistryError(f"{what}: the answer is too long", expected=f"at most {cap} bytes")
@@ -217,7 +203,7 @@ class Transport:
 
     def _refusal(self, response: httpx.Response, what: str) -> RegistryError:
         try:
-            body = self._read_capped(response, what, 1 << 16)
+            body = self._read(response, what, 1 << 16)
         except (httpx.TransportError, RegistryError):
             body = b""  # the status alone says enough
         self._asked_to_wait = retry_after(response.headers.get("retry-after"), time.time())

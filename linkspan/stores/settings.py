@@ -1,14 +1,10 @@
 """What every store asks a person for, apart from its address: which objects make the model."""
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, Field
 
 from linkspan.stores.base import ObjectStore
-
-if TYPE_CHECKING:
-    from linkspan.models.base import ModelStore
 
 PREFIX = "Folder inside it, for example team-a/models. Leave empty to use all of it."
 
@@ -35,12 +31,3 @@ class StoreSettings(BaseModel):
     @abstractmethod
     def objects(self) -> ObjectStore:
         """The store. Raises ConfigError for settings that contradict each other; opens no connection."""
-
-    def models(self, name: str) -> "ModelStore":
-        """The versions of the model `name` in it: published ones, or the plain objects if there are any."""
-        from linkspan.models.plain import PlainObjects
-        from linkspan.models.versions import PublishedModels
-
-        if self.plain_objects:
-            return PlainObjects(self.objects(), name, self.plain_objects)
-        return PublishedModels(self.objects(), name)

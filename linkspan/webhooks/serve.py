@@ -24,9 +24,9 @@ from linkspan.webhooks.http.limits import Limits
 from linkspan.webhooks.http.rate import Buckets
 from linkspan.webhooks.http.receiver import LOG, create_app
 from linkspan.webhooks.http.routes import SavedRoutes, blocks_of, routes_in
-from linkspan.webhooks.inbox.inbox import Inbox
+from linkspan.webhooks.inbox.durable import Inbox
 from linkspan.webhooks.inbox.starter import GATHER_SECONDS, Starter
-from linkspan.webhooks.queues.reading import Queues
+from linkspan.webhooks.queues.readers import Queues
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

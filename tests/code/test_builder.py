@@ -4,7 +4,6 @@ import hashlib
 import re
 import socket
 import socketserver
-import subprocess
 import threading
 import time
 import uuid
@@ -51,11 +50,9 @@ def quiet(_: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def client() -> Iterator[docker.DockerClient]:
-    subprocess.run([Path(__file__).parents[2] / "scripts/base-image.sh", BASE], check=True)
-    engine = docker.from_env()
-    yield engine
-    engine.close()
+def client(docker_client: docker.DockerClient, base_image: str) -> docker.DockerClient:
+    assert base_image == BASE
+    return docker_client
 
 
 @pytest.fixture

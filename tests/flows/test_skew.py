@@ -17,8 +17,8 @@ from prefect.states import Pending, Scheduled
 
 from flows.coalesce import supersede_siblings
 from linkspan.webhooks.base import Hint
+from linkspan.webhooks.inbox.durable import Inbox
 from linkspan.webhooks.inbox.file import recent
-from linkspan.webhooks.inbox.inbox import Inbox
 from linkspan.webhooks.inbox.starter import Starter
 from tests.services.prefect_server import PrefectServer
 from tests.skew import DAY, skewed

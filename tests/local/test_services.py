@@ -22,6 +22,7 @@ from linkspan.local.known import known_server
 from linkspan.local.services import Local
 from linkspan.prefect_api.server import Server
 from linkspan.processes import Child, free_port, listens
+from tests.services.prefect_server import lay_database
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS = ROOT / "tests/flows/engine_flows.yaml"
@@ -59,14 +60,17 @@ def completed(server: Server, run_id: str) -> bool:
 
 
 class Up:
-    """`linkspan up` in a home of its own."""
+    """`linkspan up` in a home of its own. `before`: it was up there before, and has been set up."""
 
-    def __init__(self, folder: Path, database: SecretStr | None = None) -> None:
+    def __init__(self, folder: Path, database: SecretStr | None = None, *, before: bool = False) -> None:
         self.database = {"TEST_DATABASE": database.get_secret_value()} if database else {}
         self.home = Home(folder / "home")
         self.port, self.hooks = free_port(), free_port()
         self.deployments = folder / "prefect.yaml"
         self.deployments.write_text(DEPLOYMENTS.read_text())
+        if before:
+            self.home.create()
+            lay_database(self.home.prefect, flows=True)
         self._count = 0
 
     def start(self) -> Child:
@@ -91,12 +95,22 @@ class Up:
 
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Up]:
+    up = Up(tmp_path, before=True)
+    yield up
+    leftovers.end_all(up.home.mark)
+
+
+@pytest.fixture
+def new_up(tmp_path: Path) -> Iterator[Up]:
     up = Up(tmp_path)
     yield up
     leftovers.end_all(up.home.mark)
 
 
-def test_up_is_ready_sets_up_quickly_again_and_leaves_nothing(up: Up) -> None:
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
+def test_up_is_ready_sets_up_quickly_again_and_leaves_nothing(new_up: Up) -> None:
+    up = new_up
     child = up.start()
     try:
         state = up.home.read_state()
@@ -134,6 +148,8 @@ def test_up_is_ready_sets_up_quickly_again_and_leaves_nothing(up: Up) -> None:
     assert not listens(up.hooks)
 
 
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
 def test_up_on_postgres_keeps_everything_there(postgres: SecretStr, tmp_path: Path) -> None:
     up = Up(tmp_path, database=postgres)
     child = up.start()
@@ -157,6 +173,8 @@ def test_up_on_postgres_keeps_everything_there(postgres: SecretStr, tmp_path: Pa
         leftovers.end_all(up.home.mark)
 
 
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
 def test_a_killed_up_is_taken_over_and_its_run_is_finished(up: Up, tmp_path: Path) -> None:
     first = up.start()
     with up.server() as server:
@@ -179,6 +197,8 @@ def test_a_killed_up_is_taken_over_and_its_run_is_finished(up: Up, tmp_path: Pat
         second.stop(grace=40)
 
 
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
 def test_services_end_with_a_killed_up(up: Up) -> None:
     child = up.start()
     assert up.processes()
@@ -186,6 +206,8 @@ def test_services_end_with_a_killed_up(up: Up) -> None:
     until(lambda: up.processes() == [], seconds=30)
 
 
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
 def test_a_run_is_a_fork_and_ends_with_whoever_stands_for_it(up: Up, tmp_path: Path) -> None:
     """Each of the two is killed; the run is never left alone, is known to have crashed, and starts again."""
 
@@ -240,6 +262,8 @@ def gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
 @pytest.mark.parametrize("victim", ["worker", "server", "receiver"])
 def test_a_killed_service_is_replaced_and_the_run_is_finished(up: Up, tmp_path: Path, victim: str) -> None:
     child = up.start()
@@ -260,6 +284,8 @@ def test_a_killed_service_is_replaced_and_the_run_is_finished(up: Up, tmp_path: 
         child.stop(grace=40)
 
 
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
 def test_a_run_under_way_goes_on_after_an_orderly_stop(up: Up, tmp_path: Path) -> None:
     first = up.start()
     with up.server() as server:

@@ -20,13 +20,20 @@ from linkspan.errors import (
     StoreUnavailable,
     VersionExists,
 )
-from linkspan.models import ModelStore, Pinned, PlainObjects, PublishedModels, identify, publish
+from linkspan.models import (
+    ModelStore,
+    Pinned,
+    PlainObjects,
+    PublishedModels,
+    identify,
+    open_models,
+    publish,
+)
 from linkspan.models.plain import parse_plain
 from linkspan.nouns import Model, Signature, Tensor
 from linkspan.progress import Progress
-from linkspan.stores import FileStoreSettings
 from linkspan.stores.base import StoredObject
-from linkspan.stores.file import FileObjects
+from linkspan.stores.file import FileObjects, FileStoreSettings
 
 
 class Watched(FileObjects):
@@ -322,6 +329,7 @@ def _compete(
         answers.put((content, str(error)))  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_of_several_processes_one_publishes_a_version(root: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     answers, start = context.Queue(), context.Barrier(4)
@@ -478,7 +486,7 @@ def plain(root: Path) -> ModelStore:
     (root / "ResNet_152.model").write_bytes(b"weights")
     (root / "meta" / "synset.txt").write_text("cat\ndog\n")
     entries = ["ResNet_152.model", "labels.txt=meta/synset.txt"]
-    return FileStoreSettings(path=str(root), plain_objects=entries).models("resnet")
+    return open_models(FileStoreSettings(path=str(root), plain_objects=entries), "resnet")
 
 
 def test_plain_objects_get_their_version_from_their_content(plain: ModelStore) -> None:

@@ -10,7 +10,7 @@ import pytest
 from linkspan.errors import ModelCorrupt, ModelRefused, StoreError
 from linkspan.ledger.modelpack import read_modelpack
 from linkspan.ledger.tags import layer_tag, model_tag, pinned_tag, rejection_tag
-from linkspan.models import Pinned, publish
+from linkspan.models import Pinned, open_models, publish
 from linkspan.models.layer import layer_chunks
 from linkspan.models.package import held, package, packaged_already, packaged_content, packaged_version
 from linkspan.registry import media
@@ -38,13 +38,13 @@ def trained(folder: Path, *, side: int = 300, labels: str = "zero one") -> Path:
 def pin(store: FileStoreSettings, folder: Path, version: str | None = None) -> Pinned:
     """Publish the folder and pin it."""
     model = publish(store.objects(), "digits", folder, version=version)
-    return store.models("digits").get(model.version)
+    return open_models(store, "digits").get(model.version)
 
 
 def packed(store: FileStoreSettings, registry: Registry, pinned: Pinned, folder: str = FOLDER) -> list[str]:
     """What was said while it was packaged."""
     said: list[str] = []
-    models = store.models("digits")
+    models = open_models(store, "digits")
     package(models, registry, pinned, folder, say=said.append, progress=lambda _: None)
     return said
 
@@ -76,7 +76,7 @@ def test_the_layer_holds_the_files_below_the_folder(
     assert {app_registry.exists(name) for name in names} == {found.manifest}
     model, layer = read_modelpack(app_registry.image(found.manifest))
     assert (model, layer.media_type) == (pinned.model, media.MODEL_LAYER)
-    with tarfile.open(fileobj=io.BytesIO(b"".join(app_registry.read_blob(layer.digest)))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(app_registry.blob(layer.digest))) as tar:
         files = {member.name: tar.extractfile(member) for member in tar if member.isfile()}
         content = {name.lstrip("./"): file.read() for name, file in files.items() if file}
     assert content == {
@@ -155,7 +155,7 @@ def test_bytes_that_are_not_those_of_the_manifest(
     changed = bytes(reversed(blob.read_bytes()))
     blob.chmod(0o644)
     blob.write_bytes(changed)
-    pinned = store.models("digits").get("v1")  # as a run would find it
+    pinned = open_models(store, "digits").get("v1")  # as a run would find it
     with pytest.raises(ModelCorrupt, match=r"labels\.txt"):
         packed(store, app_registry, pinned)
     assert packaged_already(app_registry, pinned, FOLDER) is None
@@ -177,14 +177,14 @@ def test_plain_objects_get_their_version_from_their_content(
 ) -> None:
     trained(Path(store.path))
     plain = store.model_copy(update={"plain_objects": ["model.onnx", "labels.txt"]})
-    before = plain.models("digits").newest()
+    before = open_models(plain, "digits").newest()
     assert before is not None
     packed(plain, app_registry, before)
     found = packaged_already(app_registry, before, FOLDER)
     assert found
     assert found.model.version.startswith("c")
     (Path(store.path) / "labels.txt").write_text("one two")
-    after = plain.models("digits").newest()
+    after = open_models(plain, "digits").newest()
     assert after is not None
     assert packaged_already(app_registry, after, FOLDER) is None
     packed(plain, app_registry, after)

@@ -232,13 +232,8 @@ def test_following_a_run_shows_states_and_log_and_ends_with_the_last_state(
     assert isinstance(seen[-1], Run)
 
 
-def test_a_killed_server_loses_no_run_and_doubles_none(
-    own_prefect_server: PrefectServer, tmp_path: Path
-) -> None:
+def test_a_killed_server_loses_no_run_and_doubles_none(own_prefect_server: PrefectServer) -> None:
     """PREFECT.md, "Starting runs": the reason why there is no other way to start one."""
-    file = tmp_path / "prefect.yaml"
-    file.write_text((Path(__file__).parents[1] / "flows/engine_flows.yaml").read_text())
-    own_prefect_server.set_up(file)
     keys = [f"burst-{number}" for number in range(40)]
     begun = threading.Event()
 

@@ -38,7 +38,6 @@ class Ways:
     realm: str = ""  # empty: this server
     token_status: int = 200
     refresh_token: str = "acr-refresh"
-    mounts: bool = True
     page: int = 0
     relative_locations: bool = False
     digest_header: bool = True
@@ -293,10 +292,6 @@ class Handler(BaseHTTPRequestHandler):
         return self.answer(201, headers={"Docker-Content-Digest": found})
 
     def _start(self, repository: str) -> None:
-        source = self.query.get("from", ""), self.query.get("mount", "")
-        if self.fake.ways.mounts and source in self.fake.blobs:
-            self.fake.blobs[repository, source[1]] = self.fake.blobs[source]
-            return self.answer(201, headers={"Docker-Content-Digest": source[1]})
         name = f"u{len(self.fake.seen)}"
         self.fake.uploads[name] = bytearray()
         return self.answer(202, headers={"Location": self._session(repository, name), "Range": "0-0"})

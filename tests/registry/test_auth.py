@@ -111,15 +111,15 @@ def test_a_token_is_renewed_before_it_ends(fake: FakeRegistry) -> None:
     with httpx.Client() as http:
         rule = Password(USER, SecretStr(PASSWORD))
         authorizer = Authorizer(http, httpx.URL(f"http://{fake.host}"), rule, clock=lambda: now[0])
-        assert authorizer.header(("a",)) is None
+        assert authorizer.header("a") is None
         challenge = f'Bearer realm="http://{fake.host}/token",service="fake"'
-        authorizer.challenged(httpx.Headers({"WWW-Authenticate": challenge}), ("a",))
-        first = authorizer.header(("a",))
+        authorizer.challenged(httpx.Headers({"WWW-Authenticate": challenge}), "a")
+        first = authorizer.header("a")
         now[0] += 29
-        assert authorizer.header(("a",)) == first
+        assert authorizer.header("a") == first
         now[0] += 2
-        assert authorizer.header(("a",)) != first
-        assert authorizer.header(("b",)) != authorizer.header(("a",)), "a token is good for its scope only"
+        assert authorizer.header("a") != first
+        assert authorizer.header("b") != authorizer.header("a"), "a token is good for its scope only"
 
 
 def test_a_token_that_ends_in_the_middle_of_an_upload(fake: FakeRegistry, open_fake: OpenFake) -> None:
@@ -166,8 +166,7 @@ def test_the_password_does_not_follow_a_redirect(fake: FakeRegistry, open_fake: 
         storage.fail("GET", "bucket", 200, b"data", times=9)
         fake.ways.blobs_at = f"http://{storage.host}/bucket"
         assert client.blob(digest) == b"data"
-        assert b"".join(client.read_blob(digest)) == b"data"
-        assert len(storage.seen) == 2
+        assert len(storage.seen) == 1
         assert all("authorization" not in seen.headers for seen in storage.seen)
 
 

@@ -168,12 +168,6 @@ def test_relative_locations_keep_their_query(fake: FakeRegistry, open_fake: Open
     assert "_state=some%2Fstate%3D" in put.path
 
 
-def test_a_mount_that_is_not_made_leaves_no_session(fake: FakeRegistry, open_fake: OpenFake) -> None:
-    fake.ways.mounts = False
-    assert not open_fake().mount(sha256(b"x"), "team/other")
-    assert fake.uploads == {}
-
-
 def test_tags_on_many_pages(fake: FakeRegistry, open_fake: OpenFake) -> None:
     fake.ways.page = 2
     client = open_fake()
@@ -204,8 +198,6 @@ def test_a_truncated_download(fake: FakeRegistry, open_fake: OpenFake) -> None:
     digest = client.push_blob(b"whole")
     fake.fail("GET", "blobs", 200, b"who", headers={"Content-Length": "5"}, times=9)
     with pytest.raises(RegistryUnavailable):
-        b"".join(client.read_blob(digest))
-    with pytest.raises(RegistryUnavailable):
         client.blob(digest)
 
 
@@ -215,8 +207,6 @@ def test_a_blob_of_other_bytes(fake: FakeRegistry, open_fake: OpenFake) -> None:
     fake.blobs["team/app", digest] = b"wrong"
     with pytest.raises(DigestMismatch):
         client.blob(digest)
-    with pytest.raises(DigestMismatch):
-        b"".join(client.read_blob(digest))
 
 
 def test_a_blob_that_is_too_long_is_not_read(fake: FakeRegistry, open_fake: OpenFake) -> None:

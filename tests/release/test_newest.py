@@ -11,7 +11,7 @@ from linkspan.errors import CommitNotFound, ConfigError, ModelNotFound
 from linkspan.ledger.labels import code_labels
 from linkspan.ledger.tags import commit_tag
 from linkspan.ledger.values import PackagedModel
-from linkspan.models import ModelStore, publish
+from linkspan.models import ModelStore, open_models, publish
 from linkspan.models.package import package
 from linkspan.nouns import Model
 from linkspan.registry.client import Registry
@@ -52,7 +52,7 @@ class Published:
 
     @property
     def store(self) -> ModelStore:
-        return self.settings.models("digits")
+        return open_models(self.settings, "digits")
 
     def publish(self, version: str, *, packed: bool = True) -> Model:
         file = self.folder.parent / f"{version}.bin"

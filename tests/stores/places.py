@@ -8,10 +8,11 @@ from typing import NamedTuple, Protocol
 import pytest
 from pydantic import SecretStr
 
-from linkspan.stores import AzureStoreSettings, FileStoreSettings, S3StoreSettings, StoreSettings
-from linkspan.stores.azure import AzureObjects
+from linkspan.stores.azure import AzureObjects, AzureStoreSettings
 from linkspan.stores.base import ObjectStore
-from linkspan.stores.s3 import S3Objects
+from linkspan.stores.file import FileStoreSettings
+from linkspan.stores.s3 import S3Objects, S3StoreSettings
+from linkspan.stores.settings import StoreSettings
 from tests.services.azurite import Azurite
 from tests.services.moto import Moto
 

@@ -15,8 +15,7 @@ from linkspan.errors import (
     StoreError,
     StoreUnavailable,
 )
-from linkspan.stores import AzureStoreSettings
-from linkspan.stores.azure import AzureObjects
+from linkspan.stores.azure import AzureObjects, AzureStoreSettings
 from tests.services.azurite import ACCOUNT, KEY, Azurite
 from tests.stores.scripted import Answer, scripted
 

@@ -7,8 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from linkspan.errors import ObjectChanged, ObjectNotFound, StoreDenied
-from linkspan.stores import FileStoreSettings
-from linkspan.stores.file import FileObjects
+from linkspan.stores.file import FileObjects, FileStoreSettings
 
 
 def test_only_an_absolute_path_is_a_store() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from linkspan.errors import ObjectChanged, VersionExists
-from linkspan.models import PublishedModels, identify, publish
+from linkspan.models import PublishedModels, identify, open_models, publish
 from tests.stores.places import MIB, MakePlace, Place
 
 
@@ -22,7 +22,7 @@ def test_a_model_goes_in_and_comes_out(make_place: MakePlace, tmp_path: Path) ->
     (folder / "labels ü.txt").write_text("dog\n")
     publish(place.store, "digits", folder)
 
-    store = place.settings([]).models("digits")
+    store = open_models(place.settings([]), "digits")
     pinned = store.newest()
     assert pinned is not None
     assert store.versions() == ["v2", "v1"]
@@ -64,7 +64,7 @@ def test_of_concurrent_publishers_one_wins_and_its_bytes_stay(place: Place, tmp_
 def test_plain_objects(place: Place) -> None:
     place.store.put("ResNet_152.model", b"weights")
     place.store.put("meta/synset.txt", b"cat\n")
-    store = place.settings(["ResNet_152.model", "labels.txt=meta/synset.txt"]).models("resnet")
+    store = open_models(place.settings(["ResNet_152.model", "labels.txt=meta/synset.txt"]), "resnet")
     pinned = store.newest()
     assert pinned is not None
     known = identify(store, pinned)

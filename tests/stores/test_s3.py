@@ -15,8 +15,7 @@ from linkspan.errors import (
     StoreError,
     StoreUnavailable,
 )
-from linkspan.stores import S3StoreSettings
-from linkspan.stores.s3 import S3Objects
+from linkspan.stores.s3 import S3Objects, S3StoreSettings
 from tests.services.moto import Moto
 from tests.stores.scripted import Answer, scripted
 

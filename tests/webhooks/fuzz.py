@@ -13,7 +13,7 @@ from typing import Any
 from linkspan.webhooks.base import Provider, Request
 from linkspan.webhooks.http.limits import Limits
 from linkspan.webhooks.http.receiver import create_app
-from linkspan.webhooks.inbox.inbox import Inbox
+from linkspan.webhooks.inbox.durable import Inbox
 from tests.webhooks.providers import git_samples, store_samples
 from tests.webhooks.samples import NOW, Sample
 

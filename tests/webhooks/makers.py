@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from urllib.parse import urlencode
 
 from linkspan.webhooks.base import Request, WebhookSettings
-from linkspan.webhooks.providers.signatures import secret_of, standard_key
+from linkspan.webhooks.providers.proofs import secret_of, standard_key
 from tests.webhooks.samples import NOW, SECRET, Headers, post
 
 ZERO = "0" * 40

@@ -13,9 +13,9 @@ from starlette.applications import Starlette
 from linkspan.webhooks.base import Provider, Reading, Request, WebhookSettings
 from linkspan.webhooks.http.limits import Limits
 from linkspan.webhooks.http.receiver import Routes, create_app
+from linkspan.webhooks.inbox.durable import Inbox
 from linkspan.webhooks.inbox.file import recent
-from linkspan.webhooks.inbox.inbox import Inbox
-from linkspan.webhooks.providers.known import provider
+from linkspan.webhooks.providers.register import provider
 from tests.webhooks.serving import headers, route, served
 
 QUICK = Limits(refusal_grid=0.0, refused_burst=1e9)

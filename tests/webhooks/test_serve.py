@@ -20,8 +20,8 @@ from blocks import WebhookSource
 from linkspan.local.home import Home
 from linkspan.processes import Child, free_port
 from linkspan.webhooks.http import routes
+from linkspan.webhooks.inbox.durable import Inbox
 from linkspan.webhooks.inbox.file import recent
-from linkspan.webhooks.inbox.inbox import Inbox
 from linkspan.webhooks.serve import ServeSettings, default_inbox
 from tests.services.prefect_server import PrefectServer
 from tests.webhooks.prefect_fake import PASSWORD, Failure, PrefectFake, prefect_fake
@@ -54,6 +54,7 @@ def test_from_the_wire_to_a_run_and_a_clean_end(tmp_path: Path, fake: PrefectFak
     assert PASSWORD not in receiver.log
 
 
+@pytest.mark.calm
 def test_at_its_end_it_finishes_the_request_and_the_start_that_are_under_way(
     tmp_path: Path, fake: PrefectFake
 ) -> None:
@@ -83,6 +84,7 @@ def test_at_its_end_it_finishes_the_request_and_the_start_that_are_under_way(
     assert found["Say 1"] in {"waiting", "started"}
 
 
+@pytest.mark.calm
 def test_killed_ten_times_in_a_burst_every_hint_is_one_start(tmp_path: Path, fake: PrefectFake) -> None:
     """Each hint has a route and a deployment of its own, so that its starts can be counted."""
     count = 200
@@ -140,6 +142,7 @@ def test_killed_ten_times_in_a_burst_every_hint_is_one_start(tmp_path: Path, fak
     assert "Traceback" not in receiver.log
 
 
+@pytest.mark.calm
 def test_with_the_server_away_hints_are_taken_also_after_a_restart(tmp_path: Path) -> None:
     state = PrefectFake(port=free_port())
     state.blocks["git"] = fields("a/x")

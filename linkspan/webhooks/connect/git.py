@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from linkspan.webhooks.base import WebhookSettings
 from linkspan.webhooks.connect.git_hook import post_receive
-from linkspan.webhooks.providers.signatures import secret_of
+from linkspan.webhooks.providers.proofs import secret_of
 
 
 def github(url: str, settings: WebhookSettings) -> str:

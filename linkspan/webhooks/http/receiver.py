@@ -33,8 +33,8 @@ from linkspan.webhooks.http.body import BodyReader, BodyRefused
 from linkspan.webhooks.http.limits import Limits
 from linkspan.webhooks.http.rate import Buckets, neighbourhood
 from linkspan.webhooks.http.refusals import Refusals
-from linkspan.webhooks.inbox.inbox import Inbox
-from linkspan.webhooks.providers.known import provider
+from linkspan.webhooks.inbox.durable import Inbox
+from linkspan.webhooks.providers.register import provider
 
 LOG = logging.getLogger("linkspan.webhooks")
 THREADS = 16

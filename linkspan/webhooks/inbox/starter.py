@@ -18,7 +18,7 @@ from linkspan.errors import ConfigError, InboxUnavailable, ServerDenied, ServerE
 from linkspan.events import WEBHOOK_ACCEPTED
 from linkspan.plain_text import plain_text
 from linkspan.prefect_api.server import Server
-from linkspan.webhooks.inbox.inbox import Batch, Inbox
+from linkspan.webhooks.inbox.durable import Batch, Inbox
 
 GATHER_SECONDS = 2.0
 THREADS = 4
@@ -44,10 +44,9 @@ class Starter:
         *,
         say: Callable[[str], None] = lambda _line: None,
         gather: float = GATHER_SECONDS,
-        threads: int = THREADS,
     ) -> None:
         self._inbox = inbox
-        self._engine = server
+        self._server = server
         self._say = say
         self._gather = gather
         self._change = threading.Condition()
@@ -62,7 +61,7 @@ class Starter:
         self._outage = _Outage(say)
         self._threads = [
             threading.Thread(target=self._work, name=f"starter-{number}", daemon=True)
-            for number in range(threads)
+            for number in range(THREADS)
         ]
 
     def __enter__(self) -> Self:
@@ -181,7 +180,7 @@ class Starter:
     def _ask(self, batch: Batch) -> bool:
         """Ask for the run of a batch and note the answer; False if there was none."""
         try:
-            server = self._engine()
+            server = self._server()
             run = server.start(
                 batch.deployment, {"hint": batch.text}, idempotency_key=batch.key, patience=PATIENCE
             )
@@ -214,7 +213,7 @@ class Starter:
     def _answers(self) -> bool:
         """Whether what is there is a Prefect server that takes our credentials."""
         try:
-            return bool(self._engine().version())
+            return bool(self._server().version())
         except (ServerError, ConfigError, httpx.HTTPError, ValueError):
             return False
 

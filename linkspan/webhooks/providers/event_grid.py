@@ -16,9 +16,9 @@ from linkspan.errors import WebhookRefused
 from linkspan.webhooks.base import Hint, Reading, Request, WebhookSettings
 from linkspan.webhooks.providers import cloud_events
 from linkspan.webhooks.providers.cloud_events import Event
-from linkspan.webhooks.providers.news import is_below, key_of, touches
 from linkspan.webhooks.providers.payload import JSON, brief, content_type, decode, items, moment, text
-from linkspan.webhooks.providers.shared_secret import check_shown
+from linkspan.webhooks.providers.proofs import check_shown
+from linkspan.webhooks.providers.written import is_below, key_of, touches
 
 _VALIDATION = "Microsoft.EventGrid.SubscriptionValidationEvent"
 # With a hierarchical namespace (Data Lake) a finished folder is often moved to its place.

@@ -6,8 +6,8 @@ holds the repository's time of change, so that no two pushes look the same, and 
 
 from linkspan.webhooks.base import Reading, Request, WebhookSettings
 from linkspan.webhooks.providers.payload import mapping, moment, parse, text
+from linkspan.webhooks.providers.proofs import check_hmac
 from linkspan.webhooks.providers.push import Push, event_of, other_event, person, reading
-from linkspan.webhooks.providers.signatures import check_hmac
 
 
 def verify(request: Request, settings: WebhookSettings) -> None:

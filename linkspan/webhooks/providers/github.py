@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl
 from linkspan.errors import WebhookRefused
 from linkspan.webhooks.base import Reading, Request, WebhookSettings
 from linkspan.webhooks.providers.payload import JSON, content_type, decode, mapping, moment, text
+from linkspan.webhooks.providers.proofs import check_hmac
 from linkspan.webhooks.providers.push import Push, event_of, hello, other_event, person, reading
-from linkspan.webhooks.providers.signatures import check_hmac
 
 # What GitHub's form for a new webhook offers first: JSON in a field named payload.
 _FORM = "application/x-www-form-urlencoded"

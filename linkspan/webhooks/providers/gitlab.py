@@ -8,14 +8,14 @@ import hashlib
 
 from linkspan.webhooks.base import Reading, Request, WebhookSettings
 from linkspan.webhooks.providers.payload import items, moment, parse, text
-from linkspan.webhooks.providers.push import Push, commit_of, other_event, person, reading
-from linkspan.webhooks.providers.signatures import (
+from linkspan.webhooks.providers.proofs import (
     STANDARD_PREFIX,
     check_standard,
     check_token,
     secret_of,
     standard_key,
 )
+from linkspan.webhooks.providers.push import Push, commit_of, other_event, person, reading
 
 
 def verify(request: Request, settings: WebhookSettings) -> None:

@@ -10,9 +10,9 @@ Sources: MLflow documentation "Webhooks"; mlflow/webhooks/{delivery,types}.py of
 """
 
 from linkspan.webhooks.base import Hint, Reading, Request, WebhookSettings
-from linkspan.webhooks.providers.news import key_of
 from linkspan.webhooks.providers.payload import brief, mapping, moment, parse, text
-from linkspan.webhooks.providers.signatures import check_standard, secret_of
+from linkspan.webhooks.providers.proofs import check_standard, secret_of
+from linkspan.webhooks.providers.written import key_of
 
 EVENTS = ["model_version.created", "model_version_alias.created", "model_version_tag.set"]
 _CREATED, _NAMED, _TAGGED = EVENTS

@@ -11,8 +11,8 @@ from urllib.parse import unquote_plus
 
 from linkspan.errors import WebhookRefused
 from linkspan.webhooks.base import Hint, Reading, WebhookSettings
-from linkspan.webhooks.providers.news import is_below, key_of
 from linkspan.webhooks.providers.payload import brief, items, mapping, moment, text
+from linkspan.webhooks.providers.written import is_below, key_of
 
 _TEST = "s3:TestEvent"
 _CREATED = "ObjectCreated:"

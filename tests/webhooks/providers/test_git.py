@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import pytest
 
 from linkspan.errors import ConfigError, WebhookRefused
-from linkspan.webhooks.providers.known import PROVIDERS, provider
 from linkspan.webhooks.providers.push import Push, reading, told
+from linkspan.webhooks.providers.register import PROVIDERS, provider
 from tests.webhooks import makers as m
 from tests.webhooks.providers import git_samples as p
 from tests.webhooks.samples import NOW, SECRET, changed, payload, read, refused, settings, with_header

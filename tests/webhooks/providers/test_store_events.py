@@ -9,11 +9,11 @@ import pytest
 from linkspan.webhooks.base import Provider, WebhookSettings
 from linkspan.webhooks.http.limits import Limits
 from linkspan.webhooks.http.receiver import create_app
+from linkspan.webhooks.inbox.durable import Inbox
 from linkspan.webhooks.inbox.file import recent
-from linkspan.webhooks.inbox.inbox import Inbox
-from linkspan.webhooks.providers.known import provider
+from linkspan.webhooks.providers.register import provider
 from linkspan.webhooks.providers.sns import Sns
-from linkspan.webhooks.queues.reading import Queues
+from linkspan.webhooks.queues.readers import Queues
 from tests.webhooks import aws, sns_signer
 from tests.webhooks.process import until
 from tests.webhooks.providers import store_samples

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from linkspan.webhooks.base import Hint, WebhookSettings
+from linkspan.webhooks.inbox.durable import Inbox
 from linkspan.webhooks.inbox.file import recent
-from linkspan.webhooks.inbox.inbox import Inbox
-from linkspan.webhooks.queues import reading as queues
-from linkspan.webhooks.queues import sqs
-from linkspan.webhooks.queues.reading import Queues
+from linkspan.webhooks.queues import readers
+from linkspan.webhooks.queues.readers import Queues
 from tests.webhooks import aws
 from tests.webhooks.prefect_fake import prefect_fake
 from tests.webhooks.process import environment, routes_file, serving, until
@@ -54,7 +53,7 @@ class Consumers:
 @pytest.fixture
 def consumers(monkeypatch: pytest.MonkeyPatch) -> Consumers:
     consumers = Consumers()
-    monkeypatch.setattr(sqs, "consume", consumers)
+    monkeypatch.setattr(readers, "consume", consumers)
     return consumers
 
 
@@ -92,7 +91,7 @@ def test_a_message_is_kept_when_accept_returns(inbox: Inbox, consumers: Consumer
 def test_a_mistake_of_ours_does_not_end_the_reading(
     inbox: Inbox, consumers: Consumers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queues, "AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(readers, "AGAIN_SECONDS", 0.05)
     consumers.mistakes = 2
     said: list[str] = []
     reader = Queues(inbox, said.append)

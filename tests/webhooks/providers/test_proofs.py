@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from linkspan.webhooks.providers.known import provider
-from linkspan.webhooks.providers.signatures import TOLERANCE_SECONDS, check_hmac, same
+from linkspan.webhooks.providers.proofs import TOLERANCE_SECONDS, check_hmac, same
+from linkspan.webhooks.providers.register import provider
 from tests.webhooks import makers as m
 from tests.webhooks.providers import git_samples as p
 from tests.webhooks.samples import NOW, SECRET, post, read, refused, settings, with_header
@@ -116,7 +116,7 @@ def test_nothing_is_parsed_before_the_proof(monkeypatch: pytest.MonkeyPatch) -> 
         raise AssertionError("parsed before it was verified")
 
     monkeypatch.setattr(json, "loads", parsed)
-    monkeypatch.setattr("linkspan.webhooks.github.parse_qsl", parsed)
+    monkeypatch.setattr("linkspan.webhooks.providers.github.parse_qsl", parsed)
     for sample in p.SAMPLES:
         sample.provider.verify(sample.valid, sample.settings)
 

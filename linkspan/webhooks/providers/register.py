@@ -1,5 +1,7 @@
 """Who can call us: the names of providers, and their rules."""
 
+from collections.abc import Collection
+
 from linkspan.errors import ConfigError
 from linkspan.webhooks.base import Provider
 from linkspan.webhooks.providers import (
@@ -31,11 +33,20 @@ PROVIDERS: dict[str, Provider] = {
     "mlflow": mlflow,
 }
 
+QUEUES = frozenset({"sqs"})
+"""Providers that cannot call: their queue is read (linkspan/webhooks/queues/)."""
+ALL = frozenset({*PROVIDERS, *QUEUES})
+
 
 def provider(name: str) -> Provider:
-    """The provider of that name. Raises ConfigError, naming those that there are."""
-    if name not in PROVIDERS:
+    """The rules of the provider of that name. Raises ConfigError, naming those that there are."""
+    return PROVIDERS[known(name, PROVIDERS)]
+
+
+def known(name: str, names: Collection[str]) -> str:
+    """The name, if it is one of these. Raises ConfigError, naming them."""
+    if name not in names:
         raise ConfigError(
-            f"there is no webhook provider {name!r}", expected="one of " + ", ".join(sorted(PROVIDERS))
+            f"there is no webhook provider {name!r}", expected="one of " + ", ".join(sorted(names))
         )
-    return PROVIDERS[name]
+    return name

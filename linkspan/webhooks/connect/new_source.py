@@ -11,7 +11,7 @@ from linkspan.stores.settings import folder
 from linkspan.webhooks.base import WebhookSettings
 from linkspan.webhooks.connect import git as connect_git
 from linkspan.webhooks.connect import stores as connect_stores
-from linkspan.webhooks.providers.signatures import STANDARD_PREFIX
+from linkspan.webhooks.providers.proofs import STANDARD_PREFIX
 
 if TYPE_CHECKING:
     from linkspan.code.source import GitSettings

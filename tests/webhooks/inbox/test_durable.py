@@ -18,8 +18,8 @@ import pytest
 from linkspan.errors import ConfigError, InboxUnavailable
 from linkspan.prefect_api.values import RunRef
 from linkspan.webhooks.base import Hint
+from linkspan.webhooks.inbox.durable import Inbox
 from linkspan.webhooks.inbox.file import FILE, recent
-from linkspan.webhooks.inbox.inbox import Inbox
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 RUN = RunRef(id="r1", name="busy-bee", url="http://prefect.example/r1", created=True)
@@ -322,6 +322,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
     acknowledged: set[str] = set()
     for attempt in range(5):

@@ -1,4 +1,4 @@
-"""Proofs that a request comes from who knows the secret: each raises WebhookRefused, or returns nothing.
+"""Proofs that a request comes from who knows the secret: each raises WebhookRefused unless it is right.
 
 All of them look at the raw body, compute what they expect before they look at what came, and compare in
 constant time. Their words go to the log: they say what to mend, and never hold the secret or a signature.
@@ -17,6 +17,9 @@ TOLERANCE_SECONDS = 300
 STANDARD_PREFIX = "whsec_"
 # The headers of the Standard Webhooks specification: ID, timestamp, signature.
 STANDARD_HEADERS = ("webhook-id", "webhook-timestamp", "webhook-signature")
+SHOWN_HEADER = "x-linkspan-secret"
+# `code` is what Azure's own webhooks call it, `token` what people try next.
+SHOWN_PARAMETERS = ("code", "token")
 
 _FIX = "Put the same secret into the webhook's settings at the provider and into the block"
 
@@ -52,6 +55,25 @@ def check_basic(request: Request, settings: WebhookSettings) -> None:
     # A scheme is in any case (RFC 9110, 11.1).
     found = found.strip() if scheme.lower() == "basic" else ""
     _check("authorization", base64.b64encode(pair).decode(), found, f"Basic, as user {settings.username}")
+
+
+def check_shown(request: Request, settings: WebhookSettings, *, basic: bool = False) -> None:
+    """The request shows the source's secret, and no other, because its sender can sign nothing.
+
+    It proves who sent, not what was sent, nor when: whoever sees one such request can send others. So these
+    rules want HTTPS in front, and what a hint can do is small: a run starts and looks for itself.
+    The places: the header X-Linkspan-Secret, the query (`?code=` or `?token=`) and, with `basic`, HTTP Basic
+    authentication. Each may be there once.
+    """
+    shown = {f"the header {SHOWN_HEADER}": request.header(SHOWN_HEADER)}
+    shown |= {f"the query's {name}": request.parameter(name) for name in SHOWN_PARAMETERS}
+    given = {where: found for where, found in shown.items() if found}
+    if basic and request.header("authorization"):
+        check_basic(request, settings)
+    elif not given:
+        check_token(settings, "", f"the header {SHOWN_HEADER} or the query's {SHOWN_PARAMETERS[0]}")
+    for where, found in given.items():
+        check_token(settings, found, where)
 
 
 def check_standard(request: Request, key: bytes, headers: tuple[str, str, str] = STANDARD_HEADERS) -> str:

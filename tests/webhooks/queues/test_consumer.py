@@ -12,9 +12,9 @@ import pytest
 from linkspan.errors import ConfigError, QueueUnavailable, WebhookRefused
 from linkspan.processes import free_port
 from linkspan.webhooks.base import Hint, WebhookSettings
-from linkspan.webhooks.queues import sqs
-from linkspan.webhooks.queues.sqs import consume, hints_in
-from linkspan.webhooks.queues.sqs_queue import Message, open_queue
+from linkspan.webhooks.queues import consumer
+from linkspan.webhooks.queues.consumer import consume, hints_in
+from linkspan.webhooks.queues.sqs import Message, open_queue
 from tests.webhooks import aws, sns_signer
 from tests.webhooks.process import until
 
@@ -107,8 +107,8 @@ def consuming(
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqs, "_FIRST_PAUSE", 0.02)
-    monkeypatch.setattr(sqs, "_LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr(consumer, "_FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(consumer, "_LONGEST_PAUSE", 0.1)
 
 
 @pytest.mark.usefixtures("quick")
@@ -151,7 +151,7 @@ def test_what_cannot_be_read_stays_and_is_said_once() -> None:
 
 
 def test_what_cannot_be_read_is_not_asked_for_in_a_hot_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqs, "_FIRST_PAUSE", 0.3)
+    monkeypatch.setattr(consumer, "_FIRST_PAUSE", 0.3)
     broken = Message(id="broken", handle="h", body="?")
     queue = Scripted(*[[broken] for _ in range(1000)])
     with consuming(queue, Kept()):
@@ -207,7 +207,7 @@ def test_pauses_grow_to_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
             paused.append(timeout or 0)
             return False
 
-    patience = sqs._Patience(Clock(), lambda _: None)
+    patience = consumer._Patience(Clock(), lambda _: None)
     for _ in range(9):
         patience.wait("away")
     assert 0.75 <= paused[0] <= 1
@@ -335,7 +335,7 @@ def test_s3_through_sns_and_s3_through_event_bridge(moto: aws.Aws) -> None:
 def test_an_unreadable_message_goes_where_the_redrive_policy_says(
     moto: aws.Aws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("linkspan.webhooks.sqs_queue._HIDDEN_SECONDS", 1)
+    monkeypatch.setattr("linkspan.webhooks.queues.sqs._HIDDEN_SECONDS", 1)
     dead, dead_arn = moto.queue()
     policy = aws.text_of({"deadLetterTargetArn": dead_arn, "maxReceiveCount": 2})
     url, _ = moto.queue(RedrivePolicy=policy)

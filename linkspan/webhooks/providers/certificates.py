@@ -1,12 +1,13 @@
-"""The certificates with which Amazon SNS signs, and whether a signature was made with one of them."""
+"""The certificates with which Amazon SNS signs: fetching one, and whether a signature was made with it."""
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from linkspan.errors import WebhookRefused
+from linkspan.errors import WebhookRefused, WebhookUnchecked
 from linkspan.webhooks.providers.payload import brief
 
 if TYPE_CHECKING:
@@ -17,6 +18,44 @@ if TYPE_CHECKING:
 _KEPT = 16
 # Two machines' clocks may be a day apart.
 _GRACE = timedelta(days=1)
+# A certificate is about 2 KiB.
+_CAP = 64 << 10
+# SNS gives up on an answer after 15 s.
+SECONDS = 5.0
+
+
+def fetch_certificate(url: str, *, seconds: float = SECONDS) -> bytes:
+    """What is at `url`: at most 64 KiB, no redirect followed, in `seconds` at most.
+
+    The caller has checked the address. Raises WebhookUnchecked if it cannot be had now, WebhookRefused if the
+    answer is another one than a certificate's.
+    """
+    import httpx
+
+    end = time.monotonic() + seconds
+    try:
+        with (
+            httpx.Client(
+                timeout=seconds, follow_redirects=False, headers={"User-Agent": "linkspan"}
+            ) as client,
+            client.stream("GET", url) as answer,
+        ):
+            if answer.status_code >= 500 or answer.status_code == 429:
+                raise _away(f"HTTP {answer.status_code}")
+            if answer.status_code != 200:
+                raise WebhookRefused(
+                    "there is no certificate at the message's address", found=f"HTTP {answer.status_code}"
+                )
+            content = bytearray()
+            for chunk in answer.iter_bytes():
+                content += chunk
+                if len(content) > _CAP:
+                    raise WebhookRefused("the certificate is too big", expected=f"at most {_CAP} bytes")
+                if time.monotonic() > end:
+                    raise _away("it comes too slowly")
+            return bytes(content)
+    except httpx.HTTPError as error:
+        raise _away(type(error).__name__) from None
 
 
 class Certificates:
@@ -89,3 +128,11 @@ def _rsa(certificate: "Certificate") -> "RSAPublicKey":
     if not isinstance(key, RSAPublicKey):
         raise WebhookRefused("the certificate's key is not RSA")
     return key
+
+
+def _away(found: str) -> WebhookUnchecked:
+    return WebhookUnchecked(
+        "the certificate of the message cannot be had from SNS",
+        found=found,
+        fix="The receiver must reach https://sns.<region>.amazonaws.com; SNS sends the message again",
+    )
