@@ -80,7 +80,7 @@ class Up:
         env = {**os.environ, **self.database, "PYTHONPATH": str(ROOT)}
         child = Child("up", [sys.executable, "-c", UP, *arguments], log=log, env=env)
         try:
-            child.wait_until(lambda: "UP\n" in log.read_text(), seconds=120)
+            child.wait_until(lambda: "UP\n" in log.read_text(), seconds=240)
         except ConfigError:
             child.stop()
             raise
