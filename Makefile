@@ -1,4 +1,4 @@
-.PHONY: demo down test bench check cluster cluster-down lock setup
+.PHONY: demo down test test-quick test-long bench check cluster cluster-down lock setup
 
 # Set up what is needed, tell the whole story, and stay until Ctrl-C. ONCE=1 cleans up and exits instead.
 # RUNTIME=kubernetes tells it on a cluster: that of KUBECONFIG, else one of its own (see `cluster`).
@@ -12,6 +12,14 @@ down:
 # All tests, against real services. ARGS="tests/stores -x" runs some.
 test:
 	@scripts/test.sh $(ARGS)
+
+# Those that need no service: nothing is installed or started. For each save.
+test-quick: setup
+	@.venv/bin/python -m pytest -n 2 -q -m quick $(ARGS)
+
+# All tests, and those that throw much at something throw all of it.
+test-long:
+	@LINKSPAN_LONG=1 scripts/test.sh $(ARGS)
 
 # How long things take here and now, in one table; nothing is asserted. PARTS="kubernetes" measures some of it.
 bench: setup

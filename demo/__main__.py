@@ -17,7 +17,8 @@ from linkspan.engine import engine
 from linkspan.errors import LinkspanError
 from linkspan.local import leftovers
 from linkspan.local.home import Home
-from linkspan.local.services import PORT, Local
+from linkspan.local.services import Local
+from linkspan.places import PORT
 from linkspan.processes import free_port, listens
 from linkspan.runtimes.base import Runtime
 from linkspan.runtimes.docker.runtime import DockerRuntimeSettings

@@ -16,7 +16,7 @@ from linkspan.errors import ConfigError
 from linkspan.local import leftovers
 from linkspan.processes import Child, free_port, listens
 from linkspan.registry.settings import RegistrySettings
-from linkspan.release.smoke import LABEL as SMOKE_LABEL
+from linkspan.runtimes.docker.trial import LABEL as SMOKE_LABEL
 
 BASE = "linkspan-base:py311"
 UPSTREAM = "registry:2"

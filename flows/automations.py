@@ -4,12 +4,11 @@ A crash is the process's death; errors that a flow raises are not touched. No ru
 this: the schedules of prefect.yaml look after what is not mended.
 """
 
-import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 
 from prefect.automations import AutomationCore, EventTrigger, Posture
-from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.events import ResourceSpecification
@@ -109,14 +108,11 @@ _OUR_TAG = ResourceSpecification(
 )
 
 
-async def ensure(client: PrefectClient | None = None) -> list[str]:
+async def ensure(client: PrefectClient) -> list[str]:
     """Create what is missing and correct what differs; the names of what was changed.
 
     One that is as it should be is not touched: a change would forget the runs that it is watching.
     """
-    if client is None:
-        async with get_client() as own:
-            return await ensure(own)
     changed = []
     ours = {automation.name for automation in wanted()}
     for other in await client.read_automations():
@@ -148,7 +144,3 @@ def _content(automation: AutomationCore) -> object:
         trigger.model_dump(mode="python", exclude={"id"}),
         [action.model_dump(mode="json") for action in automation.actions],
     )
-
-
-if __name__ == "__main__":
-    asyncio.run(ensure())

@@ -12,12 +12,9 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from blocks import GitRepository
 from flows.coalesce import supersede_siblings
-from flows.support import load, start, step
-from linkspan.models import open_models
+from flows.support import opened, start, step
 from linkspan.nouns import short
-from linkspan.stores.settings import StoreSettings
 
 
 @flow(name="poll", flow_run_name="{app}: look", timeout_seconds=300)
@@ -55,15 +52,15 @@ async def poll(
 @step("ask for the branch")
 async def look_at_branch(repository: str) -> str:
     """The sha that the branch is at; empty while the repository is."""
-    source = (await load(GitRepository, repository)).open()
-    return await asyncio.to_thread(source.head) or ""
+    with opened() as it:
+        return await asyncio.to_thread((await it.repository(repository)).head) or ""
 
 
 @step("ask the store")
 async def look_at_store(store: str, model: str) -> str:
     """A word that changes with what the store holds; empty while it holds nothing."""
-    models = open_models(await load(StoreSettings, store), model)
-    return await asyncio.to_thread(models.mark)
+    with opened() as it:
+        return await asyncio.to_thread((await it.models(store, model)).mark)
 
 
 async def _nothing() -> str:

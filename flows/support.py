@@ -1,10 +1,13 @@
 """What the three flows share: when to retry, where log lines go, how one run starts another."""
 
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar, cast
 from uuid import uuid4
 
+from docker import DockerClient
 from prefect import Task, get_client, get_run_logger
 from prefect.blocks.core import Block
 from prefect.client.schemas.objects import State, TaskRun
@@ -14,10 +17,17 @@ from prefect.events import emit_event
 from prefect.tasks import exponential_backoff
 from prefect.utilities.urls import url_for
 
-import blocks  # noqa: F401 registers the types that `load` finds
+from blocks import ContainerRegistry, GitRepository, ImageBuilder
+from linkspan.code.builder import Builder
+from linkspan.code.source import GitSource
+from linkspan.engine import engine
 from linkspan.errors import ConfigError, LinkspanError
+from linkspan.models import ModelStore, open_models
 from linkspan.progress import Say
+from linkspan.registry.client import Registry
 from linkspan.release.report import Step
+from linkspan.runtimes.base import Runtime, RuntimeSettings
+from linkspan.stores.settings import StoreSettings
 
 B = TypeVar("B")
 P = ParamSpec("P")
@@ -94,6 +104,41 @@ async def load(kind: type[B], reference: str) -> B:
     if not isinstance(block, kind):
         raise ConfigError(f"{reference!r} cannot stand here", expected=f"a {kind.__name__}")
     return block
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a step works with: its blocks are loaded and opened here, and closed when the step ends."""
+
+    _closing: ExitStack
+
+    async def repository(self, block: str) -> GitSource:
+        return (await load(GitRepository, block)).open()
+
+    async def models(self, block: str, name: str) -> ModelStore:
+        return open_models(await load(StoreSettings, block), name)
+
+    async def registry(self, block: str, app: str) -> Registry:
+        return self._closing.enter_context((await load(ContainerRegistry, block)).open(app))
+
+    async def builder(self, block: str) -> Builder:
+        return self._closing.enter_context(closing((await load(ImageBuilder, block)).open()))
+
+    async def engine(self, block: str) -> DockerClient:
+        """The Docker Engine of an image builder."""
+        return self._closing.enter_context(closing(engine((await load(ImageBuilder, block)).base_url)))
+
+    async def runtime(self, block: str, registry: str) -> Runtime:
+        """The runtime, which pulls with the password of the block `registry`."""
+        auth = (await load(ContainerRegistry, registry)).docker_auth()
+        return (await load(RuntimeSettings, block)).open(auth)
+
+
+@contextmanager
+def opened() -> Iterator[Opened]:
+    """What a step opens, closed at its end."""
+    with ExitStack() as stack:
+        yield Opened(stack)
 
 
 def run_url() -> str:

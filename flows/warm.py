@@ -25,6 +25,7 @@ import socket
 import sys
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class Forks:
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
         self._select = selectors.DefaultSelector()
-        self._select.register(listener, selectors.EVENT_READ, None)
+        self._select.register(listener, selectors.EVENT_READ, self._accept)
         self._jobs: list[Job] = []
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._most = sys.maxsize if limit == resource.RLIM_INFINITY else limit // _PART_FOR_RUNS
@@ -76,21 +77,17 @@ class Forks:
         """Answer for ever; in a child that was just forked, its job."""
         while True:
             for key, _ in self._select.select():
-                job = key.data
-                if job is None:
-                    with contextlib.suppress(OSError):  # it has gone again, or there are far too many
-                        line, _ = self._listener.accept()
-                        line.send(b"ready")
-                        self._select.register(line, selectors.EVENT_READ, line)
-                elif isinstance(job, socket.socket):
-                    if (mine := self._begin(job)) is not None:
+                # What was ready too may be gone since: a job has two descriptors, and either may end it.
+                if self._select.get_map().get(key.fd) is key:
+                    mine: Job | None = key.data()
+                    if mine:
                         return mine
-                elif job not in self._jobs:
-                    continue  # its other descriptor was ready too, and that was the end of it
-                elif key.fd == job.handle:
-                    self._end(job)
-                else:
-                    self._heard(job)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # it has gone again, or there are far too many
+            line, _ = self._listener.accept()
+            line.send(b"ready")
+            self._select.register(line, selectors.EVENT_READ, partial(self._begin, line))
 
     def _begin(self, line: socket.socket) -> Job | None:
         """Fork for what is asked on a new connection. Returns in the child; None in the parent."""
@@ -119,8 +116,8 @@ class Forks:
             return job
         job.handle = os.pidfd_open(job.pid)
         self._jobs.append(job)
-        self._select.register(line, selectors.EVENT_READ, job)
-        self._select.register(job.handle, selectors.EVENT_READ, job)
+        self._select.register(line, selectors.EVENT_READ, partial(self._heard, job))
+        self._select.register(job.handle, selectors.EVENT_READ, partial(self._end, job))
         return None
 
     def _heard(self, job: Job) -> None:
@@ -154,11 +151,10 @@ class Forks:
 
     def _leave(self) -> None:
         """Close what is the parent's: others must see the end of a connection when it ends there."""
-        for key in list(self._select.get_map().values()):
-            if isinstance(key.data, socket.socket):
-                key.data.close()  # nobody has read yet what it asks for
+        for key in self._select.get_map().values():
+            if isinstance(key.fileobj, socket.socket):
+                key.fileobj.close()
         self._select.close()
-        self._listener.close()
         for other in self._jobs:
             self._forget(other)
         self._jobs = []

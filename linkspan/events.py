@@ -1,30 +1,42 @@
-"""The names of the events that join the flows to the outside. prefect.yaml's triggers listen to hints only.
+"""The names of all events: what joins Linkspan to the outside through Prefect's feed.
 
-A hint comes from somebody else: another team's flow, a Prefect Cloud webhook, `prefect event emit`. Nothing
-of ours emits one, because ours start runs through REST (linkspan.engine), and a run must not start twice.
-All others are for the feed, where people and other people's automations read them; nothing of ours listens.
+A hint comes from somebody else: another team's flow, a Prefect Cloud webhook, `prefect event emit`; the
+triggers of prefect.yaml listen to it. Nothing of ours emits one, because ours start runs through REST
+(prefect_api), and a run must not start twice. All others are for the feed, where people and other people's
+automations read them; nothing of ours listens. docs/reference.md has this list; tests/test_docs.py holds it.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from linkspan.nouns import Release
 
 # From outside. The resource is linkspan.app.<app> (commit, release) or linkspan.model.<model>; the payload
 # may hold a text for people, {"hint": "push by Ada"}. The run looks for itself what is newest.
-HINT_COMMIT = "linkspan.hint.commit"
-HINT_MODEL = "linkspan.hint.model"
-HINT_RELEASE = "linkspan.hint.release"
+HINT_COMMIT: Final = "linkspan.hint.commit"
+HINT_MODEL: Final = "linkspan.hint.model"
+HINT_RELEASE: Final = "linkspan.hint.release"
 HINTS = frozenset({HINT_COMMIT, HINT_MODEL, HINT_RELEASE})
 
-# For the feed.
-COMMIT_PUSHED = "linkspan.commit.pushed"
-MODEL_PUBLISHED = "linkspan.model.published"
-CODE_TESTED = "linkspan.code.tested"
-MODEL_VALIDATED = "linkspan.model.validated"
-WEBHOOK_ACCEPTED = "linkspan.webhook.accepted"
-RELEASE_LIVE = "linkspan.release.live"
-RELEASE_HELD = "linkspan.release.held"
-RELEASE_FAILED = "linkspan.release.failed"
+WEBHOOK_ACCEPTED: Final = "linkspan.webhook.accepted"
+MODEL_PUBLISHED: Final = "linkspan.model.published"
+CODE_TESTED: Final = "linkspan.code.tested"
+MODEL_VALIDATED: Final = "linkspan.model.validated"
+RELEASE_LIVE: Final = "linkspan.release.live"
+RELEASE_HELD: Final = "linkspan.release.held"
+RELEASE_FAILED: Final = "linkspan.release.failed"
+RELEASE_ROLLED_BACK: Final = "linkspan.release.rolled-back"
+
+FEED = {
+    WEBHOOK_ACCEPTED: "a webhook was believed and written down",
+    MODEL_PUBLISHED: "`linkspan publish` has put a version into the store",
+    CODE_TESTED: "a commit was built, its tests passed, its image is in the registry",
+    MODEL_VALIDATED: "a model can score, and its layer is in the registry",
+    RELEASE_LIVE: "a release has the traffic",
+    RELEASE_HELD: "the newest pair is known to be bad",
+    RELEASE_FAILED: "a release failed its smoke test or did not become ready",
+    RELEASE_ROLLED_BACK: "`linkspan rollback` has put an earlier release back",
+}
+"""What each event for the feed says happened."""
 
 
 def app_resource(app: str) -> str:

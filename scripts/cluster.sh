@@ -1,8 +1,8 @@
 #!/bin/sh
-# Starts or removes the Kubernetes cluster of the tests: scripts/cluster.sh up|down
+# Builds, starts or removes the Kubernetes cluster of the tests: scripts/cluster.sh build|up|down
 #
-# Its parts come from Debian's packages and, built the first time, from Go modules. Exit code 69 says that
-# this machine cannot have one now.
+# Its parts come from Debian's packages and, built the first time, from Go modules: `build` gets all that `up`
+# needs. Exit code 69 says that this machine cannot have one now.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -21,10 +21,10 @@ packages() {
 }
 
 case ${1-} in
-up)
+build | up)
     scripts/setup.sh
     packages
-    exec .venv/bin/python -m tests.cluster up
+    exec .venv/bin/python -m tests.cluster "$1"
     ;;
 down)
     [ ! -x .venv/bin/python ] || exec .venv/bin/python -m tests.cluster down

@@ -1,8 +1,16 @@
 """Fixtures for real services; each lives in a file of its own and starts only what a test asks for."""
 
+import shutil
 import signal
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests import lanes
+from tests.needs import CannotPrepare, needs_of, prepared
 
 pytest_plugins = [
     "tests.services.engine",
@@ -16,34 +24,72 @@ pytest_plugins = [
     "tests.services.sample_app",
 ]
 
-# They kill processes and wait for what the survivors do within seconds: each needs a core to itself.
-CALM = {
-    "tests/cluster/test_cluster.py",
-    "tests/cli/test_story.py",
-    "tests/cli/test_up.py",
-    "tests/e2e/test_worker.py",
-    "tests/flows/test_coalesce.py",
-    "tests/runtimes/kubernetes/test_restart.py",
-    "tests/local/test_services.py",
-    "tests/webhooks/test_serve.py",
-    "tests/webhooks/inbox/test_storm.py",
-}
-
-# Never at once: each would notice the other.
-KILL_THE_API_SERVER = {"tests/cluster/test_cluster.py", "tests/runtimes/kubernetes/test_restart.py"}
+FACTS = pytest.StashKey[Path]()
+PREPARED = pytest.StashKey[ExitStack]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests that scripts/test.sh runs after all others, two at a time."""
+    """Mark what is quick."""
     for item in items:
-        path = item.path.relative_to(config.rootpath).as_posix()
-        if path in CALM:
-            item.add_marker("calm")
-        if path in KILL_THE_API_SERVER:
-            item.add_marker(pytest.mark.xdist_group("api-server"))
+        if not needs_of(item) and not any(item.get_closest_marker(name) for name in ("slow", "calm")):
+            item.add_marker("quick")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Tell the process that schedules what it has to know of each test, before it hears that we are done."""
+    if facts := getattr(session.config, "workerinput", {}).get("facts"):
+        lanes.write([lanes.facts_of(item) for item in session.items], Path(facts))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Where tests run in this very process, get the machine ready for them; else the scheduler does it."""
+    config = session.config
+    if session.items and not config.option.collectonly and not hasattr(config, "workerinput"):
+        _prepare(config, {need for item in session.items for need in needs_of(item)})
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """pytest-xdist asks what a worker shall know."""
+    node.workerinput["facts"] = str(_facts(node.config))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config) -> lanes.LaneScheduling | None:
+    """Our own, unless another one is asked for by `--dist`."""
+    if config.getvalue("dist") != "load":
+        return None
+    return lanes.LaneScheduling(config, _facts(config), lambda needs: _prepare(config, needs))
+
+
+def _facts(config: pytest.Config) -> Path:
+    if FACTS not in config.stash:
+        config.stash[FACTS] = Path(tempfile.mkdtemp(prefix="linkspan-tests-")) / "facts.json"
+    return config.stash[FACTS]
+
+
+def _prepare(config: pytest.Config, needs: set[str]) -> None:
+    """Not captured: it may take minutes, and says so."""
+    config.stash[PREPARED] = stack = ExitStack()
+    capture: Any = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        try:
+            stack.enter_context(prepared(needs))
+        except CannotPrepare as error:
+            pytest.exit(str(error), returncode=1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Hear SIGINT also where a shell started pytest in the background, and so would our children not."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop what was started for the tests."""
+    if PREPARED in config.stash:
+        config.stash[PREPARED].close()
+    if FACTS in config.stash:
+        shutil.rmtree(config.stash[FACTS].parent, ignore_errors=True)

@@ -1,5 +1,6 @@
 """Whatever has a name is in the reference, as it is in the code, and what the documents name is there."""
 
+import ast
 import inspect
 import re
 import subprocess
@@ -152,15 +153,43 @@ def test_every_state_event_label_and_tag_is_there() -> None:
     assert {"Waiting", "Repaired", "Pinned"} <= states
     assert set(re.findall(r"^\| `(\w+)` \|", section("## States of runs"), re.MULTILINE)) == states
 
-    known = {value for name, value in vars(events).items() if name.isupper() and isinstance(value, str)}
-    named = set(re.findall(r"`(linkspan\.\w+\.[a-z-]+)`", section("## Events")))
-    assert named == known | {"linkspan.release.rolled-back"}
-
     registry = section("## In the registry")
     assert not [label for label in (APP, COMMIT, CONFIG, OBJECTS, MODEL) if f"`{label}`" not in registry]
     tags = (ROOT / "linkspan" / "ledger" / "tags.py").read_text()
     made = set(re.findall(r'return f?"([a-z]+)-', tags))
     assert made == set(re.findall(r"^\| `([a-z]+)-", registry, re.MULTILINE))
+
+
+def test_the_events_in_the_reference_are_those_that_there_are() -> None:
+    text = section("## Events")
+    assert re.findall(r"^\| `(linkspan\.[\w.-]+)` \| (.+) \|$", text, re.MULTILINE) == [*events.FEED.items()]
+    before, _, _ = text.partition("| Event |")
+    assert set(re.findall(r"`(linkspan\.hint\.\w+)`", before)) == events.HINTS
+
+
+def test_every_event_is_emitted_by_something_and_no_name_is_written_twice() -> None:
+    strings = {name: value for name, value in vars(events).items() if isinstance(value, str)}
+    constants = {name: value for name, value in strings.items() if value in {*events.FEED, *events.HINTS}}
+    emitted: set[str] = set()
+    for path in [*(ROOT / "linkspan").rglob("*.py"), *(ROOT / "flows").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if path.name != "events.py" and isinstance(node, ast.Constant):
+                assert node.value not in constants.values(), f"{path} repeats {node.value!r}"
+            # `announce(EVENT, …)` in a flow, `server.emit(EVENT, …)` elsewhere.
+            if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Name):
+                called = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+                if called in {"announce", "emit"}:
+                    emitted.add(constants.get(node.args[0].id, ""))
+    assert emitted - {""} == set(events.FEED), "hints come from outside; all others from us"
+
+
+def test_the_map_has_every_room_and_names_no_file_that_is_not_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text().partition("## Decisions")[0]
+    rooms = {path.parent.name for path in (ROOT / "linkspan").glob("*/__init__.py")}
+    assert {room for room in rooms if f"`{room}/`" not in text} == set()
+    named = re.findall(r"`((?:linkspan|tests|blocks|docs|scripts|flows)/[\w./]+)`", text)
+    assert named
+    assert not [path for path in named if not (ROOT / path).exists()]
 
 
 def test_every_variable_is_there() -> None:

@@ -71,7 +71,7 @@ def connect(
     from linkspan.cli.context import Context
     from linkspan.errors import ConfigError
     from linkspan.webhooks.base import BLOCK
-    from linkspan.webhooks.connect import steps as it
+    from linkspan.webhooks.connect import new_source as it
 
     if of not in {"", it.COMMIT, it.MODEL}:
         raise ConfigError(f"--of {of!r} is nothing that messages are about", expected="commit or model")
@@ -91,7 +91,7 @@ def connect(
         "queue": queue,
     }
     block = f"{BLOCK}/{name}"
-    known = _known(context, block)
+    known = context.server.blocks(BLOCK).get(name, {})
     secret = "" if new_secret else str(known.get("secret", ""))
     settings = it.settings_for(
         provider,
@@ -131,26 +131,13 @@ def _own_url(context: "Context") -> str:
     return state.hooks_url
 
 
-def _known(context: "Context", block: str) -> dict[str, Any]:
-    """The fields of the block if it is there."""
-    from linkspan.errors import ServerDenied, ServerError, ServerUnavailable
-
-    try:
-        return context.server.block(block)
-    except (ServerDenied, ServerUnavailable):
-        raise
-    except ServerError:
-        return {}
-
-
 def _found(context: "Context", provider: str, *, about_models: bool) -> dict[str, str]:
     """What the app's own blocks say about the source."""
-    from linkspan.cli.links import open_repository
     from linkspan.release.newest import usable_config
-    from linkspan.webhooks.connect import steps as it
+    from linkspan.webhooks.connect import new_source as it
 
     if not about_models:
-        git = open_repository(context.server, context.links.repository)
+        git = context.git_settings
         return {"repository": it.repository_of(provider, git), "branch": git.branch}
     config = usable_config(context.source, say=lambda _: None)
     model = config.model.name if config else ""

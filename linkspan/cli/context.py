@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from linkspan.cli.links import Links, open_block
 from linkspan.config import CONFIG_FILE, AppConfig, load_config
 from linkspan.errors import ConfigError
-from linkspan.prefect_api.server import Server
-from linkspan.runtimes.base import Service
+from linkspan.local.known import known_server
+from linkspan.runtimes.base import RuntimeSettings, Service
 
 if TYPE_CHECKING:
-    from linkspan.cli.links import Links
     from linkspan.code.builder import BuilderSettings
-    from linkspan.code.source import GitSource
+    from linkspan.code.source import GitSettings, GitSource
     from linkspan.models import ModelStore
     from linkspan.registry.client import Registry
     from linkspan.registry.settings import RegistrySettings
@@ -34,7 +34,7 @@ class Context:
     """
 
     def __init__(self, app: str = "", environment: str = "production") -> None:
-        self.server = Server.from_environment()
+        self.server = known_server()
         self.app = app or os.environ.get("LINKSPAN_APP") or _app_here() or self._only_app()
         try:
             self._service = Service(app=self.app, environment=environment)
@@ -72,10 +72,8 @@ class Context:
         return f"{MODEL_FLOW}/{self.app}"
 
     @cached_property
-    def links(self) -> "Links":
+    def links(self) -> Links:
         """The blocks that the environment's deployment names. Raises ConfigError if it was never deployed."""
-        from linkspan.cli.links import Links
-
         names = {each.name for each in self.server.deployments()}
         if self.release_deployment not in names:
             prefix = f"{RELEASE_FLOW}/"
@@ -90,9 +88,9 @@ class Context:
 
     @cached_property
     def registry_settings(self) -> "RegistrySettings":
-        from linkspan.cli.links import open_registry
+        from linkspan.registry.settings import RegistrySettings
 
-        return open_registry(self.server, self.links.registry)
+        return open_block(self.server, self.links.registry, RegistrySettings)
 
     @cached_property
     def registry(self) -> "Registry":
@@ -100,15 +98,19 @@ class Context:
 
     @cached_property
     def builder_settings(self) -> "BuilderSettings":
-        from linkspan.cli.links import open_builder
+        from linkspan.code.builder import BuilderSettings
 
-        return open_builder(self.server, self.links.builder)
+        return open_block(self.server, self.links.builder, BuilderSettings)
+
+    @cached_property
+    def git_settings(self) -> "GitSettings":
+        from linkspan.code.source import GitSettings
+
+        return open_block(self.server, self.links.repository, GitSettings)
 
     @cached_property
     def source(self) -> "GitSource":
-        from linkspan.cli.links import open_repository
-
-        return open_repository(self.server, self.links.repository).open()
+        return self.git_settings.open()
 
     @cached_property
     def newest_config(self) -> AppConfig | None:
@@ -119,9 +121,9 @@ class Context:
 
     @cached_property
     def store_settings(self) -> "StoreSettings":
-        from linkspan.cli.links import open_store
+        from linkspan.stores.settings import StoreSettings
 
-        return open_store(self.server, self.links.store)
+        return open_block(self.server, self.links.store, StoreSettings)
 
     def models(self, name: str) -> "ModelStore":
         from linkspan.models import open_models
@@ -130,10 +132,8 @@ class Context:
 
     @cached_property
     def runtime(self) -> "Runtime":
-        from linkspan.cli.links import open_runtime
-
-        auth = self.registry_settings.docker_auth()
-        return open_runtime(self.server, self.links.runtime).open(auth)
+        settings = open_block(self.server, self.links.runtime, RuntimeSettings)
+        return settings.open(self.registry_settings.docker_auth())
 
     def _only_app(self) -> str:
         streams = [each.name.partition("/") for each in self.server.deployments()]
@@ -155,7 +155,7 @@ class Context:
 def environments() -> list[Context]:
     """Every app in every environment for which the Prefect server has a deployment."""
     found = []
-    for each in Server.from_environment().deployments():
+    for each in known_server().deployments():
         flow, _, service = each.name.partition("/")
         app, _, environment = service.rpartition("-")
         named = each.parameters.get("app", app), each.parameters.get("environment", environment)

@@ -46,11 +46,11 @@ def events(
     """
     from datetime import UTC, datetime
 
-    from linkspan.prefect_api.server import Server
+    from linkspan.local.known import known_server
 
     begin = datetime.now(UTC) - span(since)
     shown = 0
-    with Server.from_environment() as server:
+    with known_server() as server:
         for event in server.events((OURS, RUNS), since=begin, limit=limit, follow=follow):
             if not about(event, app):
                 continue
@@ -77,8 +77,8 @@ def about(event: "Event", app: str) -> bool:
         state = event.name.removeprefix(RUNS)
         return state not in _PASSING and "linkspan" in event.tags and app in {"", *event.tags}
     known = {event.payload.get("app"), event.resource.rpartition(".")[2]}
-    started = {each.partition("/")[2] for each in _started(event)}
-    return not app or app in known or any(each == app or each.startswith(f"{app}-") for each in started)
+    started = str(event.payload.get("deployment") or "").partition("/")[2]
+    return not app or app in {*known, started} or started.startswith(f"{app}-")
 
 
 def line(event: "Event") -> tuple[str, ...]:
@@ -109,15 +109,9 @@ def words(event: "Event") -> str:
         text = f"{str(commit.get('sha', ''))[:7]} {commit.get('subject', '')}"
     if not text and isinstance(model := said.get("model", said), dict):
         text = f"{model.get('name', '')} {model.get('version', '')}".strip()
-    started = ", ".join(_started(event))
+    started = said.get("deployment")
     reason = f": {said['reason']}" if said.get("reason") else ""
     subject = event.subject or re.sub(r"^linkspan\.(app|model)\.", "", event.resource)
     if re.match(rf"{re.escape(subject)}\b", text):
         subject = ""  # "digits: digits v2"
     return ": ".join(filter(None, (subject, text))) + reason + (f" → {started}" if started else "")
-
-
-def _started(event: "Event") -> list[str]:
-    """The deployments that it started."""
-    found = event.payload.get("deployment")
-    return [str(found)] if found else []

@@ -5,20 +5,16 @@ same fields. Both end in the same settings class, so both open the same thing.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from linkspan.errors import ConfigError
 from linkspan.nouns import Noun
 from linkspan.prefect_api.server import Server
+from linkspan.prefect_api.values import settings_from
 
-if TYPE_CHECKING:
-    from linkspan.code.builder import BuilderSettings
-    from linkspan.code.source import GitSettings
-    from linkspan.registry.settings import RegistrySettings
-    from linkspan.runtimes.base import RuntimeSettings
-    from linkspan.stores.settings import StoreSettings
+S = TypeVar("S", bound=BaseModel)
 
 SETTINGS = {
     "git-repository": "linkspan.code.source:GitSettings",
@@ -32,10 +28,10 @@ SETTINGS = {
     # Not `webhook`: Prefect has a protected block type of that name, for calls that go out.
     "webhook-source": "linkspan.webhooks.base:WebhookSettings",
 }
-"""Block type slug → settings class. tests/flows/test_blocks.py holds it against blocks/."""
+"""The register of all that can be linked to: block type slug → settings class.
 
-STORES = frozenset({"file-model-store", "azure-model-store", "s3-model-store"})
-RUNTIMES = frozenset({"docker-runtime", "kubernetes-runtime"})
+What is a store or a runtime its class says. tests/flows/test_blocks.py holds it against blocks/.
+"""
 
 
 class Links(Noun):
@@ -54,48 +50,21 @@ class Links(Noun):
         return cls(**{name: parameters[name] for name in cls.model_fields if name in parameters})
 
 
-def open_repository(server: Server, ref: str) -> "GitSettings":
-    """Settings of a git repository. Like all of these: ServerError if nothing was saved, or ConfigError."""
-    return cast("GitSettings", _open(server, ref, {"git-repository"}))
-
-
-def open_store(server: Server, ref: str) -> "StoreSettings":
-    """Settings of a model store."""
-    return cast("StoreSettings", _open(server, ref, STORES))
-
-
-def open_registry(server: Server, ref: str) -> "RegistrySettings":
-    """Settings of a container registry."""
-    return cast("RegistrySettings", _open(server, ref, {"container-registry"}))
-
-
-def open_builder(server: Server, ref: str) -> "BuilderSettings":
-    """Settings of an image builder."""
-    return cast("BuilderSettings", _open(server, ref, {"image-builder"}))
-
-
-def open_runtime(server: Server, ref: str) -> "RuntimeSettings":
-    """Settings of a runtime."""
-    return cast("RuntimeSettings", _open(server, ref, RUNTIMES))
-
-
-def settings_of(ref: str, data: dict[str, Any]) -> BaseModel:
-    """The settings that a saved block's fields make. Raises ConfigError, without any value in it."""
-    kind = ref.partition("/")[0]
-    if kind not in SETTINGS:
-        raise ConfigError(f"{ref!r} is no block of ours", expected=", ".join(sorted(SETTINGS)))
+def settings_class(kind: str) -> type[BaseModel]:
+    """The settings class of a block type slug in SETTINGS, imported only now."""
     module, _, name = SETTINGS[kind].partition(":")
-    settings: type[BaseModel] = getattr(import_module(module), name)
-    try:
-        return settings.model_validate(data)
-    except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)
-        )
-        raise ConfigError(f"block {ref} is not complete: {wrong}", fix="Edit it in the Prefect UI") from None
+    found: type[BaseModel] = getattr(import_module(module), name)
+    return found
 
 
-def _open(server: Server, ref: str, kinds: frozenset[str] | set[str]) -> BaseModel:
-    if ref.partition("/")[0] not in kinds:
-        raise ConfigError(f"{ref!r} cannot stand here", expected=f"{' or '.join(sorted(kinds))}, then /name")
-    return settings_of(ref, server.block(ref))
+def open_block(server: Server, ref: str, wanted: type[S]) -> S:
+    """The settings in a saved block, `block-type/name`, of the wanted class or one that inherits from it.
+
+    Raises ServerError if nothing was saved, ConfigError for another kind of block or an incomplete one.
+    """
+    kind = ref.partition("/")[0]
+    found = settings_class(kind) if kind in SETTINGS else None
+    if found is None or not issubclass(found, wanted):
+        fit = sorted(each for each in SETTINGS if issubclass(settings_class(each), wanted))
+        raise ConfigError(f"{ref!r} cannot stand here", expected=f"{' or '.join(fit)}, then /name")
+    return settings_from(found, ref, server.block(ref))

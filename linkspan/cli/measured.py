@@ -12,12 +12,14 @@ def read_metrics(pairs: Sequence[str], file: Path | None) -> dict[str, float]:
     values = {} if file is None else _of_file(file)
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        number = _number(value)
-        if not (name.strip() and equals) or number is None:
+        try:
+            if not (name.strip() and equals):
+                raise ValueError(pair)
+            values[name.strip()] = float(value)
+        except ValueError:
             raise ConfigError(
                 f"--metric {pair!r} is no metric", expected="NAME=NUMBER, such as accuracy=0.98"
-            )
-        values[name.strip()] = number
+            ) from None
     return values
 
 
@@ -35,10 +37,3 @@ def _of_file(file: Path) -> dict[str, float]:
             f"{file} holds more than metrics", expected=expected, found=f"no number for {', '.join(wrong)}"
         )
     return {name: float(value) for name, value in document.items()}
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None

@@ -17,9 +17,3 @@ EnvironmentOption = Annotated[
     str, typer.Option("--environment", "-e", metavar="NAME", help="The environment.", show_default=True)
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
-
-PORT = 4200
-"""Where `linkspan up` has the UI, as linkspan.local.services.PORT, which is slow to import."""
-
-HOOKS_PORT = 4300
-"""Where `linkspan serve` listens."""

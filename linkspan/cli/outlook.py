@@ -1,6 +1,6 @@
 """What the next run of build-and-deploy would do, found out without doing it.
 
-It asks the same sources and the same `converge.decide` as the flow, so `status` cannot disagree with what
+It asks the same sources and the same `release.steps.plan` as the flow, so `status` cannot disagree with what
 happens. A source that is away hides nothing of the others: it becomes a problem in the list.
 """
 
@@ -9,15 +9,12 @@ from pydantic import Field
 from linkspan.cli.context import Context
 from linkspan.code.image import tested_image
 from linkspan.errors import LinkspanError, ServerError
-from linkspan.ledger.tags import rejection_key
-from linkspan.ledger.values import CodeImage, PackagedModel
-from linkspan.ledger.verdicts import rejection
 from linkspan.local.prefect_settings import POOL
 from linkspan.models.package import packaged_already
 from linkspan.nouns import Commit, Model, Noun, Revision, short
-from linkspan.release import candidate as release
 from linkspan.release import newest
-from linkspan.release.converge import Decision, decide, waiting_for
+from linkspan.release import steps as release
+from linkspan.release.converge import Decision, waiting_for
 
 
 class NewestCommit(Commit):
@@ -71,7 +68,9 @@ def look(context: Context, live: Revision | None) -> Outlook:
                 live=lambda: live.release.model if live else None,
             )
         if code and packaged:
-            decision = _decide(context, code, packaged, live)
+            environment = context.service.environment
+            plan = release.plan(context.registry, context.runtime, code, packaged, environment)
+            decision = plan.decision
     except ServerError:
         raise
     except LinkspanError as error:
@@ -138,23 +137,6 @@ def _newest_model(context: Context, name: str, folder: str) -> NewestModel | Non
     packaged = packaged_already(context.registry, pinned, folder)
     version = pinned.version or (packaged.model.version if packaged else "")
     return NewestModel(name=name, version=version, validated=packaged is not None)
-
-
-def _decide(context: Context, code: CodeImage, packaged: PackagedModel, live: Revision | None) -> Decision:
-    # As the step "compare with what is live" of the flow does it.
-    environment, registry = context.service.environment, context.registry
-    candidate, _ = release.propose(registry, code, packaged)
-    return decide(
-        candidate.release,
-        live,
-        drift=context.runtime.drift(
-            context.service, release.replicas_of(registry, live, candidate, environment)
-        )
-        if live
-        else "",
-        rejection=rejection(registry, rejection_key(candidate.release.image, environment)),
-        on_purpose=False,
-    )
 
 
 def _stopped(context: Context) -> list[str]:

@@ -134,10 +134,8 @@ def one_line(text: str, most: int = 300) -> str:
     return flat if len(flat) <= most else flat[: most - 1] + "…"
 
 
-def ago(at: datetime | None) -> str:
+def ago(at: datetime) -> str:
     """`3 min ago`."""
-    if at is None:
-        return ""
     seconds = max(0, int((datetime.now(UTC) - at).total_seconds()))
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:

@@ -120,6 +120,8 @@ def publish(
 
 def _announce(context: "Context", model: "Model") -> "tuple[RunRef | None, ServerError | None]":
     """Start model-stream: a failure is told, not raised, for the model is published."""
+    from linkspan.events import MODEL_PUBLISHED, model_resource
+
     hint = f"{model.name} {model.version} published by {model.published_by}"
     key = f"publish:{model.name}:{model.version}:{uuid4().hex}"
     try:
@@ -129,9 +131,7 @@ def _announce(context: "Context", model: "Model") -> "tuple[RunRef | None, Serve
     except ServerError as error:
         return None, error
     try:
-        context.server.emit(
-            "linkspan.model.published", f"linkspan.model.{model.name}", model.model_dump(mode="json")
-        )
+        context.server.emit(MODEL_PUBLISHED, model_resource(model.name), model.model_dump(mode="json"))
     except ServerError as error:
         warn(f"it is published, but not in the event feed: {error.what}")
     return run, None

@@ -39,7 +39,8 @@ def rollback(
     releases on purpose.
     """
     from linkspan.cli.context import Context
-    from linkspan.release.candidate import again
+    from linkspan.events import RELEASE_ROLLED_BACK, app_resource
+    from linkspan.release.steps import again
 
     context = Context(app, environment)
     live = context.runtime.live(context.service)
@@ -58,8 +59,8 @@ def rollback(
     revision = context.runtime.roll_out(rollout, say=note)
     try:
         context.server.emit(
-            "linkspan.release.rolled-back",
-            f"linkspan.app.{context.app}",
+            RELEASE_ROLLED_BACK,
+            app_resource(context.app),
             {
                 "title": revision.release.title,
                 "environment": environment,

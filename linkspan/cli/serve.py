@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from linkspan.cli.options import HOOKS_PORT
+from linkspan.places import HOOKS_PORT
 
 EXAMPLES = """\b
 Examples:

@@ -4,9 +4,11 @@ The registry remembers: `code-<key>` is the image of a tree on a base, `commit-<
 was tested. A commit that does not touch the app gets a tag, not a build.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from linkspan.code.builder import Builder
+from linkspan.code.push import moved
 from linkspan.code.source import GitSource
 from linkspan.config import CONFIG_FILE, AppConfig, load_config
 from linkspan.errors import AppTestsFailed, BuildFailed
@@ -104,6 +106,19 @@ def run_tests(builder: Builder, registry: Registry, build: CodeBuild, *, say: Sa
     except AppTestsFailed as error:
         reject(registry, _verdict(build), what=_called(build), reason=str(error))
         raise
+
+
+def push(
+    builder: Builder, registry: Registry, build: CodeBuild, *, auth: Mapping[str, str] | None, say: Say
+) -> CodeBuild:
+    """Push the tested image through the engine, and say in the registry which commit it is.
+
+    `auth` is {"username": …, "password": …} for the engine. Raises the registry's errors.
+    """
+    digest = builder.push(build.image, registry.name, code_tag(build.key), auth, say=say)
+    registry.tag(digest, commit_tag(build.commit.sha))
+    pushed = moved(registry.image(digest), builder.pushed)
+    return build.model_copy(update={"digest": digest, "pushed": pushed})
 
 
 def _called(build: CodeBuild) -> str:

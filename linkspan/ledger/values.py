@@ -4,14 +4,20 @@ from datetime import datetime
 
 from linkspan.config import AppConfig
 from linkspan.nouns import Commit, Digest, Model, Noun
+from linkspan.registry.media import Document
 
 
 class CodeImage(Noun):
-    """A tested code image. `commit` is the one it was built from: the oldest with the same tree."""
+    """A tested code image, as its labels say.
+
+    `commit` is the one it was built from: the oldest with the same tree. `objects` are the app's own
+    Kubernetes objects, if it has any.
+    """
 
     commit: Commit
     config: AppConfig
     digest: Digest
+    objects: tuple[Document, ...] = ()
 
 
 class PackagedModel(Noun):

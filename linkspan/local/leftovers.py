@@ -7,6 +7,7 @@ environment a process was started with says it, and its children inherit it.
 import os
 import select
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 MARK = "LINKSPAN_LOCAL_MARK"
@@ -23,13 +24,11 @@ def end_all(mark: str) -> int:
         # Children may be forked while we look; look again until there are none.
         while found := find(mark):
             for pid in found:
-                handle = _open(pid)
-                if handle is None:
-                    continue
-                handles.append(handle)
-                # The handle pins the process: if the mark is still there, this is it and no later namesake.
-                if _carries(pid, mark):
-                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    handles.append(os.pidfd_open(pid))
+                    # The handle pins the process: if it has the mark still, it is no later namesake.
+                    if _carries(pid, mark):
+                        signal.pidfd_send_signal(handles[-1], signal.SIGKILL)
             for handle in handles:
                 select.select([handle], [], [], 5)
         return len(handles)
@@ -49,10 +48,3 @@ def _carries(pid: int, mark: str) -> bool:
         return f"{MARK}={mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:  # gone, or another user's
         return False
-
-
-def _open(pid: int) -> int | None:
-    try:
-        return os.pidfd_open(pid)
-    except ProcessLookupError:
-        return None

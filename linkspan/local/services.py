@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Self
 
 from pydantic import SecretStr
@@ -18,11 +18,9 @@ from pydantic import SecretStr
 from linkspan.errors import ConfigError, ServerUnavailable
 from linkspan.local import leftovers, prefect_settings, recovery, tether
 from linkspan.local.home import Home, State
+from linkspan.places import PORT
 from linkspan.prefect_api.server import Server
 from linkspan.processes import Child, listens
-
-PORT = 4200
-"""Where the UI is, unless another port is asked for: Prefect's own default."""
 
 SERVER_SECONDS = 120.0
 WORKER_SECONDS = 60.0
@@ -72,9 +70,7 @@ class Local:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def start(self) -> None:
@@ -197,7 +193,7 @@ class Local:
 
     def client_env(self) -> dict[str, str]:
         """The environment for a child that talks to this server, and no other Prefect settings in it."""
-        settings = prefect_settings.client(self.home.prefect, self.api_url, self.home.auth())
+        settings = prefect_settings.client(*self._address)
         return {**prefect_settings.clean(), **settings, "LINKSPAN_HOME": str(self.home.path)}
 
     @property
@@ -207,10 +203,13 @@ class Local:
 
     # Parts
 
+    @property
+    def _address(self) -> tuple[Path, str, SecretStr]:
+        """PREFECT_HOME, the server's URL and its password."""
+        return self.home.prefect, self.api_url, self.home.auth()
+
     def _start_server(self) -> None:
-        settings = prefect_settings.server(
-            self.home.prefect, self.api_url, self.home.auth(), self._database_url
-        )
+        settings = prefect_settings.server(*self._address, self._database_url)
         command = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
         begin = time.monotonic()
         self._say("starting the Prefect server; the first start takes longer")
@@ -222,17 +221,17 @@ class Local:
     def _start_warm(self) -> None:
         # Nobody waits for it: until it listens, and where it cannot, runs start the slow way.
         if sys.platform == "linux":
-            settings = prefect_settings.worker(self.home.prefect, self.api_url, self.home.auth())
-            self._spawn("warm", ["-m", "flows.warm", str(self.home.warm)], settings)
+            command = ["-m", "flows.warm", str(self.home.warm)]
+            self._spawn("warm", command, prefect_settings.worker(*self._address))
 
     def _start_receiver(self) -> None:
         if self._hooks is None:
             return
         host, port = self._hooks
-        settings = prefect_settings.client(self.home.prefect, self.api_url, self.home.auth())
         command = ["-m", "linkspan", "serve", "--host", host, "--port", str(port)]
+        command += ["--inbox", str(self.home.inbox)]
         begin = time.monotonic()
-        child = self._spawn("receiver", [*command, "--inbox", str(self.home.inbox)], settings)
+        child = self._spawn("receiver", command, prefect_settings.client(*self._address))
         child.wait_until(lambda: listens(port, host), seconds=RECEIVER_SECONDS)
         self._say(f"the receiver of webhooks is ready at {self.hooks_url} ({time.monotonic() - begin:.1f} s)")
 
@@ -240,8 +239,7 @@ class Local:
         # No worker of ours runs now, so whatever is said to run has died.
         for run in recovery.requeue_orphans(self.server):
             self._say(f"run {run.name} was interrupted; it starts again")
-        settings = prefect_settings.worker(self.home.prefect, self.api_url, self.home.auth())
-        settings[tether.WARM] = str(self.home.warm)
+        settings = {**prefect_settings.worker(*self._address), tether.WARM: str(self.home.warm)}
         name = f"linkspan-{self.home.mark[:8]}"
         command = ["-m", "prefect", "worker", "start", "--pool", prefect_settings.POOL, "--type", "process"]
         begin = time.time()

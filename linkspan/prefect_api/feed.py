@@ -12,6 +12,7 @@ from linkspan.prefect_api.values import Event
 _PAGE = 50  # the most that the server gives at once
 # Events are written in batches and may arrive late: whoever follows looks back this far, each time.
 _LATE = timedelta(seconds=30)
+_AHEAD = timedelta(days=2)
 _EVERY = 1.0
 
 
@@ -19,7 +20,8 @@ def recent(http: ServerHttp, prefixes: Sequence[str], since: datetime, limit: in
     """The newest `limit` events since then whose name begins with one of these, oldest first."""
     wanted = {
         "event": {"prefix": list(prefixes)},
-        "occurred": {"since": since.isoformat(), "until": _soon()},
+        # A machine whose clock is ahead has events from the future.
+        "occurred": {"since": since.isoformat(), "until": (datetime.now(UTC) + _AHEAD).isoformat()},
         "order": "DESC",
     }
     page = http.post("events/filter", {"filter": wanted, "limit": min(limit, _PAGE)})
@@ -46,8 +48,3 @@ def follow(http: ServerHttp, prefixes: Sequence[str], since: datetime, limit: in
             since = max(since, datetime.now(UTC) - _LATE)
             seen = {key: at for key, at in seen.items() if at >= since}
         time.sleep(_EVERY)
-
-
-def _soon() -> str:
-    # A machine whose clock is ahead has events from the future.
-    return (datetime.now(UTC) + timedelta(days=2)).isoformat()

@@ -5,20 +5,17 @@ lost and none is doubled (PREFECT.md, "Starting runs"): the server stores the ru
 repeated request with the same idempotency key gives the same run. Events are for the feed only.
 """
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 from uuid import uuid4
 
 from pydantic import SecretStr
 
-from linkspan.errors import ConfigError, ServerUnavailable
-from linkspan.local.home import Home
+from linkspan.errors import ServerUnavailable
 from linkspan.prefect_api import feed
 from linkspan.prefect_api.http import Json, ServerHttp, check_names, deployment_path, patiently, split_ref
 from linkspan.prefect_api.values import Deployment, Event, LogLine, Run, RunRef, Worker
@@ -45,33 +42,10 @@ class Server:
         self.api_url = self._http.api_url
         self.ui_url = self.api_url.removesuffix("/api")
 
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] | None = None) -> Self:
-        """The server that PREFECT_API_URL names, else the one that `linkspan up` started.
-
-        Raises ConfigError when there is neither.
-        """
-        env = os.environ if environment is None else environment
-        if url := env.get("PREFECT_API_URL"):
-            auth, key = env.get("PREFECT_API_AUTH_STRING"), env.get("PREFECT_API_KEY")
-            return cls(url, SecretStr(auth) if auth else None, api_key=SecretStr(key) if key else None)
-        home = Home.default(env)
-        state = home.read_state()
-        if state is None:
-            raise ConfigError(
-                "no Prefect server is known",
-                expected=f"PREFECT_API_URL, or a server started with `linkspan up` in {home.path}",
-                fix="Run `linkspan up` in another terminal, or set PREFECT_API_URL (and "
-                "PREFECT_API_AUTH_STRING or PREFECT_API_KEY)",
-            )
-        return cls(state.api_url, home.auth())
-
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -161,10 +135,6 @@ class Server:
         if pool:
             body["work_pools"] = {"name": {"any_": [pool]}}
         return [Run.of(run, self.run_url(run["id"])) for run in self._http.post("flow_runs/filter", body)]
-
-    def cancel(self, run_id: str) -> None:
-        """Ask for a run to end: at once if it waits, by its worker if it runs."""
-        self.set_state(run_id, "CANCELLING", "Cancelling")
 
     def requeue(self, run_id: str, message: str) -> bool:
         """Put a run back into its queue, whatever its state; whether the server took it."""

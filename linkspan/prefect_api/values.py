@@ -1,13 +1,17 @@
 """What the Prefect server says about runs, logs, deployments and workers, as values."""
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ValidationError
 
 from linkspan import errors
-from linkspan.errors import LinkspanError, RunFailed
+from linkspan.errors import ConfigError, LinkspanError, RunFailed
+from linkspan.nouns import Noun
+
+S = TypeVar("S", bound=BaseModel)
 
 FINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED", "CRASHED"})
 # How Prefect words the state of a flow that raised.
@@ -15,11 +19,7 @@ _RAISED = re.compile(r"exception: (\w+): ")
 LEVELS = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR", 50: "CRITICAL"}
 
 
-class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class RunRef(_Value):
+class RunRef(Noun):
     """A run that was asked for. `created` is False if the same idempotency key had already made it."""
 
     id: str
@@ -28,7 +28,7 @@ class RunRef(_Value):
     created: bool
 
 
-class Run(_Value):
+class Run(Noun):
     """A run as the server knows it. `state_type` is one of Prefect's state types, such as RUNNING.
 
     `scheduled`: a schedule made it, not a hint.
@@ -87,7 +87,7 @@ class Run(_Value):
         return RunFailed(f"run {self.name} ended as {self.state_name}: {self.message}", fix=f"See {self.url}")
 
 
-class LogLine(_Value):
+class LogLine(Noun):
     """A line of a run's log."""
 
     at: datetime
@@ -101,7 +101,7 @@ class LogLine(_Value):
         return cls(at=data["timestamp"], level=level, message=data["message"])
 
 
-class Deployment(_Value):
+class Deployment(Noun):
     """A deployment; `name` is `flow-name/deployment-name`."""
 
     id: str
@@ -126,7 +126,7 @@ class Deployment(_Value):
         )
 
 
-class Worker(_Value):
+class Worker(Noun):
     """A worker of a pool, online if the server has heard of it lately."""
 
     name: str
@@ -143,7 +143,7 @@ class Worker(_Value):
         )
 
 
-class Event(_Value):
+class Event(Noun):
     """Something in the server's feed. `resource` is the ID of what it is about, `subject` that one's name.
 
     `flow` and `deployment` are the names of those of a run's event; `tags` are the run's.
@@ -183,3 +183,14 @@ class Event(_Value):
             ),
             payload=data.get("payload") or {},
         )
+
+
+def settings_from(kind: type[S], ref: str, fields: Mapping[str, Any]) -> S:
+    """The settings that a saved block's fields make. Raises ConfigError, without any value in it."""
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)
+        )
+        raise ConfigError(f"block {ref} is not complete: {wrong}", fix="Edit it in the Prefect UI") from None

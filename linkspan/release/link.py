@@ -4,10 +4,10 @@ No bytes of either move. A manifest that lists both is computed, to the bit the 
 the labels in it are all that is needed to read the release back.
 """
 
-from linkspan.config import AppConfig
 from linkspan.errors import ReleaseError
-from linkspan.ledger.labels import COMMIT, MODEL, REVISION, config_of, labels_of, read_code_image
-from linkspan.nouns import Commit, Layer, Model, short
+from linkspan.ledger.labels import MODEL, config_of, labels_of, release_labels
+from linkspan.ledger.values import CodeImage
+from linkspan.nouns import Layer, Model, short
 from linkspan.registry import media
 from linkspan.registry.media import Document, Image, Manifest, canonical, descriptor
 
@@ -15,61 +15,51 @@ from linkspan.registry.media import Document, Image, Manifest, canonical, descri
 _LAYERS = {media.OCI_MANIFEST: media.OCI_LAYER, media.DOCKER_MANIFEST: media.DOCKER_LAYER}
 
 
-def link(code: Image, model: Model, layer: Layer, path: str, *, commit: Commit | None = None) -> Image:
-    """The image of a release: `code` plus `layer`, which holds `model`'s files at the absolute `path`.
+def link(image: Image, code: CodeImage, model: Model, layer: Layer) -> Image:
+    """The image of a release: `image`, whose labels are `code`, plus `layer`.
 
-    `commit` replaces the one that the code image was built from, for a later commit with the same tree.
-    Raises ReleaseError for anything that would not run: an index, an image that is not ours, that holds a
-    model already, that takes another model, or an empty layer.
+    The layer holds `model`'s files below the code's `model.path`. Raises ReleaseError for anything that would
+    not run: an image that holds a model already, that takes another model, or an empty layer.
     """
-    built, app = read_code_image(code)
-    commit = commit or built
-    _check(code, model, layer, app)
-    if commit.tree != built.tree:
-        raise ReleaseError(
-            f"code image {short(code.digest)} was not built from commit {short(commit.sha)}",
-            expected=f"tree {commit.tree}",
-            found=built.tree,
-        )
-    config = _linked_config(code, model, layer, path, commit)
-    manifest = code.manifest.document
+    _check(image, code, model, layer)
+    config = _linked_config(image, code, model, layer)
+    manifest = image.manifest.document
     manifest["config"] = descriptor(manifest["config"]["mediaType"], config)
     manifest["layers"] = [
         *manifest["layers"],
-        {
-            "mediaType": _LAYERS[code.manifest.media_type],
-            "digest": layer.digest,
-            "size": layer.size,
-        },
+        {"mediaType": _LAYERS[image.manifest.media_type], "digest": layer.digest, "size": layer.size},
     ]
-    return Image(Manifest(canonical(manifest), code.manifest.media_type), config)
+    return Image(Manifest(canonical(manifest), image.manifest.media_type), config)
 
 
-def _check(code: Image, model: Model, layer: Layer, app: AppConfig) -> None:
-    what = f"code image {short(code.digest)} of {app.name}"
-    code.verify()
-    if code.manifest.media_type not in _LAYERS:
+def _check(image: Image, code: CodeImage, model: Model, layer: Layer) -> None:
+    what = f"code image {short(image.digest)} of {code.config.name}"
+    image.verify()
+    if image.manifest.media_type not in _LAYERS:
         raise ReleaseError(
-            f"{what} cannot be linked", expected="an image manifest", found=code.manifest.media_type
+            f"{what} cannot be linked", expected="an image manifest", found=image.manifest.media_type
         )
-    if MODEL in labels_of(code):
+    if MODEL in labels_of(image):
         raise ReleaseError(f"{what} holds a model already", fix="Link the code image, not a release")
-    if model.name != app.model.name:
+    if model.name != code.config.model.name:
         raise ReleaseError(
             f"{what} takes another model",
-            expected=app.model.name,
+            expected=code.config.model.name,
             found=model.name,
             fix="Mend model.name in linkspan.toml",
         )
     if layer.size == 0:
         raise ReleaseError(f"the layer of model {model.name} {model.version} is empty")
-    layers, diff_ids = code.manifest.document.get("layers"), config_of(code).get("rootfs", {}).get("diff_ids")
+    layers, diff_ids = (
+        image.manifest.document.get("layers"),
+        config_of(image).get("rootfs", {}).get("diff_ids"),
+    )
     if not isinstance(layers, list) or not isinstance(diff_ids, list) or len(layers) != len(diff_ids):
         raise ReleaseError(f"{what}: its manifest and its config do not list the same layers")
 
 
-def _linked_config(code: Image, model: Model, layer: Layer, path: str, commit: Commit) -> bytes:
-    document = config_of(code)
+def _linked_config(image: Image, code: CodeImage, model: Model, layer: Layer) -> bytes:
+    document, path = config_of(image), code.config.model.path
     document["rootfs"]["diff_ids"] = [*document["rootfs"]["diff_ids"], layer.diff_id]
     entry: Document = {
         "created_by": f"linkspan link {model.name} {model.version} {path}",
@@ -80,14 +70,9 @@ def _linked_config(code: Image, model: Model, layer: Layer, path: str, commit: C
         entry["created"] = document["created"]
     document["history"] = [*(document.get("history") or []), entry]
     run = document["config"]
-    run["Labels"] = {
-        **run["Labels"],
-        COMMIT: commit.model_dump_json(),
-        MODEL: model.model_dump_json(),
-        REVISION: commit.sha,
-    }
+    run["Labels"] = {**run["Labels"], **release_labels(code.commit, model)}
     ours = {
-        "LINKSPAN_COMMIT": commit.sha,
+        "LINKSPAN_COMMIT": code.commit.sha,
         "LINKSPAN_MODEL_NAME": model.name,
         "LINKSPAN_MODEL_VERSION": model.version,
         "LINKSPAN_MODEL_DIGEST": model.digest,

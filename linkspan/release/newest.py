@@ -37,9 +37,7 @@ def newest_code(source: GitSource, registry: Registry, commit: str | None = None
                 f"commit {found.sha} has no tested image in {registry.name}",
                 fix="Run app-stream for it first; if it did run, its tests did not pass",
             )
-    digest = registry.manifest(commit_tag(found.sha)).digest
-    built_from, config = read_code_image(registry.image(digest))
-    return CodeImage(commit=built_from, config=config, digest=digest)
+    return read_code_image(registry.image(commit_tag(found.sha)))
 
 
 def newest_model(

@@ -5,32 +5,23 @@ refused here, with the answer and the log in the error, and nothing that is live
 """
 
 import time
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from typing import Any
 
 import docker
 import httpx
-from docker.errors import APIError, NotFound
-from docker.models.containers import Container
 
 from linkspan.config import AppConfig, SmokeSection
-from linkspan.engine import pull, reaching
-from linkspan.errors import RuntimeUnavailable, SmokeFailed
+from linkspan.errors import SmokeFailed
 from linkspan.nouns import Noun
 from linkspan.progress import Say
-from linkspan.runtimes.docker.images import remove_refused
-from linkspan.runtimes.docker.lock import locked
-from linkspan.runtimes.docker.plan import CONFINED, TMP
-from linkspan.runtimes.docker.replicas import observed
-from linkspan.runtimes.readiness import Probe, one_line, readiness
+from linkspan.registry.client import Registry
+from linkspan.release.plan import Candidate
+from linkspan.release.steps import Refused, refuse
+from linkspan.runtimes.docker.trial import Trial, trial
+from linkspan.runtimes.readiness import one_line
 
-LABEL = "dev.linkspan.smoke"
-NETWORK = "linkspan-smoke"
 _POLL_SECONDS = 0.05
-_LOG_LINES = 15
 _BODY = 500
 
 
@@ -54,162 +45,84 @@ def smoke(
 ) -> SmokeResult:
     """Run `image` (a reference by digest), wait until it is ready, send config.smoke, compare, remove it.
 
-    Raises SmokeFailed with the cause, the errors of docker_engine.pull, or RuntimeUnavailable. The container
-    has no network but the way in from this machine's loopback. What fails does not stay on the engine.
+    Raises SmokeFailed with the cause, the errors of engine.pull, or RuntimeUnavailable.
     """
-    with reaching():
-        say(f"pulling {image}")
-        image_id = str(pull(client, image, auth).id)
-        sweep(client)
-        try:
-            return _try(client, image_id, config, dict(env or {}), memory, say)
-        except SmokeFailed:
-            remove_refused(client, image, say=say)
-            raise
-
-
-def _try(
-    client: docker.DockerClient, image: str, config: AppConfig, env: dict[str, str], memory: str, say: Say
-) -> SmokeResult:
-    with _running(client, image, config, env, memory) as container:
+    serve = config.serve
+    with trial(
+        client, image, app=config.name, port=serve.port, auth=auth, env=env or {}, memory=memory, say=say
+    ) as running:
         started = time.monotonic()
-        say(f"smoke test: waiting until {config.serve.ready_path} answers 200")
-        with _http(container, config) as http:
-            _wait_ready(container, http, config)
-            ready = time.monotonic()
-            say(f"smoke test: ready after {ready - started:.1f} s; {_request_line(config.smoke)}")
-            status = _ask(container, http, config.smoke)
-        return SmokeResult(
-            status=status,
-            seconds_to_ready=round(ready - started, 3),
-            seconds_to_answer=round(time.monotonic() - ready, 3),
-        )
-
-
-def sweep(client: docker.DockerClient, *, label: str = LABEL, older_seconds: float = 3600) -> None:
-    """Remove the containers of smoke tests that were killed: those older than an hour."""
-    for container in client.containers.list(all=True, filters={"label": label}, ignore_removed=True):
-        created = datetime.fromisoformat(container.attrs["Created"])
-        if (datetime.now(UTC) - created).total_seconds() > older_seconds:
-            _remove(container)
-
-
-@contextmanager
-def _running(
-    client: docker.DockerClient, image: str, config: AppConfig, env: dict[str, str], memory: str
-) -> Iterator[Container]:
-    limits: dict[str, Any] = {"mem_limit": memory, "memswap_limit": memory} if memory else {}
-    try:
-        _network(client)
-        container = client.containers.create(
-            image,
-            **CONFINED,
-            **limits,
-            tmpfs=TMP,
-            name=f"linkspan-smoke-{config.name}-{uuid.uuid4().hex[:8]}",
-            labels={LABEL: config.name},
-            environment=env,
-            network=NETWORK,
-            ports={f"{config.serve.port}/tcp": ("127.0.0.1", 0)},
-        )
-    except APIError as error:
-        raise _refused(config, error) from None
-    try:
-        try:
-            container.start()
-            container.reload()  # only now is its port known
-        except APIError as error:
-            raise _refused(config, error) from None
-        yield container
-    finally:
-        _remove(container)
-
-
-def _refused(config: AppConfig, error: APIError) -> SmokeFailed:
-    return SmokeFailed(
-        f"the image of {config.name} cannot be started",
-        found=" ".join(str(error.explanation or error).split())[:_BODY],
+        say(f"smoke test: waiting until {serve.ready_path} answers 200")
+        _wait_ready(running, config)
+        ready = time.monotonic()
+        say(f"smoke test: ready after {ready - started:.1f} s; {_request_line(config.smoke)}")
+        status = _ask(running, config.smoke)
+        answered = time.monotonic()
+    return SmokeResult(
+        status=status,
+        seconds_to_ready=round(ready - started, 3),
+        seconds_to_answer=round(answered - ready, 3),
     )
 
 
-def _network(client: docker.DockerClient) -> None:
-    """A bridge without a way out: what an untested image sends to the world is not answered."""
-    if client.networks.list(names=[NETWORK]):
-        return
-    # Docker happily makes two networks of one name.
-    with locked(NETWORK, seconds=30, say=lambda _: None):
-        if not client.networks.list(names=[NETWORK]):
-            client.networks.create(
-                NETWORK,
-                labels={LABEL: "network"},
-                options={
-                    "com.docker.network.bridge.enable_ip_masquerade": "false",
-                    "com.docker.network.bridge.enable_icc": "false",
-                },
-            )
+def smoke_test(
+    registry: Registry,
+    client: docker.DockerClient,
+    candidate: Candidate,
+    environment: str,
+    *,
+    auth: Mapping[str, str] | None,
+    say: Say,
+    refused: Refused,
+) -> SmokeResult:
+    """`smoke` of a candidate, as it would run in an environment. Remembers that it failed."""
+    where = candidate.config.environment(environment)
+    try:
+        return smoke(
+            client,
+            candidate.reference,
+            candidate.config,
+            auth=auth,
+            env=where.env,
+            memory=where.memory,
+            say=say,
+        )
+    except SmokeFailed as error:
+        refuse(registry, candidate.release, environment, str(error), refused)
+        raise
 
 
-@contextmanager
-def _http(container: Container, config: AppConfig) -> Iterator[httpx.Client]:
-    bindings = (container.ports or {}).get(f"{config.serve.port}/tcp")
-    if not bindings:
-        container.reload()
-        if container.status == "running":
-            raise RuntimeUnavailable(f"the Docker Engine gave {container.name} no port on this machine")
-        bindings = [{"HostPort": "1"}]  # it ended at once; the first look at it says how
-    base = f"http://127.0.0.1:{bindings[0]['HostPort']}"
-    # No proxy of the environment may come between.
-    with httpx.Client(base_url=base, trust_env=False, headers={"Connection": "close"}) as client:
-        yield client
-
-
-def _wait_ready(container: Container, http: httpx.Client, config: AppConfig) -> None:
+def _wait_ready(running: Trial, config: AppConfig) -> None:
     serve = config.serve
     end = time.monotonic() + serve.ready_seconds
-    while True:
-        container.reload()
-        probe = _probe(http, serve.ready_path) if container.status == "running" else None
-        verdict = readiness(observed(config.name, container, probe), serve.ready_path)
-        if verdict.done:
-            return
+    while not (verdict := running.verdict(serve.ready_path)).done:
         late = time.monotonic() > end
         if late or not verdict.retriable:
             when = f"was not ready after {serve.ready_seconds:g} s" if late else "did not become ready"
             raise SmokeFailed(
                 f"{config.name} {when} in its smoke test",
                 found=verdict.reason,
-                fix=_with_log("Run the image by hand to see more", container),
+                fix=_with_log("Run the image by hand to see more", running),
             )
         time.sleep(_POLL_SECONDS)
 
 
-def _probe(http: httpx.Client, path: str) -> Probe:
+def _ask(running: Trial, wanted: SmokeSection) -> int:
     try:
-        answer = http.get(path, timeout=5)
-    except httpx.HTTPError as error:
-        return Probe(error=str(error) or type(error).__name__)
-    return Probe(status=answer.status_code, body=answer.text)
-
-
-def _ask(container: Container, http: httpx.Client, wanted: SmokeSection) -> int:
-    try:
-        answer = http.request(
-            wanted.method,
-            wanted.path,
-            json=wanted.json_body,
-            timeout=wanted.timeout_seconds,
+        answer = running.http.request(
+            wanted.method, wanted.path, json=wanted.json_body, timeout=wanted.timeout_seconds
         )
     except httpx.TimeoutException:
         raise SmokeFailed(
             f"the smoke request {_request_line(wanted)} was not answered",
             expected=f"an answer within {wanted.timeout_seconds:g} s",
-            fix=_with_log("Raise smoke.timeout_seconds if it may take longer", container),
+            fix=_with_log("Raise smoke.timeout_seconds if it may take longer", running),
         ) from None
     except httpx.HTTPError as error:
         raise SmokeFailed(
             f"the smoke request {_request_line(wanted)} got no answer",
             found=str(error) or type(error).__name__,
-            fix=_with_log("The app may have crashed on it", container),
+            fix=_with_log("The app may have crashed on it", running),
         ) from None
     difference = unlike(answer, wanted)
     if difference:
@@ -218,7 +131,7 @@ def _ask(container: Container, http: httpx.Client, wanted: SmokeSection) -> int:
             expected=f"status {wanted.expect_status}"
             + (f" and {wanted.expect_json}" if wanted.expect_json is not None else ""),
             found=f"status {answer.status_code} and {answer.text[:_BODY]}",
-            fix=_with_log("Mend the app or the model, or the [smoke] section of linkspan.toml", container),
+            fix=_with_log("Mend the app or the model, or the [smoke] section of linkspan.toml", running),
         )
     return answer.status_code
 
@@ -269,20 +182,6 @@ def _request_line(wanted: SmokeSection) -> str:
     return f"{wanted.method} {wanted.path}"
 
 
-def _log(container: Container) -> str:
-    return container.logs(tail=_LOG_LINES).decode(errors="replace").strip()
-
-
-def _with_log(fix: str, container: Container) -> str:
-    log = _log(container)
+def _with_log(fix: str, running: Trial) -> str:
+    log = running.log()
     return f"{fix}. The app's last output:\n{log}" if log else f"{fix}. The app printed nothing"
-
-
-def _remove(container: Container) -> None:
-    try:
-        container.remove(force=True, v=True)
-    except NotFound:
-        return  # somebody else's sweep
-    except APIError as error:
-        if error.status_code != 409:  # its removal is already in progress
-            raise

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from linkspan.errors import ConfigError
-from linkspan.local.home import Home
+from linkspan.places import home_folder
 
 _ENTRY = Path(__file__).with_name("entry.py")
 _OUTPUT_LIMIT = 1 << 20
@@ -122,7 +122,7 @@ def _secret_places() -> list[Path]:
         " .prefect .pypirc .ssh"
     )
     # Linkspan's own has the server's password, and its database with everybody's.
-    places = [Home.default().path, *(Path.home() / name for name in below_home.split())]
+    places = [home_folder(), *(Path.home() / name for name in below_home.split())]
     places += [
         Path(path) for path in ("/run/secrets", "/var/run/secrets", "/etc/linkspan", "/var/run/docker.sock")
     ]

@@ -19,15 +19,14 @@ from typing import TYPE_CHECKING
 
 from linkspan.errors import ConfigError, InboxUnavailable
 from linkspan.local.home import Home
-from linkspan.prefect_api.server import Server
 from linkspan.webhooks.http.known_server import KnownServer
 from linkspan.webhooks.http.limits import Limits
 from linkspan.webhooks.http.rate import Buckets
 from linkspan.webhooks.http.receiver import LOG, create_app
 from linkspan.webhooks.http.routes import SavedRoutes, blocks_of, routes_in
-from linkspan.webhooks.inbox.inbox import Inbox
+from linkspan.webhooks.inbox.durable import Inbox
 from linkspan.webhooks.inbox.starter import GATHER_SECONDS, Starter
-from linkspan.webhooks.queues.reading import Queues
+from linkspan.webhooks.queues.readers import Queues
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +74,7 @@ def app(settings: ServeSettings | None = None) -> "Starlette":
     """
     settings = settings or ServeSettings.from_environment()
     with ExitStack() as opened:
-        server = KnownServer(Server.from_environment)
+        server = KnownServer()
         opened.callback(server.close)
         inbox = opened.enter_context(Inbox(settings.inbox, say=LOG.warning))
         queues = Queues(inbox, LOG.info)

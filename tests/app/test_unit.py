@@ -5,9 +5,12 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 APP = Path(__file__).parents[2] / "app"
 
 
+@pytest.mark.slow
 def test_own_tests_pass() -> None:
     command = tomllib.loads((APP / "linkspan.toml").read_text())["test"]["command"]
     assert command[0] == "python"

@@ -12,7 +12,7 @@ from tests.cli.shell import linkspan, on_terminal, shell
 from tests.cli.world import MODEL, World, until
 from tests.e2e import tiny_app
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.calm, pytest.mark.timeout(900)]
 
 
 def test_the_life_of_an_app(world: World, tmp_path: Path) -> None:

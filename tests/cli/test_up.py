@@ -14,7 +14,7 @@ from linkspan.processes import Child, free_port, listens
 from tests.cli.shell import Result, shell
 from tests.cli.world import prefect_file
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.calm, pytest.mark.timeout(600)]
 
 
 def start(folder: Path, home: Path, port: int, file: Path) -> Child:

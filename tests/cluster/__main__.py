@@ -1,25 +1,29 @@
-"""`python -m tests.cluster up|down`."""
+"""`python -m tests.cluster build|up|down`."""
 
 import fcntl
 import sys
 
 from tests.cluster.down import down
 from tests.cluster.places import LOCK, ClusterError, Unavailable
+from tests.cluster.program import program
 from tests.cluster.say import Clock, say
-from tests.cluster.up import up
+from tests.cluster.up import check_machine, up
 
 
 def main() -> int:
     """The exit code: 69 if this machine cannot have a cluster, 1 if it should have started and did not."""
     command = sys.argv[1] if len(sys.argv) == 2 else ""
-    if command not in {"up", "down"}:
-        sys.stderr.write("usage: python -m tests.cluster up|down\n")
+    if command not in {"build", "up", "down"}:
+        sys.stderr.write("usage: python -m tests.cluster build|up|down\n")
         return 2
     LOCK.parent.mkdir(parents=True, exist_ok=True)
     with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
-            if command == "up":
+            if command == "build":
+                check_machine()
+                program()
+            elif command == "up":
                 up()
             else:
                 clock = Clock()

@@ -111,6 +111,7 @@ def answer(urls: list[str], wanted: str) -> bool:
     return False
 
 
+@pytest.mark.alone_on_the_cluster
 def test_a_service_is_rolled_out(
     cluster: RunningCluster, namespace: str, registry: RunningRegistry, pushed: Pushed
 ) -> None:

@@ -46,8 +46,7 @@ exec {node} kubectl "$@"
 
 def up() -> None:
     """Start it, unless it is up already. Raises Unavailable or ClusterError."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        raise Unavailable("a cluster needs Linux and root: it makes a bridge, mounts and control groups")
+    check_machine()
     if is_up():
         say(f"Kubernetes {release()} is up already")
         return
@@ -84,6 +83,12 @@ def up() -> None:
     clock.say("scheduler, controller manager, kube-proxy, CoreDNS")
     say(f"Kubernetes {release()} is up. To use it:")
     say(f"  export KUBECONFIG={ADMIN}\n  {KUBECTL} get nodes")
+
+
+def check_machine() -> None:
+    """Raises Unavailable where there can be none."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        raise Unavailable("a cluster needs Linux and root: it makes a bridge, mounts and control groups")
 
 
 def is_up() -> bool:

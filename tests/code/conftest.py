@@ -1,6 +1,5 @@
 """An app of a few bytes, and a builder with the real engine."""
 
-import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +13,9 @@ from tests.code.apps import BASE, COMMIT, quiet, write
 
 
 @pytest.fixture(scope="session")
-def client() -> Iterator[docker.DockerClient]:
-    subprocess.run([Path(__file__).parents[2] / "scripts/base-image.sh", BASE], check=True)
-    engine = docker.from_env()
-    yield engine
-    engine.close()
+def client(docker_client: docker.DockerClient, base_image: str) -> docker.DockerClient:
+    assert base_image == BASE
+    return docker_client
 
 
 @pytest.fixture

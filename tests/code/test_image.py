@@ -13,7 +13,7 @@ from linkspan.code.builder import Builder, BuilderSettings
 from linkspan.code.image import CodeBuild, build, run_tests
 from linkspan.code.source import GitSettings, GitSource
 from linkspan.errors import AppTestsFailed, BuildFailed, ConfigError
-from linkspan.ledger.labels import read_code_image, read_objects
+from linkspan.ledger.labels import read_code_image
 from linkspan.ledger.tags import code_tag, commit_tag
 from linkspan.nouns import Commit
 from linkspan.registry.client import Registry
@@ -97,7 +97,8 @@ def test_a_tree_is_built_once(work: Work) -> None:
     digest = work.push(built)
     assert code_image.tested_image(work.registry, commit) == digest
     image = work.registry.image(digest)
-    assert read_code_image(image) == (commit, built.config)
+    read = read_code_image(image)
+    assert (read.commit, read.config) == (commit, built.config)
 
     beside = work.source.commit(work.repository.commit({"README": "beside the app"}))
     assert beside.tree == commit.tree
@@ -130,16 +131,16 @@ def test_a_commit_whose_tests_fail_is_held_back_until_it_is_wanted(work: Work) -
 def test_the_apps_kubernetes_objects_are_in_the_image(work: Work) -> None:
     plain = work.commit("one")
     first = work.push(work.build(plain))
-    assert read_objects(work.registry.image(first)) == ()
+    assert read_code_image(work.registry.image(first)).objects == ()
     manifests = default_objects()
     commit = work.commit("one", **{"k8s/all.yaml": yaml.safe_dump_all(manifests)})
     built = work.build(commit)
     assert built.key != work.build(plain).key
-    assert read_objects(work.registry.image(work.push(built))) == manifests
+    assert read_code_image(work.registry.image(work.push(built))).objects == manifests
     # The same tree is not built again, and has them still.
     again = work.build(work.source.commit(work.repository.commit({"README": "beside the app"})))
     assert again.digest
-    assert read_objects(work.registry.image(again.digest)) == manifests
+    assert read_code_image(work.registry.image(again.digest)).objects == manifests
 
     slip = work.commit("one", **{"k8s/all.yaml": "apiVersion: v1\nkind: Secret\nmetadata: {name: key}\n"})
     with pytest.raises(ConfigError, match=r"k8s/all\.yaml, line 1: Secret/key"):

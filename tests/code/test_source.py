@@ -448,6 +448,7 @@ def test_a_damaged_mirror_is_made_again(repo: Repository, cache: Path, damage: s
     assert source.recent()[-1] == commit
 
 
+@pytest.mark.slow
 def test_a_killed_fetch_is_survived(repo: Repository, cache: Path, http: GitHttp) -> None:
     blob = os.urandom(4_000_000).hex()
     sha = repo.commit({"big": blob})

@@ -29,7 +29,8 @@ from flows.support import say
 from linkspan.ledger.verdicts import reject
 from linkspan.nouns import Revision
 from linkspan.progress import Say
-from linkspan.runtimes.kubernetes.revision import State
+from linkspan.release import steps
+from linkspan.runtimes.kubernetes.marks import State
 from linkspan.runtimes.kubernetes.service import KubeService
 
 TRAPS = "LINKSPAN_E2E_TRAPS"
@@ -88,7 +89,7 @@ if TRAPS in os.environ:
     _mark = KubeService.mark
     for owner, name, trapped in (
         (release_steps, "say", _trapped_say),
-        (release_steps, "reject", _trapped_reject),
+        (steps, "reject", _trapped_reject),
         (KubeService, "mark", _trapped_mark),
     ):
         setattr(owner, name, trapped)

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from demo.prober import Kind, Prober
-from linkspan.runtimes.kubernetes.names import CHANGE_CAUSE, RUN
+from linkspan.runtimes.kubernetes.marks import CHANGE_CAUSE, RUN
 from tests.e2e import tiny_app
 from tests.e2e.conftest import NewWorld, allowed
 from tests.e2e.world import World, pair_of
@@ -89,7 +89,10 @@ async def test_twenty_releases_and_a_rollback_fail_no_request(
 @pytest.mark.slow
 async def test_what_is_bad_or_was_edited_by_hand_is_put_right(world: World, cluster: RunningCluster) -> None:
     namespace = str(world.service)
-    first = await world.first_release()
+    world.commit()
+    world.publish()
+    assert (await world.all_three()).name == "Completed"
+    first = world.revision()
     assert (await world.release()).name == "UpToDate"
     deployment = cluster.get(namespace, "deployment", "app")["metadata"]["annotations"]
     assert deployment[CHANGE_CAUSE].startswith(first.release.title)

@@ -27,6 +27,8 @@ from tests.prober import assert_no_failure
 from tests.services.prefect_server import PrefectServer
 from tests.services.registry import RunningRegistry
 
+pytestmark = pytest.mark.calm
+
 SECONDS = 400
 
 

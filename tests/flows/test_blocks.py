@@ -14,8 +14,13 @@ from pydantic import BaseModel, SecretStr
 
 import blocks
 from linkspan.cli import links
+from linkspan.code.source import GitSettings
 from linkspan.errors import ConfigError, ServerError
 from linkspan.prefect_api.server import Server
+from linkspan.prefect_api.values import settings_from
+from linkspan.registry.settings import RegistrySettings
+from linkspan.runtimes.base import RuntimeSettings
+from linkspan.stores.settings import StoreSettings
 from tests.services.prefect_server import AUTH, PrefectServer
 
 SECRET = "s3cr3t-hunter2-hunter3"
@@ -54,13 +59,8 @@ def secret_fields(slug: str) -> list[str]:
 def test_flows_and_command_line_know_the_same_kinds() -> None:
     assert KINDS.keys() == links.SETTINGS.keys() == SAMPLES.keys()
     for slug, kind in KINDS.items():
-        module, _, name = links.SETTINGS[slug].partition(":")
-        owner = settings_class(slug)
-        assert name == owner.__name__
-        assert owner.__module__.startswith(module)
-        assert kind.__module__ == f"blocks.{slug.replace('-', '_')}"
-    assert {kind.get_block_type_slug() for kind in blocks.STORES} == links.STORES
-    assert {kind.get_block_type_slug() for kind in blocks.RUNTIMES} == links.RUNTIMES
+        assert links.settings_class(slug) is settings_class(slug)
+        assert kind.__module__ == "blocks"
 
 
 @every_kind
@@ -96,7 +96,7 @@ async def test_saved_by_prefect_it_opens_as_the_same_thing_without_prefect(serve
     assert type(loaded) is KINDS[slug]
 
     fields = settings_class(slug).model_fields
-    opened = links.settings_of(f"{slug}/{name}", server.block(f"{slug}/{name}"))
+    opened = links.open_block(server, f"{slug}/{name}", BaseModel)
     assert type(opened) is settings_class(slug)
     for field in fields:
         assert getattr(opened, field) == getattr(loaded, field) == getattr(sample, field)
@@ -120,7 +120,7 @@ async def test_nobody_sees_a_secret_who_does_not_ask_for_it(server: Server, slug
     server.save_block(f"{slug}/{name}", SAMPLES[slug])
     assert SECRET not in as_others_see_it(server, slug, name)
     loaded: Block = await KINDS[slug].aload(name)
-    opened = links.settings_of(f"{slug}/{name}", server.block(f"{slug}/{name}"))
+    opened = links.open_block(server, f"{slug}/{name}", BaseModel)
     for text in (repr(loaded), str(loaded), repr(opened), opened.model_dump_json(), loaded.model_dump_json()):
         assert SECRET not in text
 
@@ -135,13 +135,13 @@ def test_replacing_drops_what_is_no_longer_said(server: Server) -> None:
     ref = f"container-registry/d-{uuid4().hex}"
     server.save_block(ref, SAMPLES["container-registry"])
     server.save_block(ref, {"host": "other.example"})
-    opened = links.open_registry(server, ref)
+    opened = links.open_block(server, ref, RegistrySettings)
     assert (opened.host, opened.username, opened.password) == ("other.example", "", None)
 
 
 def test_a_block_that_was_never_saved_is_named(server: Server) -> None:
     with pytest.raises(ServerError, match="block git-repository/nowhere is not on"):
-        links.open_repository(server, "git-repository/nowhere")
+        links.open_block(server, "git-repository/nowhere", GitSettings)
 
 
 @pytest.mark.parametrize("ref", ["git-repository", "git-repository/", "a/b/c", ""])
@@ -152,21 +152,21 @@ def test_a_reference_that_names_nothing_is_refused(server: Server, ref: str) -> 
 
 def test_a_block_of_the_wrong_kind_is_refused(server: Server) -> None:
     with pytest.raises(ConfigError, match="azure-model-store or file-model-store or s3-model-store"):
-        links.open_store(server, "git-repository/digits")
-    with pytest.raises(ConfigError, match="no block of ours"):
-        links.settings_of("slack-webhook/x", {})
+        links.open_block(server, "git-repository/digits", StoreSettings)
+    with pytest.raises(ConfigError, match="docker-runtime or kubernetes-runtime, then /name"):
+        links.open_block(server, "slack-webhook/x", RuntimeSettings)
 
 
 def test_an_incomplete_block_names_the_field_and_shows_no_value() -> None:
     with pytest.raises(ConfigError, match="host: Field required") as caught:
-        links.settings_of("container-registry/x", {"password": SECRET, "insecure": SECRET})
+        settings_from(RegistrySettings, "container-registry/x", {"password": SECRET, "insecure": SECRET})
     assert SECRET not in str(caught.value)
 
 
 def test_opening_without_prefect_imports_no_prefect() -> None:
-    code = "import linkspan.cli.links as l, json, sys; "
+    code = "from linkspan.cli.links import settings_class; import json, sys; "
     for slug, sample in SAMPLES.items():
-        code += f"l.settings_of({slug + '/x'!r}, {sample!r}); "
+        code += f"settings_class({slug!r}).model_validate({sample!r}); "
     code += "print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert "prefect" not in json.loads(done.stdout)

@@ -140,6 +140,7 @@ def wait_for(found: Callable[[], Any], seconds: float = 120) -> Any:
     return result
 
 
+@pytest.mark.needs("prefect")
 def test_all_are_deployed_with_version_tags_queue_and_parameters(api: Server) -> None:
     found = {each.name: each for each in api.deployments()}
     assert set(found) == set(NAMES)
@@ -151,18 +152,21 @@ def test_all_are_deployed_with_version_tags_queue_and_parameters(api: Server) ->
         assert deployed.parameters == each["parameters"]
 
 
+@pytest.mark.needs("prefect")
 def test_every_queue_runs_one_at_a_time(api: Server) -> None:
     queues = {queue["name"]: queue["concurrency_limit"] for queue in ask(api, "work_queues/filter", {})}
     for each in DEPLOYMENTS:
         assert queues[each["work_pool"]["work_queue_name"]] == 1
 
 
+@pytest.mark.needs("prefect")
 def test_the_blocks_of_an_environment_are_read_from_its_deployment(api: Server) -> None:
     links = Links.of_deployment(api, "build-and-deploy/digits-production")
     assert links.runtime == "docker-runtime/digits-production"
     assert links.repository == "git-repository/digits"
 
 
+@pytest.mark.needs("prefect")
 def test_cron_runs_are_really_created_in_the_chosen_time_zone(api: Server) -> None:
     """With sqlalchemy 2.1 they never are (PREFECT.md, "Dependencies")."""
 
@@ -192,6 +196,7 @@ def test_cron_runs_are_really_created_in_the_chosen_time_zone(api: Server) -> No
     assert {(at.hour, at.minute) for at in nightly} == {(2, 0)}
 
 
+@pytest.mark.needs("prefect")
 @pytest.mark.parametrize(
     ("event", "resource", "deployment"),
     [
@@ -213,6 +218,7 @@ def test_a_hint_from_outside_starts_its_run(api: Server, event: str, resource: s
     assert "of another app" not in found
 
 
+@pytest.mark.needs("prefect")
 def test_a_second_set_up_touches_nothing_and_a_change_is_deployed(
     server: PrefectServer, tmp_path: Path
 ) -> None:
@@ -233,6 +239,7 @@ def test_a_second_set_up_touches_nothing_and_a_change_is_deployed(
                 assert after[each["name"]] == each["id"]  # what watches runs is not forgotten
 
 
+@pytest.mark.needs("prefect")
 def test_a_flow_that_does_not_load_is_said_with_its_reason(server: PrefectServer, tmp_path: Path) -> None:
     broken = tmp_path / "prefect.yaml"
     broken.write_text((ROOT / "prefect.yaml").read_text().replace("flows.app_stream", "flows.no_such_stream"))

@@ -16,7 +16,10 @@ import pytest
 from linkspan.local import tether
 from linkspan.processes import Child
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="runs are forked on Linux only")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="runs are forked on Linux only"),
+    pytest.mark.slow,
+]
 ENGINE = [sys.executable, "-ISs", tether.__file__, sys.executable, *tether.ENGINE]
 
 

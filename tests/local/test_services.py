@@ -18,9 +18,11 @@ from pydantic import SecretStr
 from linkspan.errors import ConfigError, ServerUnavailable
 from linkspan.local import leftovers, prefect_settings, tether
 from linkspan.local.home import Home
+from linkspan.local.known import known_server
 from linkspan.local.services import Local
 from linkspan.prefect_api.server import Server
 from linkspan.processes import Child, free_port, listens
+from tests.services.prefect_server import lay_database
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS = ROOT / "tests/flows/engine_flows.yaml"
@@ -58,14 +60,17 @@ def completed(server: Server, run_id: str) -> bool:
 
 
 class Up:
-    """`linkspan up` in a home of its own."""
+    """`linkspan up` in a home of its own. `before`: it was up there before, and has been set up."""
 
-    def __init__(self, folder: Path, database: SecretStr | None = None) -> None:
+    def __init__(self, folder: Path, database: SecretStr | None = None, *, before: bool = False) -> None:
         self.database = {"TEST_DATABASE": database.get_secret_value()} if database else {}
         self.home = Home(folder / "home")
         self.port, self.hooks = free_port(), free_port()
         self.deployments = folder / "prefect.yaml"
         self.deployments.write_text(DEPLOYMENTS.read_text())
+        if before:
+            self.home.create()
+            lay_database(self.home.prefect, flows=True)
         self._count = 0
 
     def start(self) -> Child:
@@ -75,14 +80,14 @@ class Up:
         env = {**os.environ, **self.database, "PYTHONPATH": str(ROOT)}
         child = Child("up", [sys.executable, "-c", UP, *arguments], log=log, env=env)
         try:
-            child.wait_until(lambda: "UP\n" in log.read_text(), seconds=120)
+            child.wait_until(lambda: "UP\n" in log.read_text(), seconds=240)
         except ConfigError:
             child.stop()
             raise
         return child
 
     def server(self) -> Server:
-        return Server.from_environment({"LINKSPAN_HOME": str(self.home.path)})
+        return known_server({"LINKSPAN_HOME": str(self.home.path)})
 
     def processes(self) -> list[int]:
         return leftovers.find(self.home.mark)
@@ -90,12 +95,35 @@ class Up:
 
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Up]:
+    up = Up(tmp_path, before=True)
+    yield up
+    leftovers.end_all(up.home.mark)
+
+
+@pytest.fixture(scope="module")
+def running_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """One that outlives what is killed in it; it has all its services at the end of each test."""
+    up = Up(tmp_path_factory.mktemp("up"), before=True)
+    child = up.start()
+    try:
+        yield up
+        child.stop(grace=40)
+        assert up.processes() == []
+    finally:
+        leftovers.end_all(up.home.mark)
+
+
+@pytest.fixture
+def new_up(tmp_path: Path) -> Iterator[Up]:
     up = Up(tmp_path)
     yield up
     leftovers.end_all(up.home.mark)
 
 
-def test_up_is_ready_sets_up_quickly_again_and_leaves_nothing(up: Up) -> None:
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
+def test_up_is_ready_sets_up_quickly_again_and_leaves_nothing(new_up: Up) -> None:
+    up = new_up
     child = up.start()
     try:
         state = up.home.read_state()
@@ -133,6 +161,8 @@ def test_up_is_ready_sets_up_quickly_again_and_leaves_nothing(up: Up) -> None:
     assert not listens(up.hooks)
 
 
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
 def test_up_on_postgres_keeps_everything_there(postgres: SecretStr, tmp_path: Path) -> None:
     up = Up(tmp_path, database=postgres)
     child = up.start()
@@ -156,6 +186,8 @@ def test_up_on_postgres_keeps_everything_there(postgres: SecretStr, tmp_path: Pa
         leftovers.end_all(up.home.mark)
 
 
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
 def test_a_killed_up_is_taken_over_and_its_run_is_finished(up: Up, tmp_path: Path) -> None:
     first = up.start()
     with up.server() as server:
@@ -178,6 +210,8 @@ def test_a_killed_up_is_taken_over_and_its_run_is_finished(up: Up, tmp_path: Pat
         second.stop(grace=40)
 
 
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
 def test_services_end_with_a_killed_up(up: Up) -> None:
     child = up.start()
     assert up.processes()
@@ -185,8 +219,11 @@ def test_services_end_with_a_killed_up(up: Up) -> None:
     until(lambda: up.processes() == [], seconds=30)
 
 
-def test_a_run_is_a_fork_and_ends_with_whoever_stands_for_it(up: Up, tmp_path: Path) -> None:
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
+def test_a_run_is_a_fork_and_ends_with_whoever_stands_for_it(running_up: Up, tmp_path: Path) -> None:
     """Each of the two is killed; the run is never left alone, is known to have crashed, and starts again."""
+    up = running_up
 
     def attempts() -> list[int]:
         seen = tmp_path / "seen"
@@ -202,33 +239,26 @@ def test_a_run_is_a_fork_and_ends_with_whoever_stands_for_it(up: Up, tmp_path: P
         ]
         return found
 
-    child = up.start()
-    try:
-        state = up.home.read_state()
-        assert state is not None
-        until((up.home.warm / "socket").exists)
-        with up.server() as server:
-            ref = server.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
-            until(lambda: len(attempts()) == 1)
-            assert parent_of(attempts()[0]) == state.pids["warm"]
-            os.kill(stand_in(), signal.SIGKILL)
-            until(lambda: gone(attempts()[0]), seconds=10)
-            until(lambda: len(attempts()) == 2)
-            assert parent_of(attempts()[1]) == state.pids["warm"]
-            os.kill(state.pids["warm"], signal.SIGKILL)
-            until(lambda: gone(attempts()[1]), seconds=30)
-            until(lambda: len(attempts()) == 3)
-            os.kill(attempts()[2], signal.SIGKILL)
-            until(lambda: len(attempts()) == 4)
-            (tmp_path / "go").touch()
-            until(lambda: completed(server, ref.id))
-            assert server.run(ref.id).run_count == 4
-        until(
-            lambda: (found := up.home.read_state()) is not None and found.pids["warm"] != state.pids["warm"]
-        )
-    finally:
-        child.stop(grace=40)
-    assert up.processes() == []
+    state = up.home.read_state()
+    assert state is not None
+    until((up.home.warm / "socket").exists)
+    with up.server() as server:
+        ref = server.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
+        until(lambda: len(attempts()) == 1)
+        assert parent_of(attempts()[0]) == state.pids["warm"]
+        os.kill(stand_in(), signal.SIGKILL)
+        until(lambda: gone(attempts()[0]), seconds=10)
+        until(lambda: len(attempts()) == 2)
+        assert parent_of(attempts()[1]) == state.pids["warm"]
+        os.kill(state.pids["warm"], signal.SIGKILL)
+        until(lambda: gone(attempts()[1]), seconds=30)
+        until(lambda: len(attempts()) == 3)
+        os.kill(attempts()[2], signal.SIGKILL)
+        until(lambda: len(attempts()) == 4)
+        (tmp_path / "go").touch()
+        until(lambda: completed(server, ref.id))
+        assert server.run(ref.id).run_count == 4
+    until(lambda: (found := up.home.read_state()) is not None and found.pids["warm"] != state.pids["warm"])
 
 
 def parent_of(pid: int) -> int:
@@ -239,26 +269,27 @@ def gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
 @pytest.mark.parametrize("victim", ["worker", "server", "receiver"])
-def test_a_killed_service_is_replaced_and_the_run_is_finished(up: Up, tmp_path: Path, victim: str) -> None:
-    child = up.start()
-    try:
-        state = up.home.read_state()
-        assert state is not None
-        with up.server() as server:
-            ref = server.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
-            until((tmp_path / "seen").exists)
-            os.kill(state.pids[victim], signal.SIGKILL)
-            (tmp_path / "go").touch()
-            until(lambda: completed(server, ref.id), seconds=120)
-        until(
-            lambda: (found := up.home.read_state()) is not None and found.pids[victim] != state.pids[victim]
-        )
-        assert httpx.get(f"{state.hooks_url}/readyz").status_code == 200
-    finally:
-        child.stop(grace=40)
+def test_a_killed_service_is_replaced_and_the_run_is_finished(
+    running_up: Up, tmp_path: Path, victim: str
+) -> None:
+    up = running_up
+    state = up.home.read_state()
+    assert state is not None
+    with up.server() as server:
+        ref = server.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
+        until((tmp_path / "seen").exists)
+        os.kill(state.pids[victim], signal.SIGKILL)
+        (tmp_path / "go").touch()
+        until(lambda: completed(server, ref.id), seconds=120)
+    until(lambda: (found := up.home.read_state()) is not None and found.pids[victim] != state.pids[victim])
+    assert httpx.get(f"{state.hooks_url}/readyz").status_code == 200
 
 
+@pytest.mark.calm
+@pytest.mark.needs("prefect")
 def test_a_run_under_way_goes_on_after_an_orderly_stop(up: Up, tmp_path: Path) -> None:
     first = up.start()
     with up.server() as server:
@@ -377,6 +408,6 @@ def test_no_setting_of_the_users_shell_reaches_the_services() -> None:
 
 
 def test_importing_the_local_services_does_not_import_prefect() -> None:
-    code = "import linkspan.local.services, linkspan.links, sys, json; print(json.dumps(sorted(sys.modules)))"
+    code = "import linkspan.local.services, linkspan.cli.links, sys, json; print(json.dumps([*sys.modules]))"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
     assert not [name for name in json.loads(output) if name.partition(".")[0] == "prefect"]

@@ -329,6 +329,7 @@ def _compete(
         answers.put((content, str(error)))  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_of_several_processes_one_publishes_a_version(root: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     answers, start = context.Queue(), context.Barrier(4)

@@ -23,6 +23,8 @@ from tests.onnx_models import (
     operator_model,
 )
 
+pytestmark = pytest.mark.slow  # each opens its model in a process of its own
+
 STRONG = ("namespaces", "user namespaces")
 KINDS = (*STRONG, "network namespace", "user and network namespace", "socket block")
 

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from linkspan.errors import ConfigError, RunFailed, ServerDenied, ServerError, ServerUnavailable
 from linkspan.local.home import Home, State
+from linkspan.local.known import known_server
 from linkspan.prefect_api.http import ServerHttp, refusal
 from linkspan.prefect_api.server import LogLine, Run, Server
 from linkspan.processes import free_port
@@ -187,7 +188,7 @@ def test_recent_runs_are_of_one_deployment_and_not_of_the_future(server: Server)
 
 def test_a_run_that_waits_is_cancelled_at_once(server: Server) -> None:
     ref = server.start(SCHEDULED, {}, idempotency_key=uuid4().hex)
-    server.cancel(ref.id)
+    server.set_state(ref.id, "CANCELLING", "Cancelling")
     run = server.run(ref.id)
     assert run.state_type == "CANCELLED"
     assert isinstance(run.failure, RunFailed)
@@ -196,7 +197,7 @@ def test_a_run_that_waits_is_cancelled_at_once(server: Server) -> None:
 
 def test_a_run_can_be_put_back_into_its_queue(server: Server) -> None:
     ref = server.start(SCHEDULED, {}, idempotency_key=uuid4().hex)
-    server.cancel(ref.id)
+    server.set_state(ref.id, "CANCELLING", "Cancelling")
     assert server.requeue(ref.id, "once more")
     run = server.run(ref.id)
     assert (run.state_type, run.state_name, run.message) == ("SCHEDULED", "AwaitingRetry", "once more")
@@ -231,13 +232,8 @@ def test_following_a_run_shows_states_and_log_and_ends_with_the_last_state(
     assert isinstance(seen[-1], Run)
 
 
-def test_a_killed_server_loses_no_run_and_doubles_none(
-    own_prefect_server: PrefectServer, tmp_path: Path
-) -> None:
+def test_a_killed_server_loses_no_run_and_doubles_none(own_prefect_server: PrefectServer) -> None:
     """PREFECT.md, "Starting runs": the reason why there is no other way to start one."""
-    file = tmp_path / "prefect.yaml"
-    file.write_text((Path(__file__).parents[1] / "flows/engine_flows.yaml").read_text())
-    own_prefect_server.set_up(file)
     keys = [f"burst-{number}" for number in range(40)]
     begun = threading.Event()
 
@@ -264,7 +260,7 @@ class TestEnvironment:
 
     def test_the_variable_wins(self, tmp_path: Path) -> None:
         env = {"PREFECT_API_URL": "http://a.example/api/", "LINKSPAN_HOME": str(tmp_path)}
-        assert Server.from_environment(env).api_url == "http://a.example/api"
+        assert known_server(env).api_url == "http://a.example/api"
 
     def test_else_the_state_file_and_its_password(
         self, prefect_server: PrefectServer, tmp_path: Path
@@ -274,13 +270,13 @@ class TestEnvironment:
         home.auth_file.write_text(prefect_server.auth.get_secret_value() + "\n")
         state = State(api_url=prefect_server.api_url, ui_url="", pid=os.getpid(), pids={}, auth_file="")
         home.write_state(state)
-        assert Server.from_environment({"LINKSPAN_HOME": str(tmp_path)}).version().startswith("3.")
+        assert known_server({"LINKSPAN_HOME": str(tmp_path)}).version().startswith("3.")
 
     def test_else_what_to_do(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="linkspan up"):
-            Server.from_environment({"LINKSPAN_HOME": str(tmp_path)})
+            known_server({"LINKSPAN_HOME": str(tmp_path)})
 
     def test_a_broken_state_file_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "state.json").write_text('{"api_url": 1}')
         with pytest.raises(ConfigError, match=r"state\.json"):
-            Server.from_environment({"LINKSPAN_HOME": str(tmp_path)})
+            known_server({"LINKSPAN_HOME": str(tmp_path)})

@@ -16,7 +16,7 @@ from linkspan.models.layer import layer_chunks, layer_size
 from linkspan.nouns import Layer, Model, ModelFile
 from linkspan.registry import media
 from linkspan.registry.settings import RegistrySettings
-from linkspan.release.link import link
+from tests.registry.images import linked
 
 CHUNK = bytes(range(256)) * 4096
 
@@ -40,13 +40,13 @@ def main() -> None:
         )
         layer = Layer(digest=digest, diff_id=digest, size=stored, media_type=media.MODEL_LAYER)
         registry.push_image(modelpack(model, layer), "model-digits-v1")
-        linked = link(registry.image(job["code"]), model, layer, "/model")
-        registry.push_image(linked, "release")
+        image = linked(registry.image(job["code"]), model, layer, "/model")
+        registry.push_image(image, "release")
         sent = registry.sent
     # Not ru_maxrss: Linux starts it with the size of the process that forked this one, here all of pytest.
     status = Path("/proc/self/status").read_text()
     peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024
-    sys.stdout.write(json.dumps({"digest": linked.digest, "layer": stored, "sent": sent, "peak": peak}))
+    sys.stdout.write(json.dumps({"digest": image.digest, "layer": stored, "sent": sent, "peak": peak}))
 
 
 if __name__ == "__main__":

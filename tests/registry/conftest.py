@@ -43,7 +43,14 @@ def open_fake(fake: FakeRegistry) -> Iterator[OpenFake]:
         client.close()
 
 
-@pytest.fixture(params=["fake-none", "fake-basic", "fake-token", "distribution"])
+@pytest.fixture(
+    params=[
+        "fake-none",
+        "fake-basic",
+        "fake-token",
+        pytest.param("distribution", marks=pytest.mark.needs("registry")),
+    ]
+)
 def settings(request: pytest.FixtureRequest) -> RegistrySettings:
     """Settings of every registry that we have; those of the fake with each kind of login."""
     if request.param == "distribution":

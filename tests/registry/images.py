@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from linkspan.config import AppConfig
-from linkspan.ledger.labels import APP, MODEL, code_labels, labels_of
-from linkspan.ledger.labels import COMMIT as COMMIT_LABEL
+from linkspan.ledger.labels import APP, MODEL, code_labels, labels_of, read_code_image
 from linkspan.nouns import Commit, Layer, Model, ModelFile, Release, sha256
 from linkspan.registry import media
 from linkspan.registry.media import Image, Manifest, canonical, descriptor
+from linkspan.release.link import link
 
 COMMIT = Commit(
     sha="3fa9c1d" + "0" * 33,
@@ -91,12 +91,19 @@ def a_code_image(
     return Image(Manifest(canonical(manifest), kind), config)
 
 
+def linked(image: Image, model: Model, layer: Layer, path: str = "/model") -> Image:
+    """A release of an image whose linkspan.toml has the model at `path`."""
+    code = read_code_image(image)
+    config = code.config.model_copy(update={"model": code.config.model.model_copy(update={"path": path})})
+    return link(image, code.model_copy(update={"config": config}), model, layer)
+
+
 def read_release(image: Image) -> Release:
     """The release that an image says it is."""
     labels = labels_of(image)
     return Release(
         app=labels[APP],
-        commit=Commit.model_validate_json(labels[COMMIT_LABEL]),
+        commit=read_code_image(image).commit,
         model=Model.model_validate_json(labels[MODEL]),
         image=image.digest,
     )

@@ -21,8 +21,7 @@ from linkspan.nouns import Layer, Model, ModelFile, sha256
 from linkspan.registry import media
 from linkspan.registry.client import Registry
 from linkspan.registry.media import Image
-from linkspan.release.link import link
-from tests.registry.images import CODE_LAYER, COMMIT, CONFIG, a_code_image, a_model, read_release
+from tests.registry.images import CODE_LAYER, COMMIT, CONFIG, a_code_image, a_model, linked, read_release
 from tests.services.registry import CountingProxy, RunningRegistry, start_registry
 
 CONTENTS = {"model.onnx": b"w" * 300_000, "labels/ünï.txt": b"zero"}
@@ -73,7 +72,7 @@ def test_the_engine_pulls_what_was_linked_and_bytes_are_counted(
         with settings.open(unique_app) as client:
             model, layer = push_model(client, CONTENTS, "v1")
             code = client.image("code-1")
-            candidate = link(code, model, layer, "/model")
+            candidate = linked(code, model, layer, "/model")
             assert client.push_image(candidate) == candidate.digest
 
             release = f"{name}@{candidate.digest}"
@@ -89,20 +88,20 @@ def test_the_engine_pulls_what_was_linked_and_bytes_are_counted(
             # A model-only release: the layer and at most 64 KB.
             proxy.reset()
             newer, newer_layer = push_model(client, {"model.onnx": b"n" * 400_000}, "v2")
-            client.push_image(link(code, newer, newer_layer, "/model"), "release-2")
+            client.push_image(linked(code, newer, newer_layer, "/model"), "release-2")
             assert newer_layer.size < proxy.sent <= newer_layer.size + (64 << 10)
 
             # A code-only release: not a byte of the model goes either way.
             build_code_image(docker_client, f"{name}:code-2", b"second")
             list(docker_client.images.push(name, tag="code-2", auth_config=auth, stream=True))
             proxy.reset()
-            client.push_image(link(client.image("code-2"), newer, newer_layer, "/model"), "release-3")
+            client.push_image(linked(client.image("code-2"), newer, newer_layer, "/model"), "release-3")
             assert not [e for e in proxy.exchanges if newer_layer.digest in e.path and e.method != "HEAD"]
             assert proxy.sent + proxy.received < 64 << 10
 
             # The same pair again: nothing is sent but the manifest, and not even that if one looks first.
             proxy.reset()
-            again = link(client.image("code-2"), newer, newer_layer, "/model")
+            again = linked(client.image("code-2"), newer, newer_layer, "/model")
             assert client.exists("release-3") == again.digest
             assert proxy.sent == 0
     finally:
@@ -142,9 +141,9 @@ def test_the_engine_pulls_both_kinds_of_manifest(
     with settings.open(unique_app) as client:
         code = code_image_of_one_file(client, kind)
         model, layer = push_model(client, CONTENTS, "v1")
-        linked = link(code, model, layer, "/model")
-        client.push_image(linked)
-    release = f"{name}@{linked.digest}"
+        image = linked(code, model, layer, "/model")
+        client.push_image(image)
+    release = f"{name}@{image.digest}"
     try:
         pulled = docker_client.images.pull(release, auth_config=settings.docker_auth())
         assert release in pulled.attrs["RepoDigests"]

@@ -15,8 +15,7 @@ from linkspan.ledger.tags import layer_tag, pinned_tag, release_tag
 from linkspan.models.layer import layer_chunks, layer_size
 from linkspan.nouns import Commit, Layer, Model, ModelFile, Release, sha256
 from linkspan.registry import media
-from linkspan.release.link import link
-from tests.registry.images import a_code_image
+from tests.registry.images import a_code_image, linked
 
 TOML = b"""
 name = "digits"
@@ -81,13 +80,13 @@ def test_the_samples_release_is_what_it_always_was() -> None:
     assert len(tar) == layer_size(files, config.model.path)
     layer = Layer(digest=sha256(tar), diff_id=sha256(tar), size=len(tar), media_type=media.MODEL_LAYER)
     labels = code_labels(config.name, commit, config, OBJECTS)
-    linked = link(a_code_image(labels=labels), model, layer, config.model.path)
-    release = Release(app=config.name, commit=commit, model=model, image=linked.digest)
+    release_image = linked(a_code_image(labels=labels), model, layer, config.model.path)
+    release = Release(app=config.name, commit=commit, model=model, image=release_image.digest)
     found = {
         "labels": sha256(json.dumps(labels, sort_keys=True).encode()),
         "layer": layer.digest,
         "model": modelpack(model, layer, "fingerprint").digest,
-        "release": linked.digest,
+        "release": release_image.digest,
         "tags": [
             release_tag(release),
             layer_tag(model.digest, config.model.path),

@@ -10,13 +10,12 @@ import pytest
 
 from linkspan.config import AppConfig
 from linkspan.errors import DigestMismatch, ModelCorrupt, ReleaseError
-from linkspan.ledger.labels import code_labels, read_code_image, read_objects
+from linkspan.ledger.labels import code_labels, read_code_image
 from linkspan.ledger.modelpack import modelpack, read_modelpack
 from linkspan.nouns import Commit, Model, ModelFile, Signature, Tensor, sha256
 from linkspan.registry import media
 from linkspan.registry.media import Image, Manifest, canonical
-from linkspan.release.link import link
-from tests.registry.images import COMMIT, CONFIG, a_code_image, a_layer, a_model, read_release
+from tests.registry.images import COMMIT, CONFIG, a_code_image, a_layer, a_model, linked, read_release
 
 KINDS = {media.DOCKER_MANIFEST: media.DOCKER_LAYER, media.OCI_MANIFEST: media.OCI_LAYER}
 
@@ -24,15 +23,15 @@ KINDS = {media.DOCKER_MANIFEST: media.DOCKER_LAYER, media.OCI_MANIFEST: media.OC
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_release_is_the_code_image_and_one_layer_more(kind: str) -> None:
     code, layer = a_code_image(kind), a_layer()
-    linked = link(code, a_model(), layer, "/model")
-    linked.verify()
-    before, after = code.manifest.document, linked.manifest.document
+    release = linked(code, a_model(), layer, "/model")
+    release.verify()
+    before, after = code.manifest.document, release.manifest.document
     assert after["layers"][:-1] == before["layers"]
     assert after["layers"][-1] == {"mediaType": KINDS[kind], "digest": layer.digest, "size": layer.size}
-    assert linked.manifest.media_type == after["mediaType"] == kind
+    assert release.manifest.media_type == after["mediaType"] == kind
     assert after["config"]["mediaType"] == before["config"]["mediaType"]
 
-    old, new = json.loads(code.config), json.loads(linked.config)
+    old, new = json.loads(code.config), json.loads(release.config)
     assert new["rootfs"]["diff_ids"] == [*old["rootfs"]["diff_ids"], layer.diff_id]
     assert new["history"][:-1] == old["history"]
     assert new["history"][-1]["created"] == new["created"] == old["created"]
@@ -42,7 +41,7 @@ def test_a_release_is_the_code_image_and_one_layer_more(kind: str) -> None:
 
 def test_labels_and_environment() -> None:
     model = a_model()
-    config = json.loads(link(a_code_image(), model, a_layer(), "/srv/model").config)["config"]
+    config = json.loads(linked(a_code_image(), model, a_layer(), "/srv/model").config)["config"]
     assert config["Env"] == [
         "PATH=/bin",
         f"LINKSPAN_COMMIT={COMMIT.sha}",
@@ -71,7 +70,7 @@ def test_the_same_pair_is_the_same_release_to_the_bit(kind: str, golden: str) ->
         "dev.linkspan.config": '{"name": "digits", "model": {"name": "digits"}}',
     }
     code = a_code_image(kind, labels=labels)
-    assert link(code, a_model(), a_layer(), "/model").digest == "sha256:" + golden
+    assert linked(code, a_model(), a_layer(), "/model").digest == "sha256:" + golden
 
 
 def test_the_order_of_fields_in_the_code_image_does_not_matter() -> None:
@@ -81,41 +80,32 @@ def test_the_order_of_fields_in_the_code_image_does_not_matter() -> None:
     manifest = code.manifest.document
     manifest["config"] |= {"digest": sha256(turned), "size": len(turned)}
     other = Image(Manifest(json.dumps(manifest).encode(), code.manifest.media_type), turned)
-    assert link(other, a_model(), a_layer(), "/model") == link(code, a_model(), a_layer(), "/model")
+    assert linked(other, a_model(), a_layer(), "/model") == linked(code, a_model(), a_layer(), "/model")
 
 
 def test_another_model_or_commit_is_another_release() -> None:
     code = a_code_image()
     digests = {
-        link(code, a_model(), a_layer(), "/model").digest,
-        link(code, a_model(version="v13"), a_layer(), "/model").digest,
-        link(code, a_model(), a_layer(b"other"), "/model").digest,
-        link(code, a_model(), a_layer(), "/srv").digest,
+        linked(code, a_model(), a_layer(), "/model").digest,
+        linked(code, a_model(version="v13"), a_layer(), "/model").digest,
+        linked(code, a_model(), a_layer(b"other"), "/model").digest,
+        linked(code, a_model(), a_layer(), "/srv").digest,
     }
     assert len(digests) == 4
-
-
-def test_a_later_commit_with_the_same_tree_is_named_by_its_own_sha() -> None:
-    later = COMMIT.model_copy(update={"sha": "c" * 40, "subject": "Only the README"})
-    linked = link(a_code_image(), a_model(), a_layer(), "/model", commit=later)
-    assert read_release(linked).commit == later
-    foreign = later.model_copy(update={"tree": "d" * 40})
-    with pytest.raises(ReleaseError, match="was not built from commit"):
-        link(a_code_image(), a_model(), a_layer(), "/model", commit=foreign)
 
 
 def test_an_index_is_refused() -> None:
     code = a_code_image()
     index = Image(Manifest(code.manifest.data, media.OCI_INDEX), code.config)
     with pytest.raises(ReleaseError, match="index"):
-        link(index, a_model(), a_layer(), "/model")
+        linked(index, a_model(), a_layer(), "/model")
 
 
 def test_an_image_without_our_labels_is_refused() -> None:
     with pytest.raises(ReleaseError, match=r"no code image of Linkspan.*no label 'dev\.linkspan\.commit'"):
-        link(a_code_image(labels={"maintainer": "ann"}), a_model(), a_layer(), "/model")
+        linked(a_code_image(labels={"maintainer": "ann"}), a_model(), a_layer(), "/model")
     with pytest.raises(ReleaseError, match="no code image"):
-        link(a_code_image(config={}), a_model(), a_layer(), "/model")
+        linked(a_code_image(config={}), a_model(), a_layer(), "/model")
 
 
 OBJECTS = (
@@ -126,21 +116,21 @@ OBJECTS = (
 
 def test_the_apps_kubernetes_objects_come_with_the_release() -> None:
     code = a_code_image(labels=code_labels("digits", COMMIT, CONFIG, OBJECTS))
-    assert read_objects(code) == OBJECTS
-    assert read_code_image(code) == (COMMIT, CONFIG)
-    assert read_objects(link(code, a_model(), a_layer(), "/model")) == OBJECTS
+    read = read_code_image(code)
+    assert (read.commit, read.config, read.objects) == (COMMIT, CONFIG, OBJECTS)
+    assert read_code_image(linked(code, a_model(), a_layer(), "/model")).objects == OBJECTS
 
 
 def test_an_app_without_kubernetes_objects_has_no_label_for_them() -> None:
     assert "dev.linkspan.manifests" not in code_labels("digits", COMMIT, CONFIG, ())
-    assert read_objects(a_code_image()) == ()
+    assert read_code_image(a_code_image()).objects == ()
 
 
 @pytest.mark.parametrize("label", ["{", "{}", "[1]", "7"])
 def test_a_label_for_kubernetes_objects_that_is_not_ours(label: str) -> None:
     labels = code_labels("digits", COMMIT, CONFIG) | {"dev.linkspan.manifests": label}
     with pytest.raises(ReleaseError, match="is no code image of Linkspan"):
-        read_objects(a_code_image(labels=labels))
+        read_code_image(a_code_image(labels=labels))
 
 
 def test_a_config_in_the_label_that_cannot_be_read() -> None:
@@ -150,28 +140,28 @@ def test_a_config_in_the_label_that_cannot_be_read() -> None:
 
 
 def test_a_linked_image_is_not_linked_again() -> None:
-    linked = link(a_code_image(), a_model(), a_layer(), "/model")
+    release = linked(a_code_image(), a_model(), a_layer(), "/model")
     with pytest.raises(ReleaseError, match="holds a model already"):
-        link(linked, a_model(version="v13"), a_layer(b"new"), "/model")
+        linked(release, a_model(version="v13"), a_layer(b"new"), "/model")
 
 
 def test_an_empty_layer_is_refused() -> None:
     with pytest.raises(ReleaseError, match="is empty"):
-        link(a_code_image(), a_model(), a_layer(b""), "/model")
+        linked(a_code_image(), a_model(), a_layer(b""), "/model")
 
 
 def test_a_model_that_the_app_does_not_take_is_refused() -> None:
     other = a_model().model_copy(update={"name": "letters"})
     with pytest.raises(ReleaseError, match="expected digits, found letters"):
-        link(a_code_image(), other, a_layer(), "/model")
+        linked(a_code_image(), other, a_layer(), "/model")
 
 
 def test_a_manifest_and_a_config_that_disagree_are_refused() -> None:
     code = a_code_image()
     with pytest.raises(DigestMismatch, match="config of manifest"):
-        link(replace(code, config=code.config + b" "), a_model(), a_layer(), "/model")
+        linked(replace(code, config=code.config + b" "), a_model(), a_layer(), "/model")
     with pytest.raises(ReleaseError, match="do not list the same layers"):
-        link(a_code_image(rootfs={"type": "layers", "diff_ids": []}), a_model(), a_layer(), "/model")
+        linked(a_code_image(rootfs={"type": "layers", "diff_ids": []}), a_model(), a_layer(), "/model")
 
 
 # ----- what is written can be read: random values, from a fixed seed
@@ -232,16 +222,18 @@ def test_everything_that_is_written_is_read_back(seed: int) -> None:
     commit, config = _commit(dice), _config(dice)
     model = _model(dice, config.model.name)
     code = a_code_image(dice.choice(list(KINDS)), labels=code_labels(config.name, commit, config))
-    assert read_code_image(code) == (commit, config)
-    linked = link(code, model, a_layer(), config.model.path)
-    release = read_release(linked)
+    read = read_code_image(code)
+    assert (read.commit, read.config, read.digest) == (commit, config, code.digest)
+    image = linked(code, model, a_layer(), config.model.path)
+    release = read_release(image)
     assert (release.app, release.commit, release.model, release.image) == (
         config.name,
         commit,
         model,
-        linked.digest,
+        image.digest,
     )
-    assert read_code_image(linked) == (commit, config), "a release says how it wants to be rolled out"
+    again = read_code_image(image)
+    assert (again.commit, again.config) == (commit, config), "a release says how it wants to be rolled out"
     pack = modelpack(model, a_layer(), "f1", {"note": "x"})
     pack.verify()
     assert read_modelpack(pack) == (model, a_layer())

@@ -9,7 +9,8 @@ from docker.errors import ImageNotFound
 
 from linkspan.config import AppConfig
 from linkspan.errors import RegistryUnavailable, SmokeFailed
-from linkspan.release.smoke import LABEL, missing, smoke, sweep
+from linkspan.release.smoke import missing, smoke
+from linkspan.runtimes.docker.trial import LABEL, sweep
 from tests.services.engine import ImageOf, build_image
 from tests.services.registry import RunningRegistry
 from tests.test_engine import push

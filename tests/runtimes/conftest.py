@@ -12,7 +12,12 @@ from tests.services.cluster import RunningCluster
 from tests.services.registry import RunningRegistry
 
 
-@pytest.fixture(params=["docker", "kubernetes"])
+@pytest.fixture(
+    params=[
+        pytest.param("docker", marks=pytest.mark.needs("rollouts")),
+        pytest.param("kubernetes", marks=pytest.mark.needs("cluster", "registry")),
+    ]
+)
 def harness(request: pytest.FixtureRequest, docker_client: docker.DockerClient) -> Harness:
     if request.param == "docker":
         return DockerHarness(docker_client)

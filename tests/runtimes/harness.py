@@ -92,7 +92,7 @@ class DockerHarness:
         return DockerRuntimeSettings().open()
 
     def opener(self) -> str:
-        return "__import__('linkspan.runtimes.docker', fromlist=['x']).DockerRuntimeSettings().open()"
+        return "__import__('linkspan.runtimes.docker.runtime', fromlist=['x']).DockerRuntimeSettings().open()"
 
     def prepare(self, service: Service) -> None: ...
 
@@ -149,7 +149,7 @@ class KubernetesHarness:
     def opener(self) -> str:
         auth = self._registry.settings().docker_auth()
         settings = f"KubernetesRuntimeSettings(kubeconfig=open({str(self._kubeconfig)!r}).read())"
-        module = "__import__('linkspan.runtimes.kubernetes', fromlist=['x'])"
+        module = "__import__('linkspan.runtimes.kubernetes.runtime', fromlist=['x'])"
         return f"{module}.{settings}.open({dict(auth or {})!r})"
 
     def prepare(self, service: Service) -> None:

@@ -20,11 +20,15 @@ from tests.cluster.api import Api
 from tests.cluster.network import load
 from tests.cluster.places import ADMIN, KUBECTL, LOCK, READY, Unavailable
 from tests.cluster.up import is_up
+from tests.needs import needs_of
+from tests.services.shared import shared
 
 ROOT = Path(__file__).parents[2]
 # Every test process that uses the cluster holds a share of this lock; who gets it whole was the last.
 USERS = LOCK.with_name("cluster-users.lock")
 STARTED_BY_TESTS = READY.with_name("started-by-tests")
+# A share of this one for each test, all of it for one that stops the API server.
+API_SERVER = LOCK.with_name("cluster-api-server.lock")
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class RunningCluster:
             time.sleep(0.1)
 
     def restart_api_server(self) -> None:
-        """Kill it and start it again. Other tests notice: use it only in tests that run alone.
+        """Kill it and start it again. Other tests notice: use it only in tests `alone_on_the_cluster`.
 
         All other parts see it again some seconds later: each failed attempt doubles the wait before the next
         one, up to 30 s, and only two minutes without a failure reset it (client-go's reflector). So several
@@ -110,20 +114,28 @@ def shared_cluster() -> Iterator[RunningCluster]:
 
     Skips, and says why, where the machine cannot have one (no root, no Go modules).
     """
-    USERS.parent.mkdir(parents=True, exist_ok=True)
-    with USERS.open("w") as users:
-        fcntl.flock(users, fcntl.LOCK_SH)
-        _start()
+    with shared(USERS, start=_start, stop=_stop):
         network = load()
         yield RunningCluster(ADMIN, network.node_ip, KUBECTL, network.api_server)
-        if STARTED_BY_TESTS.exists() and _is_last(users.fileno()):
-            subprocess.run([str(ROOT / "scripts" / "cluster.sh"), "down"], check=True, capture_output=True)
 
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[RunningCluster]:
     with shared_cluster() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def share_of_the_api_server(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tests of the cluster run side by side, but for those that are `alone_on_the_cluster`."""
+    if "cluster" not in needs_of(request.node):
+        yield
+        return
+    alone = request.node.get_closest_marker("alone_on_the_cluster") is not None
+    API_SERVER.parent.mkdir(parents=True, exist_ok=True)
+    with API_SERVER.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
 
 
 @pytest.fixture
@@ -150,9 +162,6 @@ def _start() -> None:
         STARTED_BY_TESTS.touch()
 
 
-def _is_last(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _stop() -> None:
+    if STARTED_BY_TESTS.exists():
+        subprocess.run([str(ROOT / "scripts" / "cluster.sh"), "down"], check=True, capture_output=True)

@@ -57,7 +57,7 @@ signal.signal(signal.SIGTERM, leave)
 
 # A service in one file of the standard library. Its behaviour comes from the environment of its image.
 APP = f"""
-import http.server, json, os, signal, sys, threading, time
+import base64, hashlib, http.server, json, os, signal, sys, threading, time
 BEHAVIOUR, VERSION = os.environ["BEHAVIOUR"], os.environ["VERSION"]
 START = time.monotonic()
 {LEAVE}
@@ -76,7 +76,25 @@ class Handler(Leaving):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+    def echo(self):
+        # A WebSocket that sends short messages back until its client closes it.
+        key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        self.send_response(101)
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Connection", "Upgrade")
+        accept = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
+        self.send_header("Sec-WebSocket-Accept", accept)
+        self.end_headers()
+        self.close_connection = True
+        while len(head := self.rfile.read(2)) == 2:
+            mask, data = self.rfile.read(4), self.rfile.read(head[1] & 127)
+            data = bytes(byte ^ mask[at % 4] for at, byte in enumerate(data))
+            self.wfile.write(bytes([head[0], len(data)]) + data)
+            if head[0] & 15 == 8:
+                return
     def do_GET(self):
+        if self.path == "/echo" and "Sec-WebSocket-Key" in self.headers:
+            return self.echo()
         if BEHAVIOUR == "slow-start" and time.monotonic() - START < 2:
             return self.answer(503, b"loading")
         if self.path == "/readyz":

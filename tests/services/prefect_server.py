@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from linkspan.local import prefect_settings
+from linkspan.local import prefect_settings, tether
 from linkspan.prefect_api.server import Server
 from linkspan.processes import Child, free_port
+from tests.services.prefect_template import FLOWS_FILE, lay
 
 ROOT = Path(__file__).parents[2]
 AUTH = SecretStr("linkspan:correct horse battery staple")
@@ -41,7 +42,16 @@ class PrefectServer:
     def api(self) -> Server:
         return Server(self.api_url, self.auth)
 
+    flows: bool = False
+    """Whether it has those of tests/flows/engine_flows.py from the start, as flows.setup deploys them."""
+
     def start(self) -> None:
+        if self.database is None and not (self.home / "prefect.db").exists():
+            lay_database(self.home, flows=self.flows)
+        self.start_server()
+
+    def start_server(self) -> None:
+        """With the database that is there; the server makes one if there is none."""
         env = {
             **prefect_settings.clean(),
             **prefect_settings.server(self.home, self.api_url, self.auth, self.database),
@@ -69,10 +79,19 @@ class PrefectServer:
     def worker(self, **more: str) -> Iterator[Child]:
         """A worker of the pool that `flows.setup` makes; it has started once this is entered.
 
-        `more` is for its environment.
+        `more` is for its environment. Its runs are forks of a process that has the flows, as with
+        `linkspan up`.
         """
-        env = {**self.worker_env, **more}
         name = f"test-{os.urandom(4).hex()}"
+        forks = self.home / f"{name}-warm"
+        env = {**self.worker_env, **more, tether.WARM: str(forks)}
+        warm = Child(
+            "warm",
+            [sys.executable, "-m", "flows.warm", str(forks)],
+            log=self.home / f"{name}-warm.log",
+            env={**self.worker_env, **more},
+            cwd=self.home,
+        )
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", prefect_settings.POOL]
         child = Child(name, [*command, "--name", name], log=self.home / f"{name}.log", env=env, cwd=self.home)
         try:
@@ -81,9 +100,11 @@ class PrefectServer:
                     lambda: any(each.name == name for each in server.workers(prefect_settings.POOL)),
                     seconds=60,
                 )
+            warm.wait_until((forks / "socket").exists, seconds=60)
             yield child
         finally:
             child.stop()
+            warm.stop()
 
     def set_up(self, prefect_file: Path, *arguments: str) -> str:
         """Run `python -m flows.setup`; its output."""
@@ -93,10 +114,31 @@ class PrefectServer:
         return done.stdout
 
 
+def lay_database(home: Path, *, flows: bool) -> None:
+    """Put a database into a server's home that a server started with before."""
+    lay("flows" if flows else "empty", home, _set_up if flows else _start_once)
+
+
+def _start_once(home: Path) -> None:
+    server = PrefectServer(home)
+    server.start_server()
+    server.stop()
+
+
+def _set_up(home: Path) -> None:
+    lay_database(home, flows=False)
+    server = PrefectServer(home)
+    server.start_server()
+    try:
+        server.set_up(FLOWS_FILE)
+    finally:
+        server.stop()
+
+
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """A server for the whole session. Use names of your own: others use it too."""
-    server = PrefectServer(tmp_path_factory.mktemp("prefect"))
+    server = PrefectServer(tmp_path_factory.mktemp("prefect"), flows=True)
     server.start()
     try:
         yield server
@@ -116,8 +158,8 @@ def prefect_api(prefect_server: PrefectServer) -> Iterator[PrefectServer]:
 
 @pytest.fixture
 def own_prefect_server(tmp_path: Path) -> Iterator[PrefectServer]:
-    """A server for one test, which may kill it."""
-    server = PrefectServer(tmp_path / "prefect")
+    """A server with `engine_flows` for one test, which may kill it."""
+    server = PrefectServer(tmp_path / "prefect", flows=True)
     server.start()
     try:
         yield server
@@ -126,9 +168,6 @@ def own_prefect_server(tmp_path: Path) -> Iterator[PrefectServer]:
 
 
 @pytest.fixture(scope="session")
-def engine_flows(prefect_server: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> PrefectServer:
-    """The session's server with the flows of tests/flows/engine_flows.py deployed by flows.setup."""
-    file = tmp_path_factory.mktemp("deployments") / "prefect.yaml"
-    file.write_text((ROOT / "tests/flows/engine_flows.yaml").read_text())
-    prefect_server.set_up(file)
+def engine_flows(prefect_server: PrefectServer) -> PrefectServer:
+    """The session's server, for the flows of tests/flows/engine_flows.py that flows.setup deployed there."""
     return prefect_server

@@ -4,8 +4,11 @@ import pytest
 
 from tests.stores.places import PLACES, MakePlace, Place, RemotePlace
 
+NEEDS = {"azure": ["azurite"], "s3": ["moto"], "s3-versioned": ["moto"]}
+EACH = {kind: pytest.param(kind, marks=pytest.mark.needs(*NEEDS.get(kind, []))) for kind in PLACES}
 
-@pytest.fixture(params=list(PLACES))
+
+@pytest.fixture(params=list(EACH.values()))
 def make_place(request: pytest.FixtureRequest) -> MakePlace:
     return PLACES[str(request.param)](request)
 
@@ -15,7 +18,7 @@ def place(make_place: MakePlace) -> Place:
     return make_place()
 
 
-@pytest.fixture(params=[kind for kind in PLACES if kind != "file"])
+@pytest.fixture(params=[each for kind, each in EACH.items() if kind != "file"])
 def remote_place(request: pytest.FixtureRequest) -> RemotePlace:
     place = PLACES[str(request.param)](request)()
     assert place.remote is not None

@@ -1,4 +1,4 @@
-"""The stage of the receiver's tests."""
+"""What the rooms' tests have in common: an inbox, the fake of a Prefect server, the receiver's stage."""
 
 import logging
 from collections.abc import Iterator
@@ -6,7 +6,21 @@ from pathlib import Path
 
 import pytest
 
+from linkspan.webhooks.inbox.durable import Inbox
+from tests.webhooks.prefect_fake import PrefectFake, prefect_fake
 from tests.webhooks.stage import Stage
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Iterator[Inbox]:
+    with Inbox(tmp_path / "inbox") as inbox:
+        yield inbox
+
+
+@pytest.fixture
+def fake() -> Iterator[PrefectFake]:
+    with prefect_fake() as fake:
+        yield fake
 
 
 @pytest.fixture

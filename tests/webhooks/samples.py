@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from linkspan.errors import WebhookRefused
 from linkspan.webhooks.base import Provider, Reading, Request, WebhookSettings
-from linkspan.webhooks.providers.known import provider
+from linkspan.webhooks.providers.register import provider
 
 PAYLOADS = Path(__file__).parent / "payloads"
 NOW = datetime(2026, 11, 22, 20, 20, 30, tzinfo=UTC)

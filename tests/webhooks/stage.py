@@ -1,10 +1,9 @@
 """A receiver under a real server, its inbox and its log."""
 
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 
 import httpx
 import pytest
@@ -13,12 +12,22 @@ from starlette.applications import Starlette
 from linkspan.webhooks.base import Provider, Reading, Request, WebhookSettings
 from linkspan.webhooks.http.limits import Limits
 from linkspan.webhooks.http.receiver import Routes, create_app
+from linkspan.webhooks.inbox.durable import Inbox
 from linkspan.webhooks.inbox.file import recent
-from linkspan.webhooks.inbox.inbox import Inbox
-from linkspan.webhooks.providers.known import provider
+from linkspan.webhooks.providers.register import provider
 from tests.webhooks.serving import headers, route, served
 
 QUICK = Limits(refusal_grid=0.0, refused_burst=1e9)
+
+
+_GIT = MappingProxyType({"git": route()})
+
+
+class FixedRoutes(dict[str, WebhookSettings]):
+    """Routes that do not change."""
+
+    def renew(self) -> bool:
+        return False
 
 
 class Made:
@@ -48,12 +57,12 @@ class Stage:
 
     def serve(
         self,
-        routes: Routes | Mapping[str, WebhookSettings] | None = None,
+        routes: Routes | Mapping[str, WebhookSettings] = _GIT,
         limits: Limits = QUICK,
         made: Provider | None = None,
     ) -> httpx.Client:
         self.app: Starlette = create_app(
-            {"git": route()} if routes is None else routes,
+            FixedRoutes(routes) if isinstance(routes, Mapping) else routes,
             self.inbox,
             limits,
             providers=(lambda _name: made) if made else provider,
@@ -76,10 +85,3 @@ class Stage:
 
     def close(self) -> None:
         self._held.close()
-
-
-def until(condition: Any, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to that"
-        time.sleep(0.01)

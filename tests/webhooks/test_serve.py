@@ -6,7 +6,6 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
@@ -20,21 +19,16 @@ from blocks import WebhookSource
 from linkspan.local.home import Home
 from linkspan.processes import Child, free_port
 from linkspan.webhooks.http import routes
+from linkspan.webhooks.inbox.durable import Inbox
 from linkspan.webhooks.inbox.file import recent
-from linkspan.webhooks.inbox.inbox import Inbox
 from linkspan.webhooks.serve import ServeSettings, default_inbox
 from tests.services.prefect_server import PrefectServer
+from tests.waiting import until
 from tests.webhooks.prefect_fake import PASSWORD, Failure, PrefectFake, prefect_fake
-from tests.webhooks.process import ROOT, Serving, environment, fields, routes_file, serving, until
+from tests.webhooks.process import ROOT, Serving, environment, fields, routes_file, serving
 from tests.webhooks.serving import SECRET, headers, push, raw, request
 
 SCHEDULED = "test-scheduled/test"
-
-
-@pytest.fixture
-def fake() -> Iterator[PrefectFake]:
-    with prefect_fake() as fake:
-        yield fake
 
 
 def test_from_the_wire_to_a_run_and_a_clean_end(tmp_path: Path, fake: PrefectFake) -> None:
@@ -54,6 +48,7 @@ def test_from_the_wire_to_a_run_and_a_clean_end(tmp_path: Path, fake: PrefectFak
     assert PASSWORD not in receiver.log
 
 
+@pytest.mark.calm
 def test_at_its_end_it_finishes_the_request_and_the_start_that_are_under_way(
     tmp_path: Path, fake: PrefectFake
 ) -> None:
@@ -83,6 +78,7 @@ def test_at_its_end_it_finishes_the_request_and_the_start_that_are_under_way(
     assert found["Say 1"] in {"waiting", "started"}
 
 
+@pytest.mark.calm
 def test_killed_ten_times_in_a_burst_every_hint_is_one_start(tmp_path: Path, fake: PrefectFake) -> None:
     """Each hint has a route and a deployment of its own, so that its starts can be counted."""
     count = 200
@@ -140,6 +136,7 @@ def test_killed_ten_times_in_a_burst_every_hint_is_one_start(tmp_path: Path, fak
     assert "Traceback" not in receiver.log
 
 
+@pytest.mark.calm
 def test_with_the_server_away_hints_are_taken_also_after_a_restart(tmp_path: Path) -> None:
     state = PrefectFake(port=free_port())
     state.blocks["git"] = fields("a/x")

@@ -20,6 +20,9 @@ STATE = "/linkspan/state"
 RUN = "/run/linkspan"
 _HEADER = "# linkspan: "
 _END = "# linkspan end"
+# A WebSocket lives as long as its two ends want: this is the longest that nginx takes on 32-bit machines too.
+# TCP's own keep-alive finds ends that have vanished, so that none is held open for nobody.
+_TUNNEL = "24d"
 # nginx reads its file in pieces of 4 KiB and takes a longer comment line for "too long parameter".
 _COMMENT = 2000
 
@@ -39,8 +42,11 @@ class Live(Noun):
 
     @property
     def marker(self) -> str:
-        """What the switch answers when it is asked which of these it serves."""
-        return sha256(self.model_dump_json().encode())
+        """What the switch answers when it is asked which of these it serves.
+
+        Whether the revision is pinned is nothing that nginx knows of.
+        """
+        return sha256(self.model_dump_json(exclude={"revision": {"pinned"}}).encode())
 
 
 _SWITCH = """
@@ -57,6 +63,7 @@ http {{
     large_client_header_buffers 8 32k;
 {upstream}
     map $http_upgrade $upstream_connection {{ default upgrade; '' ''; }}
+    map $http_upgrade $websocket {{ default ''; '~*^websocket$' 1; }}
     server {{
         listen unix:{run}/switch.sock backlog=4096;
 {location}
@@ -78,18 +85,27 @@ _UPSTREAM = """    upstream app {{
     }}"""
 
 # proxy_next_upstream's default: what failed before a byte was sent goes to the next replica; a POST that was
-# sent never does.
-_APP = """        location / {{
+# sent never does. nginx takes no variable as a timeout, so what asks for a WebSocket has its own location;
+# other upgrades (h2c, which some clients offer with every request) stay ordinary requests.
+_APP = """        proxy_http_version 1.1;
+        proxy_set_header Host $http_host;
+        proxy_set_header Connection $upstream_connection;
+        proxy_set_header Upgrade $http_upgrade;
+        proxy_next_upstream error timeout;
+        proxy_connect_timeout 2s;
+        proxy_max_temp_file_size 0;
+        proxy_socket_keepalive on;
+        location / {{
+            error_page 418 = @websocket;
+            if ($websocket) {{ return 418; }}
             proxy_pass http://app;
-            proxy_http_version 1.1;
-            proxy_set_header Host $http_host;
-            proxy_set_header Connection $upstream_connection;
-            proxy_set_header Upgrade $http_upgrade;
-            proxy_next_upstream error timeout;
-            proxy_connect_timeout 2s;
             proxy_read_timeout {seconds}s;
             proxy_send_timeout {seconds}s;
-            proxy_max_temp_file_size 0;
+        }}
+        location @websocket {{
+            proxy_pass http://app;
+            proxy_read_timeout {tunnel};
+            proxy_send_timeout {tunnel};
         }}"""
 
 _NOTHING = """        location / { default_type text/plain; return 503 "Nothing is released yet.\\n"; }"""
@@ -110,7 +126,7 @@ def switch_conf(live: Live | None) -> str:
         seconds=seconds,
         run=RUN,
         upstream=_UPSTREAM.format(servers=servers),
-        location=_APP.format(seconds=seconds),
+        location=_APP.format(seconds=seconds, tunnel=_TUNNEL),
         marker=live.marker,
     )
     return f"{header}{body}{_END}\n"
@@ -146,7 +162,7 @@ http {{
     map $http_x_forwarded_host $forwarded_host {{ default $http_x_forwarded_host; '' $http_host; }}
     upstream switch {{ server unix:{RUN}/switch.sock max_fails=0; }}
     server {{
-        listen {PROXY_PORT} backlog=4096;
+        listen {PROXY_PORT} backlog=4096 so_keepalive=on;
         location / {{
             proxy_pass http://switch;
             proxy_http_version 1.1;
@@ -160,8 +176,8 @@ http {{
             # The switch buffers and gives up; here nothing is held back and nothing is cut short.
             proxy_request_buffering off;
             proxy_buffering off;
-            proxy_read_timeout 1d;
-            proxy_send_timeout 1d;
+            proxy_read_timeout {_TUNNEL};
+            proxy_send_timeout {_TUNNEL};
         }}
     }}
 }}
@@ -225,16 +241,28 @@ echo revived
 )
 """Starts the switch again if its master is gone, and says so."""
 
-# $1 is the folder that holds live.conf and, if it is a new revision, its file. `nginx -s reload` returns
-# before anything happened: it is done when none of the workers that were there still accepts connections.
-SWITCH = (
-    _WORKERS
-    + f"""
-set -e
-nginx -e stderr -q -t -c "$1/live.conf"
-before=$(workers | sed -n 's/ serving//p')
+_CHECK = 'set -e; nginx -e stderr -q -t -c "$1/live.conf"'
+
+_KEEP = f"""
 for file in "$1"/[0-9]*.json; do [ ! -e "$file" ] || mv -f "$file" {STATE}/revisions/; done
 mv -f "$1/live.conf" {STATE}/live.conf
+"""
+
+NOTE = _CHECK + _KEEP
+"""Keeps a configuration that nginx works by already, without a reload.
+
+$1 is the folder that holds live.conf and, if it is a new revision, its file; so it is for SWITCH.
+"""
+
+# `nginx -s reload` returns before anything happened: it is done when none of the workers that were there
+# still accepts connections.
+SWITCH = (
+    _WORKERS
+    + _CHECK
+    + """
+before=$(workers | sed -n 's/ serving//p')"""
+    + _KEEP
+    + f"""
 nginx -e stderr -c {STATE}/live.conf -s reload
 for _ in $(seq 200); do
     now=" $(workers | sed -n 's/ serving//p' | tr '\\n' ' ')"

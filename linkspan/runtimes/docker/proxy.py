@@ -243,11 +243,21 @@ class Proxy:
 
         Raises RolloutFailed if nginx refuses.
         """
+        self._tell(nginx.SWITCH, live)
+
+    def note(self, live: Live) -> None:
+        """Remember what nginx works by already (`serving` is its marker), without touching a connection.
+
+        Raises RolloutFailed if nginx would refuse it.
+        """
+        self._tell(nginx.NOTE, live)
+
+    def _tell(self, script: str, live: Live | None) -> None:
         files = {"next/live.conf": switch_conf(live).encode()}
         if live is not None:
             files[f"next/{live.revision.number:06}.json"] = live.revision.model_dump_json().encode()
         self._put(files)
-        code, output = self._run(nginx.SWITCH, _NEXT)
+        code, output = self._run(script, _NEXT)
         if code != 0:
             raise RolloutFailed(
                 "nginx refuses its new configuration",

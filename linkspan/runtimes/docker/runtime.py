@@ -242,9 +242,11 @@ class DockerRuntime:
         except RolloutFailed as error:
             raise _failure(rollout, error) from None
         replicas.keep()
-        if wanted != live or proxy.serving() != wanted.marker:
+        if proxy.serving() != wanted.marker:
             say(f"revision {revision.number}: telling nginx")
             proxy.switch(wanted)
+        elif wanted != live:
+            proxy.note(wanted)  # a reload would end the WebSockets, and nothing that they are on is replaced
         self._tidy(rollout, proxy, wanted, say)
         return revision
 

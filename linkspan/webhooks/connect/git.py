@@ -5,8 +5,7 @@ import shlex
 from urllib.parse import quote
 
 from linkspan.webhooks.base import WebhookSettings
-from linkspan.webhooks.connect.git_hook import post_receive
-from linkspan.webhooks.providers.signatures import secret_of
+from linkspan.webhooks.providers.proofs import secret_of
 
 
 def github(url: str, settings: WebhookSettings) -> str:
@@ -87,10 +86,6 @@ In Azure DevOps, project {project or "PROJECT"}: Project settings, Service hooks
   Messages to send            None
   Detailed messages to send   None
 """
-
-
-def plain_git(url: str, settings: WebhookSettings) -> str:
-    return post_receive(url, settings)
 
 
 def signed(url: str, settings: WebhookSettings) -> str:

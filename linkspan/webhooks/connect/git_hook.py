@@ -13,7 +13,7 @@ import shlex
 from linkspan.errors import ConfigError
 from linkspan.webhooks.base import WebhookSettings
 from linkspan.webhooks.providers.plain_git import CONTENT_TYPE, FIRST_LINE, SIGNATURE_HEADER
-from linkspan.webhooks.providers.signatures import secret_of
+from linkspan.webhooks.providers.proofs import secret_of
 
 _BLOCK = 64  # of SHA-256, in bytes
 

@@ -7,8 +7,7 @@ from urllib.parse import quote
 from linkspan.stores.settings import folder
 from linkspan.webhooks.base import WebhookSettings
 from linkspan.webhooks.providers.mlflow import EVENTS
-from linkspan.webhooks.providers.shared_secret import HEADER
-from linkspan.webhooks.providers.signatures import secret_of
+from linkspan.webhooks.providers.proofs import SHOWN_HEADER, secret_of
 
 # docs.aws.amazon.com/AmazonS3/latest/API/API_PutBucketNotificationConfiguration.html
 _REPLACES = "The last command replaces all notifications that the bucket has: add those to it."
@@ -63,7 +62,7 @@ def event_bridge(url: str, settings: WebhookSettings) -> str:
         "detail": {"bucket": {"name": [settings.container or "BUCKET"]}}
         | ({"object": {"key": [{"prefix": folder(settings.prefix)}]}} if settings.prefix else {}),
     }
-    key = {"ApiKeyAuthParameters": {"ApiKeyName": HEADER, "ApiKeyValue": secret_of(settings)}}
+    key = {"ApiKeyAuthParameters": {"ApiKeyName": SHOWN_HEADER, "ApiKeyValue": secret_of(settings)}}
     return f"""\
 With AWS's command line. ROLE-ARN is a role that EventBridge may assume, with events:InvokeApiDestination.
 {_REPLACES}

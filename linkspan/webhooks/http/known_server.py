@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 from linkspan.errors import ConfigError, ServerUnavailable
+from linkspan.local.known import known_server
 from linkspan.prefect_api.server import Server
 
 LOOK_SECONDS = 5.0
@@ -15,7 +16,7 @@ KEEP_SECONDS = 60.0
 class KnownServer:
     """Gives the server that `find` finds, and looks again every few seconds whether it is another one."""
 
-    def __init__(self, find: Callable[[], Server] = Server.from_environment) -> None:
+    def __init__(self, find: Callable[[], Server] = known_server) -> None:
         self._find = find
         self._lock = threading.Lock()
         self._engine: Server | None = None

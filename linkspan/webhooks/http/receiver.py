@@ -13,7 +13,7 @@ import math
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -33,8 +33,8 @@ from linkspan.webhooks.http.body import BodyReader, BodyRefused
 from linkspan.webhooks.http.limits import Limits
 from linkspan.webhooks.http.rate import Buckets, neighbourhood
 from linkspan.webhooks.http.refusals import Refusals
-from linkspan.webhooks.inbox.inbox import Inbox
-from linkspan.webhooks.providers.known import provider
+from linkspan.webhooks.inbox.durable import Inbox
+from linkspan.webhooks.providers.register import provider
 
 LOG = logging.getLogger("linkspan.webhooks")
 THREADS = 16
@@ -52,19 +52,6 @@ class Routes(Protocol):
         ...
 
 
-class FixedRoutes:
-    """Routes that do not change."""
-
-    def __init__(self, routes: Mapping[str, WebhookSettings]) -> None:
-        self._routes = dict(routes)
-
-    def get(self, name: str, /) -> WebhookSettings | None:
-        return self._routes.get(name)
-
-    def renew(self) -> bool:
-        return False
-
-
 @dataclass(frozen=True)
 class _Verified:
     settings: WebhookSettings
@@ -72,7 +59,7 @@ class _Verified:
 
 
 def create_app(
-    routes: Routes | Mapping[str, WebhookSettings],
+    routes: Routes,
     inbox: Inbox,
     limits: Limits | None = None,
     *,
@@ -84,8 +71,7 @@ def create_app(
 
     It may be mounted in or served by whatever serves ASGI. The inbox is the caller's to open and close.
     """
-    known = FixedRoutes(routes) if isinstance(routes, Mapping) else routes
-    receiver = Receiver(known, inbox, limits or Limits(), providers, clock)
+    receiver = Receiver(routes, inbox, limits or Limits(), providers, clock)
     app = Starlette(
         routes=[
             Route("/hooks/{name}", receiver.hook, methods=["POST", "OPTIONS"]),

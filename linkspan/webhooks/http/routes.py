@@ -16,19 +16,17 @@ from typing import Any
 
 import httpx
 
-from linkspan.cli.links import settings_of
 from linkspan.errors import ConfigError, LinkspanError, ServerUnavailable
 from linkspan.prefect_api.server import Server
+from linkspan.prefect_api.values import settings_from
 from linkspan.webhooks.base import BLOCK, WebhookSettings
-from linkspan.webhooks.providers.known import PROVIDERS
+from linkspan.webhooks.providers.register import ALL, known
 
 REFRESH_SECONDS = 30.0
 LEAST_SECONDS = 3.0
 FIRST_SECONDS = 5.0
 # Nobody waits longer for somebody else's look: the server may be slow, and threads are few.
 TURN_SECONDS = 1.0
-PULLED = frozenset({"sqs"})
-"""Providers that cannot call: their queue is read (queues.py)."""
 
 Fields = Mapping[str, Mapping[str, Any]]
 """Name → fields, secrets in plain."""
@@ -163,13 +161,8 @@ def routes_in(file: Path) -> Callable[[], Fields]:
 
 
 def _settings(name: str, fields: Mapping[str, Any]) -> WebhookSettings:
-    settings = settings_of(f"{BLOCK}/{name}", dict(fields))
-    assert isinstance(settings, WebhookSettings)  # noqa: S101 - what links.SETTINGS says
-    if settings.provider not in {*PROVIDERS, *PULLED}:
-        raise ConfigError(
-            f"there is no webhook provider {settings.provider!r}",
-            expected="one of " + ", ".join(sorted({*PROVIDERS, *PULLED})),
-        )
+    settings = settings_from(WebhookSettings, f"{BLOCK}/{name}", fields)
+    known(settings.provider, ALL)
     return settings
 
 

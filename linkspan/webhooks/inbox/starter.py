@@ -15,9 +15,10 @@ from typing import Self
 import httpx
 
 from linkspan.errors import ConfigError, InboxUnavailable, ServerDenied, ServerError, ServerUnavailable
+from linkspan.events import WEBHOOK_ACCEPTED
 from linkspan.plain_text import plain_text
 from linkspan.prefect_api.server import Server
-from linkspan.webhooks.inbox.inbox import Batch, Inbox
+from linkspan.webhooks.inbox.durable import Batch, Inbox
 
 GATHER_SECONDS = 2.0
 THREADS = 4
@@ -26,8 +27,6 @@ PATIENCE = 2.0
 FIRST_WAIT = 0.25
 LONGEST_WAIT = 15.0
 DISK_SECONDS = 30.0
-ACCEPTED = "linkspan.webhook.accepted"
-"""The event in the feed for a hint that was accepted; nothing listens to it."""
 EVENTS_PER_BATCH = 10
 
 
@@ -45,10 +44,9 @@ class Starter:
         *,
         say: Callable[[str], None] = lambda _line: None,
         gather: float = GATHER_SECONDS,
-        threads: int = THREADS,
     ) -> None:
         self._inbox = inbox
-        self._engine = server
+        self._server = server
         self._say = say
         self._gather = gather
         self._change = threading.Condition()
@@ -63,7 +61,7 @@ class Starter:
         self._outage = _Outage(say)
         self._threads = [
             threading.Thread(target=self._work, name=f"starter-{number}", daemon=True)
-            for number in range(threads)
+            for number in range(THREADS)
         ]
 
     def __enter__(self) -> Self:
@@ -182,7 +180,7 @@ class Starter:
     def _ask(self, batch: Batch) -> bool:
         """Ask for the run of a batch and note the answer; False if there was none."""
         try:
-            server = self._engine()
+            server = self._server()
             run = server.start(
                 batch.deployment, {"hint": batch.text}, idempotency_key=batch.key, patience=PATIENCE
             )
@@ -215,7 +213,7 @@ class Starter:
     def _answers(self) -> bool:
         """Whether what is there is a Prefect server that takes our credentials."""
         try:
-            return bool(self._engine().version())
+            return bool(self._server().version())
         except (ServerError, ConfigError, httpx.HTTPError, ValueError):
             return False
 
@@ -223,7 +221,7 @@ class Starter:
         try:
             for source, text in self._inbox.texts(batch, EVENTS_PER_BATCH).result(DISK_SECONDS):
                 payload = {"hint": text, "deployment": batch.deployment, "run": url, "hints": batch.hints}
-                server.emit(ACCEPTED, f"linkspan.webhook.{source}", payload, name=source)
+                server.emit(WEBHOOK_ACCEPTED, f"linkspan.webhook.{source}", payload, name=source)
         except (ServerError, InboxUnavailable, TimeoutError, httpx.HTTPError, ValueError) as error:
             self._say(f"the feed was not told of {_shown(batch)}: {plain_text(str(error))}")
 

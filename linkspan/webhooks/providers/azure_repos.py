@@ -10,8 +10,8 @@ from typing import Any
 from linkspan.errors import WebhookRefused
 from linkspan.webhooks.base import Reading, Request, WebhookSettings
 from linkspan.webhooks.providers.payload import items, moment, parse, text
+from linkspan.webhooks.providers.proofs import check_basic
 from linkspan.webhooks.providers.push import Push, commit_of, other_event, person, reading
-from linkspan.webhooks.providers.signatures import check_basic
 
 
 def verify(request: Request, settings: WebhookSettings) -> None:

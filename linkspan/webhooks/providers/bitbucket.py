@@ -10,8 +10,8 @@ from typing import Any
 
 from linkspan.webhooks.base import Reading, Request, WebhookSettings
 from linkspan.webhooks.providers.payload import items, mapping, moment, parse, text
+from linkspan.webhooks.providers.proofs import check_hmac
 from linkspan.webhooks.providers.push import BRANCHES, Push, event_of, hello, other_event, person, reading
-from linkspan.webhooks.providers.signatures import check_hmac
 
 
 def verify(request: Request, settings: WebhookSettings) -> None:

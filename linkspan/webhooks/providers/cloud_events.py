@@ -31,14 +31,10 @@ class Event:
     data: object
 
 
-def wants_consent(request: Request) -> bool:
-    """Whether this asks for leave to send events."""
-    return request.method == "OPTIONS"
-
-
 def consent(request: Request) -> Reading:
-    """The leave: the sender named by the request may send, as often as it asked. Raises WebhookRefused.
+    """The leave that OPTIONS asks for: the sender that is named may send, as often as it asked.
 
+    Raises WebhookRefused if none is named.
     The address in WebHook-Request-Callback is never called: the answer is given here, or not at all.
     """
     origin = request.header("webhook-request-origin")

@@ -10,7 +10,7 @@ Source: EventBridge user guide, "API destinations" and "Connections".
 from linkspan.webhooks.base import Reading, Request, WebhookSettings
 from linkspan.webhooks.providers import s3_events
 from linkspan.webhooks.providers.payload import parse
-from linkspan.webhooks.providers.shared_secret import check_shown
+from linkspan.webhooks.providers.proofs import check_shown
 
 
 def verify(request: Request, settings: WebhookSettings) -> None:

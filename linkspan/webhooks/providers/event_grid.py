@@ -16,9 +16,9 @@ from linkspan.errors import WebhookRefused
 from linkspan.webhooks.base import Hint, Reading, Request, WebhookSettings
 from linkspan.webhooks.providers import cloud_events
 from linkspan.webhooks.providers.cloud_events import Event
-from linkspan.webhooks.providers.news import is_below, key_of, touches
 from linkspan.webhooks.providers.payload import JSON, brief, content_type, decode, items, moment, text
-from linkspan.webhooks.providers.shared_secret import check_shown
+from linkspan.webhooks.providers.proofs import check_shown
+from linkspan.webhooks.providers.written import counted, is_below, key_of, outside, touches
 
 _VALIDATION = "Microsoft.EventGrid.SubscriptionValidationEvent"
 # With a hierarchical namespace (Data Lake) a finished folder is often moved to its place.
@@ -40,7 +40,7 @@ def verify(request: Request, settings: WebhookSettings) -> None:
 
 def read(request: Request, settings: WebhookSettings) -> Reading:
     """The hints in a delivery, or the answer to a handshake. Raises WebhookRefused."""
-    if cloud_events.wants_consent(request):
+    if request.method == "OPTIONS":
         return cloud_events.consent(request)
     if cloud_events.is_cloud_event(request):
         return _reading(cloud_events.events(request), settings)
@@ -75,24 +75,23 @@ def _validation(found: list[Event]) -> Reading:
 
 
 def _reading(found: list[Event], settings: WebhookSettings) -> Reading:
-    hints, ignored = [], "an empty delivery"
-    for event in found:
-        if event.type not in _WRITTEN:
-            ignored = f"an event {brief(event.type, 80)}, not of a new blob"
-        elif text(event.data, "api") in _EMPTY:
-            ignored = "a file was begun; the event of its content follows"
-        else:
-            account, container, path = _place(event)
-            wanted_account, _, wanted_container = settings.container.rpartition("/")
-            if wanted_account and account != wanted_account.lower():
-                ignored = f"written in another storage account: {brief(account, 80) or 'unnamed'}"
-            elif wanted_container and container != wanted_container:
-                ignored = f"written in another container: {brief(container, 80)}"
-            elif not (touches if event.type == _MOVED else is_below)(path, settings.prefix):
-                ignored = f"written outside of {settings.prefix}: {brief(path, 150)}"
-            else:
-                hints.append(_hint(event, f"{account}/{container}/{path}"))
-    return Reading(hints=tuple(hints)) if hints else Reading(ignored=ignored)
+    return counted([_told(event, settings) for event in found], otherwise="an empty delivery")
+
+
+def _told(event: Event, settings: WebhookSettings) -> Hint | str:
+    if event.type not in _WRITTEN:
+        return f"an event {brief(event.type, 80)}, not of a new blob"
+    if text(event.data, "api") in _EMPTY:
+        return "a file was begun; the event of its content follows"
+    account, container, path = _place(event)
+    wanted_account, _, wanted_container = settings.container.rpartition("/")
+    if wanted_account and account != wanted_account.lower():
+        return f"written in another storage account: {brief(account, 80) or 'unnamed'}"
+    if wanted_container and container != wanted_container:
+        return f"written in another container: {brief(container, 80)}"
+    if not (touches if event.type == _MOVED else is_below)(path, settings.prefix):
+        return outside(path, settings.prefix)
+    return _hint(event, f"{account}/{container}/{path}")
 
 
 def _place(event: Event) -> tuple[str, str, str]:

@@ -5,9 +5,9 @@ holds the repository's time of change, so that no two pushes look the same, and 
 """
 
 from linkspan.webhooks.base import Reading, Request, WebhookSettings
-from linkspan.webhooks.providers.payload import mapping, moment, parse, text
-from linkspan.webhooks.providers.push import Push, event_of, other_event, person, reading
-from linkspan.webhooks.providers.signatures import check_hmac
+from linkspan.webhooks.providers.payload import mapping, parse
+from linkspan.webhooks.providers.proofs import check_hmac
+from linkspan.webhooks.providers.push import event_of, other_event, pushed, reading
 
 
 def verify(request: Request, settings: WebhookSettings) -> None:
@@ -22,12 +22,6 @@ def read(request: Request, settings: WebhookSettings) -> Reading:
     if event != "push":
         return other_event(event)
     commit = mapping(document, "head_commit", default={})
-    push = Push(
-        repository=text(document, "repository", "full_name"),
-        ref=text(document, "ref"),
-        sha=text(document, "after"),
-        by=person(document, ("pusher", "full_name"), ("pusher", "login"), ("pusher", "username")),
-        subject=text(commit, "message", default=""),
-        at=moment(commit, "timestamp"),
-    )
+    by = ("pusher", "full_name"), ("pusher", "login"), ("pusher", "username")
+    push = pushed(document, commit, ("repository", "full_name"), *by)
     return reading([push], settings, request.digest())

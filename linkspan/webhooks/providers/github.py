@@ -10,9 +10,9 @@ from urllib.parse import parse_qsl
 
 from linkspan.errors import WebhookRefused
 from linkspan.webhooks.base import Reading, Request, WebhookSettings
-from linkspan.webhooks.providers.payload import JSON, content_type, decode, mapping, moment, text
-from linkspan.webhooks.providers.push import Push, event_of, hello, other_event, person, reading
-from linkspan.webhooks.providers.signatures import check_hmac
+from linkspan.webhooks.providers.payload import JSON, content_type, decode, mapping
+from linkspan.webhooks.providers.proofs import check_hmac
+from linkspan.webhooks.providers.push import event_of, hello, other_event, pushed, reading
 
 # What GitHub's form for a new webhook offers first: JSON in a field named payload.
 _FORM = "application/x-www-form-urlencoded"
@@ -31,14 +31,7 @@ def read(request: Request, settings: WebhookSettings) -> Reading:
     if event != "push":
         return other_event(event)
     commit = mapping(document, "head_commit", default={})
-    push = Push(
-        repository=text(document, "repository", "full_name"),
-        ref=text(document, "ref"),
-        sha=text(document, "after"),
-        by=person(document, ("pusher", "name"), ("sender", "login")),
-        subject=text(commit, "message", default=""),
-        at=moment(commit, "timestamp"),
-    )
+    push = pushed(document, commit, ("repository", "full_name"), ("pusher", "name"), ("sender", "login"))
     return reading([push], settings, request.digest())
 
 

@@ -7,15 +7,15 @@ signs by Standard Webhooks; a secret token is sent as it is and proves nothing a
 import hashlib
 
 from linkspan.webhooks.base import Reading, Request, WebhookSettings
-from linkspan.webhooks.providers.payload import items, moment, parse, text
-from linkspan.webhooks.providers.push import Push, commit_of, other_event, person, reading
-from linkspan.webhooks.providers.signatures import (
+from linkspan.webhooks.providers.payload import items, parse, text
+from linkspan.webhooks.providers.proofs import (
     STANDARD_PREFIX,
     check_standard,
     check_token,
     secret_of,
     standard_key,
 )
+from linkspan.webhooks.providers.push import commit_of, other_event, pushed, reading
 
 
 def verify(request: Request, settings: WebhookSettings) -> None:
@@ -31,17 +31,10 @@ def read(request: Request, settings: WebhookSettings) -> Reading:
     kind = text(document, "object_kind")
     if kind != "push":
         return other_event(kind)
-    sha = text(document, "after")
     # Of a push of many the newest twenty are there; of a first one to an empty project, none.
-    commit = commit_of(items(document, "commits", default=[]), sha, "id")
-    push = Push(
-        repository=text(document, "project", "path_with_namespace"),
-        ref=text(document, "ref"),
-        sha=sha,
-        by=person(document, ("user_name",), ("user_username",)),
-        subject=text(commit, "message", default=""),
-        at=moment(commit, "timestamp"),
-    )
+    commit = commit_of(items(document, "commits", default=[]), text(document, "after"), "id")
+    repository = ("project", "path_with_namespace")
+    push = pushed(document, commit, repository, ("user_name",), ("user_username",))
     return reading([push], settings, _key(request, settings))
 
 

@@ -10,12 +10,12 @@ Sources: MLflow documentation "Webhooks"; mlflow/webhooks/{delivery,types}.py of
 """
 
 from linkspan.webhooks.base import Hint, Reading, Request, WebhookSettings
-from linkspan.webhooks.providers.news import key_of
 from linkspan.webhooks.providers.payload import brief, mapping, moment, parse, text
-from linkspan.webhooks.providers.signatures import check_standard, secret_of
+from linkspan.webhooks.providers.proofs import check_standard, secret_of
+from linkspan.webhooks.providers.written import key_of
 
 EVENTS = ["model_version.created", "model_version_alias.created", "model_version_tag.set"]
-_CREATED, _NAMED, _TAGGED = EVENTS
+_CREATED, _NAMED, _ = EVENTS
 _HEADERS = ("x-mlflow-delivery-id", "x-mlflow-timestamp", "x-mlflow-signature")
 # What MLflow's "test webhook" button talks about.
 _EXAMPLE = "example_model"
@@ -49,11 +49,11 @@ def read(request: Request, settings: WebhookSettings) -> Reading:
 
 def _said(event: str, data: object) -> str:
     """What happened, in words; nothing if it does not count."""
+    if event not in EVENTS:
+        return ""
+    version = f"{text(data, 'name')} version {text(data, 'version')}"
     if event == _CREATED:
-        return f"{text(data, 'name')} version {text(data, 'version')} registered"
+        return f"{version} registered"
     if event == _NAMED:
-        return f"{text(data, 'name')} version {text(data, 'version')} is now {text(data, 'alias')}"
-    if event == _TAGGED:
-        tag = f"{text(data, 'key')}={text(data, 'value', default='')}"
-        return f"{text(data, 'name')} version {text(data, 'version')} tagged {tag}"
-    return ""
+        return f"{version} is now {text(data, 'alias')}"
+    return f"{version} tagged {text(data, 'key')}={text(data, 'value', default='')}"

@@ -13,10 +13,8 @@ from linkspan.plain_text import plain_text
 from linkspan.webhooks.base import Request
 
 JSON = "application/json"
-# RFC 7493, 2.2: what every reader of JSON agrees on.
-_BIGGEST = 2**53 - 1
 
-T = TypeVar("T", str, bool, int, dict[str, Any], list[Any])
+T = TypeVar("T", str, dict[str, Any], list[Any])
 
 
 def parse(request: Request, *types: str) -> dict[str, Any]:
@@ -73,19 +71,6 @@ def text(document: object, *path: str, default: str | None = None) -> str:
     return _take(str, document, path, default)
 
 
-def flag(document: object, *path: str, default: bool | None = None) -> bool:
-    """The boolean at `path`, like `text`."""
-    return _take(bool, document, path, default)
-
-
-def number(document: object, *path: str, default: int | None = None) -> int:
-    """The whole number at `path`, like `text`; raises WebhookRefused beyond ±(2^53 - 1), too."""
-    found = _take(int, document, path, default)
-    if abs(found) > _BIGGEST:
-        raise WebhookRefused(f"{_name(path)} is too big a number")
-    return found
-
-
 def mapping(document: object, *path: str, default: dict[str, Any] | None = None) -> dict[str, Any]:
     """The object at `path`, like `text`."""
     return _take(dict, document, path, default)
@@ -123,8 +108,7 @@ def _take(kind: type[T], document: object, path: tuple[str, ...], default: T | N
         found = found.get(name)
     if found is None and default is not None:
         return default
-    # bool is an int to Python, not to JSON.
-    if not isinstance(found, kind) or (kind is int and isinstance(found, bool)):
+    if not isinstance(found, kind):
         raise _wrong(path, _KINDS[kind], found)
     return found
 

@@ -21,8 +21,8 @@ from datetime import UTC, datetime
 from linkspan.errors import WebhookRefused
 from linkspan.webhooks.base import Reading, Request, WebhookSettings
 from linkspan.webhooks.providers.payload import brief, content_type
+from linkspan.webhooks.providers.proofs import check_hmac
 from linkspan.webhooks.providers.push import Push, reading
-from linkspan.webhooks.providers.signatures import check_hmac
 
 FIRST_LINE = "linkspan-push 1"
 SIGNATURE_HEADER = "x-linkspan-signature"

@@ -9,7 +9,7 @@ from typing import Any
 from linkspan.errors import WebhookRefused
 from linkspan.nouns import short
 from linkspan.webhooks.base import Hint, Reading, Request, WebhookSettings
-from linkspan.webhooks.providers.payload import brief, text
+from linkspan.webhooks.providers.payload import brief, moment, text
 
 BRANCHES = "refs/heads/"
 
@@ -27,6 +27,21 @@ class Push:
     by: str = ""
     subject: str = ""
     at: datetime | None = None
+
+
+def pushed(document: object, commit: object, repository: tuple[str, ...], *by: tuple[str, ...]) -> Push:
+    """The push in a body of GitHub's form, which others took over: their names are at other paths.
+
+    `commit` is the newest one, `by` are the places of the name of who pushed. Raises WebhookRefused.
+    """
+    return Push(
+        repository=text(document, *repository),
+        ref=text(document, "ref"),
+        sha=text(document, "after"),
+        by=person(document, *by),
+        subject=text(commit, "message", default=""),
+        at=moment(commit, "timestamp"),
+    )
 
 
 def reading(pushes: Sequence[Push], settings: WebhookSettings, key: str, *, any_case: bool = True) -> Reading:

@@ -4,28 +4,16 @@ Two forms: event notifications (`Records`, which MinIO and Ceph send too) and ev
 only a new object in the source's bucket and below its prefix counts.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import unquote_plus
 
 from linkspan.errors import WebhookRefused
 from linkspan.webhooks.base import Hint, Reading, WebhookSettings
-from linkspan.webhooks.providers.news import is_below, key_of
 from linkspan.webhooks.providers.payload import brief, items, mapping, moment, text
+from linkspan.webhooks.providers.written import counted, is_below, key_of, outside
 
 _TEST = "s3:TestEvent"
 _CREATED = "ObjectCreated:"
-
-
-@dataclass(frozen=True)
-class Written:
-    """That an object was written. `news` is what is the same whenever S3 tells of this very write."""
-
-    bucket: str
-    key: str
-    news: tuple[str, ...]
-    at: datetime | None
 
 
 def read_any(document: object, settings: WebhookSettings) -> Reading:
@@ -43,8 +31,8 @@ def read_records(document: object, settings: WebhookSettings) -> Reading:
     if "Records" not in fields and fields.get("Event") == _TEST:
         return Reading(ignored="S3 tested whether its notifications arrive, and they do")
     records = items(document, "Records")
-    written = [found for record in records if (found := _record(record)) is not None]
-    return _reading(written, settings, otherwise="nothing was written, only removed or changed")
+    found = [told for record in records if (told := _record(record, settings))]
+    return counted(found, otherwise="nothing was written, only removed or changed")
 
 
 def read_event(document: object, settings: WebhookSettings) -> Reading:
@@ -57,16 +45,13 @@ def read_event(document: object, settings: WebhookSettings) -> Reading:
         return Reading(ignored=f"an event {brief(kind, 80)!r} of {brief(source, 80)}, not of a new object")
     detail = mapping(document, "detail")
     object_ = mapping(detail, "object")
-    written = Written(
-        bucket=text(detail, "bucket", "name"),
-        key=text(object_, "key"),
-        news=_news(object_, "version-id", "etag", "sequencer") or (text(document, "id"),),
-        at=moment(document, "time"),
-    )
-    return _reading([written], settings)
+    place = text(detail, "bucket", "name"), text(object_, "key")
+    news = _news(object_, "version-id", "etag", "sequencer") or (text(document, "id"),)
+    return counted([_told(*place, news, moment(document, "time"), settings)])
 
 
-def _record(record: object) -> Written | None:
+def _record(record: object, settings: WebhookSettings) -> Hint | str:
+    """The hint in a record, or why it does not count; nothing if it is not of something written."""
     if not text(record, "eventSource").endswith(":s3"):
         raise WebhookRefused("a record is not of S3", found=brief(text(record, "eventSource"), 80))
     version = text(record, "eventVersion")
@@ -74,16 +59,13 @@ def _record(record: object) -> Written | None:
         raise WebhookRefused("a record has an unknown form", expected="2.x", found=brief(version, 20))
     # MinIO writes the whole name, s3:ObjectCreated:Put.
     if not text(record, "eventName").removeprefix("s3:").startswith(_CREATED):
-        return None
+        return ""
     object_ = mapping(record, "s3", "object")
     when = text(record, "eventTime", default="")
-    return Written(
-        bucket=text(record, "s3", "bucket", "name"),
-        key=_decoded(text(object_, "key")),
-        # The time as well: not everybody sends a sequencer, and the same bytes have the same ETag again.
-        news=(*_news(object_, "versionId", "eTag", "sequencer"), when),
-        at=moment(record, "eventTime"),
-    )
+    place = text(record, "s3", "bucket", "name"), _decoded(text(object_, "key"))
+    # The time as well: not everybody sends a sequencer, and the same bytes have the same ETag again.
+    news = (*_news(object_, "versionId", "eTag", "sequencer"), when)
+    return _told(*place, news, moment(record, "eventTime"), settings)
 
 
 def _decoded(key: str) -> str:
@@ -98,14 +80,15 @@ def _news(object_: object, *names: str) -> tuple[str, ...]:
     return found if any(found) else ()
 
 
-def _reading(written: Iterable[Written], settings: WebhookSettings, otherwise: str = "") -> Reading:
-    hints, ignored = [], otherwise
-    for each in written:
-        if settings.container and each.bucket != settings.container:
-            ignored = f"written in another bucket: {brief(each.bucket, 100)}"
-        elif not is_below(each.key, settings.prefix):
-            ignored = f"written outside of {settings.prefix}: {brief(each.key, 150)}"
-        else:
-            place = brief(f"s3://{each.bucket}/{each.key}", 280)
-            hints.append(Hint(key=key_of("s3", each.bucket, each.key, *each.news), text=place, at=each.at))
-    return Reading(hints=tuple(hints)) if hints else Reading(ignored=ignored)
+def _told(
+    bucket: str, key: str, news: tuple[str, ...], at: datetime | None, settings: WebhookSettings
+) -> Hint | str:
+    """The hint of an object, or why it does not count.
+
+    `news` is what is the same whenever S3 tells of this very write.
+    """
+    if settings.container and bucket != settings.container:
+        return f"written in another bucket: {brief(bucket, 100)}"
+    if not is_below(key, settings.prefix):
+        return outside(key, settings.prefix)
+    return Hint(key=key_of("s3", bucket, key, *news), text=brief(f"s3://{bucket}/{key}", 280), at=at)

@@ -14,8 +14,8 @@ from typing import Any
 
 from linkspan.webhooks.base import Hint, Reading, Request, WebhookSettings
 from linkspan.webhooks.providers.payload import brief, mapping, moment, parse, text
+from linkspan.webhooks.providers.proofs import STANDARD_HEADERS, check_standard, standard_key
 from linkspan.webhooks.providers.push import BRANCHES, Push, hello, reading
-from linkspan.webhooks.providers.signatures import STANDARD_HEADERS, check_standard, standard_key
 
 
 def verify(request: Request, settings: WebhookSettings) -> None:

@@ -13,30 +13,26 @@ retries".
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import NamedTuple
 
-from linkspan.errors import WebhookRefused
+from linkspan.errors import WebhookRefused, WebhookUnchecked
 from linkspan.webhooks.base import Reading, Request, WebhookSettings
 from linkspan.webhooks.providers import s3_events
+from linkspan.webhooks.providers.certificates import SECONDS, Certificates, fetch_certificate
 from linkspan.webhooks.providers.payload import JSON, brief, decode, moment, parse, text
-from linkspan.webhooks.providers.shared_secret import check_shown
-from linkspan.webhooks.providers.sns_aws import confirm_subscription, fetch_certificate
-from linkspan.webhooks.providers.sns_certificates import Certificates
+from linkspan.webhooks.providers.proofs import check_shown
 
 MAX_AGE = timedelta(days=1)
-NOTIFICATION, SUBSCRIPTION, UNSUBSCRIPTION = (
-    "Notification",
-    "SubscriptionConfirmation",
-    "UnsubscribeConfirmation",
-)
+NOTIFICATION = "Notification"
+_SUBSCRIPTION, _UNSUBSCRIPTION = "SubscriptionConfirmation", "UnsubscribeConfirmation"
+_CONTROL = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
 _SIGNED = {
     NOTIFICATION: ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"),
-    SUBSCRIPTION: ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"),
-    UNSUBSCRIPTION: ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"),
+    _SUBSCRIPTION: _CONTROL,
+    _UNSUBSCRIPTION: _CONTROL,
 }
 _ARN = re.compile(r"arn:(aws|aws-cn|aws-us-gov):sns:([a-z0-9-]{3,30}):[0-9]{12}:[A-Za-z0-9_.-]{1,256}")
 _FILE = re.compile(r"/[A-Za-z0-9_-]{1,100}\.pem")
@@ -56,7 +52,34 @@ class Topic(NamedTuple):
         return f"sns.{self.region}.amazonaws.com{suffix}"
 
 
-Confirm = Callable[[Topic, str], None]
+def confirm_subscription(topic: Topic, token: str, *, endpoint_url: str | None = None) -> None:
+    """Say yes to the subscription that `token` was sent for, with the credentials of this machine.
+
+    From then on only the topic's owner can unsubscribe (AuthenticateOnUnsubscribe). Needs the right
+    sns:ConfirmSubscription. Raises WebhookUnchecked if AWS cannot be asked now, WebhookRefused if it says no.
+    """
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    options = Config(connect_timeout=SECONDS, read_timeout=SECONDS, retries={"total_max_attempts": 2})
+    try:
+        client = boto3.Session().client(
+            "sns", region_name=topic.region, endpoint_url=endpoint_url, config=options
+        )
+        client.confirm_subscription(TopicArn=topic.arn, Token=token, AuthenticateOnUnsubscribe="true")
+    except ClientError as error:
+        code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
+        if status >= 500 or code in {"Throttling", "ThrottledException"}:
+            raise _unconfirmed(topic, code) from None
+        raise WebhookRefused(
+            f"the subscription to {topic.arn} cannot be confirmed",
+            found=code,
+            fix="Grant sns:ConfirmSubscription to this machine's role, then have SNS ask again",
+        ) from None
+    except BotoCoreError as error:
+        # NoCredentialsError among them: once there are some, the next try of SNS succeeds.
+        raise _unconfirmed(topic, type(error).__name__) from None
 
 
 class Sns:
@@ -69,10 +92,10 @@ class Sns:
     def __init__(
         self,
         fetch: Callable[[str], bytes] = fetch_certificate,
-        confirm: Confirm | None = None,
+        confirm: Callable[[Topic, str], None] = confirm_subscription,
     ) -> None:
         self._certificates = Certificates(fetch)
-        self._confirm = confirm or (lambda topic, token: confirm_subscription(topic.arn, topic.region, token))
+        self._confirm = confirm
 
     def verify(self, request: Request, settings: WebhookSettings) -> None:
         """Raises WebhookRefused unless the message is signed by SNS for the source's topic, and of today.
@@ -96,7 +119,7 @@ class Sns:
             )
         try:
             signature = base64.b64decode(text(message, "Signature"), validate=True)
-        except (binascii.Error, ValueError):
+        except ValueError:
             raise WebhookRefused("the signature is not base64") from None
         version = text(message, "SignatureVersion")
         self._certificates.verify(address, version, signature, signed, at=request.received)
@@ -115,12 +138,12 @@ class Sns:
         """
         message = _envelope(request)
         kind = text(message, "Type")
-        if kind == SUBSCRIPTION:
+        if kind == _SUBSCRIPTION:
             topic = topic_of(settings)
             # By the API, with our own credentials; SubscribeURL would be a request that somebody else wrote.
             self._confirm(topic, text(message, "Token"))
             return Reading(ignored=f"the subscription to {topic.arn} is confirmed")
-        if kind == UNSUBSCRIPTION:
+        if kind == _UNSUBSCRIPTION:
             return Reading(ignored="the topic calls here no more: somebody unsubscribed this URL")
         return read_message(message, settings)
 
@@ -164,8 +187,8 @@ def is_certificate_url(address: str, topic: Topic) -> bool:
 
     A rule for any region is not enough: a bucket called `sns` answers at sns.s3-us-west-2.amazonaws.com.
     """
-    before, path = address[: len(f"https://{topic.host}")], address[len(f"https://{topic.host}") :]
-    return before == f"https://{topic.host}" and _FILE.fullmatch(path) is not None
+    host = f"https://{topic.host}"
+    return address.startswith(host) and _FILE.fullmatch(address.removeprefix(host)) is not None
 
 
 def _envelope(request: Request) -> dict[str, object]:
@@ -177,3 +200,11 @@ def _envelope(request: Request) -> dict[str, object]:
             fix="Turn raw message delivery off for this subscription",
         )
     return message
+
+
+def _unconfirmed(topic: Topic, found: str) -> WebhookUnchecked:
+    return WebhookUnchecked(
+        f"the subscription to {topic.arn} cannot be confirmed now",
+        found=found,
+        fix="The receiver needs credentials that may sns:ConfirmSubscription; SNS asks again",
+    )

@@ -1,183 +1,132 @@
-"""Amazon SQS: a queue that a bucket fills cannot call us, so it is read.
+"""Requests to one queue of Amazon SQS, or of what speaks its protocol."""
 
-Who may write to the queue is AWS's to decide, by the queue's policy; there is no signature to check. A
-message is deleted only after its hints are durable, so one that was in hand when we were killed comes again.
-What cannot be read is left alone: after a few times the queue's redrive policy moves it to where a person
-looks.
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import urlsplit
 
-Sources: Amazon SQS API reference; S3 user guide, "Event notifications"; SNS developer guide, "Fanout to SQS".
-"""
+from linkspan.errors import ConfigError, QueueUnavailable
 
-import random
-import threading
-from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
-
-from linkspan.errors import QueueUnavailable, WebhookRefused
-from linkspan.webhooks.base import Hint, Reading, WebhookSettings
-from linkspan.webhooks.providers import s3_events
-from linkspan.webhooks.providers.payload import brief, decode, mapping, text
-from linkspan.webhooks.providers.sns import NOTIFICATION, read_message
-from linkspan.webhooks.queues.sqs_queue import Queue, open_queue
-
-if TYPE_CHECKING:
-    from linkspan.webhooks.queues.sqs_queue import Message
-
-Accept = Callable[[Sequence[Hint]], None]
-Say = Callable[[str], None]
-
-# How soon a request to stop is seen while the queue is being waited for.
-_GLANCE = 0.2
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
-# The log hears of an unreadable message once; this many are remembered.
-_REMEMBERED = 1000
+# The longest that SQS lets a request wait, so the fewest requests: about 130,000 in a month.
+_WAIT_SECONDS = 20
+# For so long a message in hand is hidden from others: time to make its hints durable.
+_HIDDEN_SECONDS = 60
+_BATCH = 10
+_AWS = re.compile(r"sqs\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?")
 
 
-class _Patience:
-    """Longer and longer pauses while something fails, and one line in the log for each new reason."""
+@dataclass(frozen=True)
+class Message:
+    """A message in hand: its ID, the handle by which it is deleted, and what it says."""
 
-    def __init__(self, stop: threading.Event, say: Say) -> None:
-        self._stop = stop
-        self._say = say
-        self._pause = 0.0
-        self._reason = ""
-
-    def wait(self, reason: str) -> None:
-        if reason != self._reason:
-            self._say(f"{reason}; it is tried again until it works")
-        self._reason = reason
-        self._pause = min(max(_FIRST_PAUSE, 2 * self._pause), _LONGEST_PAUSE)
-        self._stop.wait(self._pause * random.uniform(0.75, 1.0))  # noqa: S311 - no secret
-
-    def over(self, relief: str) -> None:
-        if self._reason:
-            self._say(relief)
-        self._pause, self._reason = 0.0, ""
+    id: str
+    handle: str
+    body: str
 
 
-def consume(
-    queue_url: str,
-    settings: WebhookSettings,
-    accept: Accept,
-    stop: threading.Event,
-    say: Say,
-    *,
-    queue: Queue | None = None,
-) -> None:
-    """Hand the hints of a queue to `accept` until `stop` is set; then return within a second.
+class Queue(Protocol):
+    """A queue. Every call but `put_back` raises QueueUnavailable."""
 
-    `accept` returns once the hints are durable; it may be handed the same hint twice. While the queue is
-    away, or `accept` raises, it is tried again after 1 s, then up to 60 s. `say` gets a line for the log.
-    Raises ConfigError if the URL is none of a queue.
-    """
-    source = queue or open_queue(queue_url)
-    patience = _Patience(stop, say)
-    known: dict[str, None] = {}
-    while not stop.is_set():
+    @property
+    def url(self) -> str: ...
+
+    def receive(self) -> Sequence[Message]:
+        """At most ten messages, as soon as there is one; none after 20 s."""
+        ...
+
+    def delete(self, messages: Sequence[Message]) -> None:
+        """These were dealt with."""
+        ...
+
+    def put_back(self, messages: Sequence[Message]) -> None:
+        """Others may have these now. If that fails they come again by themselves, a minute later."""
+        ...
+
+
+def open_queue(url: str) -> "SqsQueue":
+    """The queue at `url`, with the standard AWS credential chain. Raises ConfigError; opens no connection."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.count("/") < 2:
+        raise ConfigError(
+            f"{url!r} is no queue's URL",
+            expected="https://sqs.<region>.amazonaws.com/<account>/<name>",
+            fix="Copy it from the queue's page in the AWS console",
+        )
+    return SqsQueue(url)
+
+
+class SqsQueue:
+    """A queue by its URL, which also says the region, or the address of a compatible server."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
+
+        parts = urlsplit(url)
+        aws = _AWS.fullmatch(parts.hostname or "")
+        options = Config(
+            connect_timeout=10,
+            # A request waits 20 s; one whose connection died must not wait for ever.
+            read_timeout=_WAIT_SECONDS + 15,
+            retries={"total_max_attempts": 1},
+        )
+        session = boto3.Session()
         try:
-            messages = _receive(source, stop)
-            understood, hints = _understand(source, messages, settings, say, known)
-            if hints and not _keep(hints, accept, stop, say):
-                return
-            source.delete(understood)
-            patience.over(f"{source.url} is there again")
-        except QueueUnavailable as error:
-            patience.wait(str(error))
-            continue
-        if len(understood) < len(messages):
-            # They are hidden for a while; a queue that hides nothing would give them back at once, for ever.
-            stop.wait(_FIRST_PAUSE)
+            self._client: Any = session.client(
+                "sqs",
+                region_name=aws[1] if aws else session.region_name or "us-east-1",
+                endpoint_url=None if aws else f"{parts.scheme}://{parts.netloc}",
+                config=options,
+            )
+        except (BotoCoreError, ValueError) as error:
+            raise ConfigError(f"{url} cannot be opened: {error}") from None
 
+    def receive(self) -> Sequence[Message]:
+        with self._translated():
+            found = self._client.receive_message(
+                QueueUrl=self.url,
+                MaxNumberOfMessages=_BATCH,
+                WaitTimeSeconds=_WAIT_SECONDS,
+                VisibilityTimeout=_HIDDEN_SECONDS,
+            )
+        return [
+            Message(id=each["MessageId"], handle=each["ReceiptHandle"], body=each.get("Body", ""))
+            for each in found.get("Messages", [])
+        ]
 
-def hints_in(body: str, settings: WebhookSettings) -> Reading:
-    """The hints in a message: from S3 itself, through EventBridge, or in the envelope of SNS.
+    def delete(self, messages: Sequence[Message]) -> None:
+        if messages:
+            # What fails here comes again, and its hints are known by then.
+            with self._translated():
+                self._client.delete_message_batch(QueueUrl=self.url, Entries=_entries(messages))
 
-    Raises WebhookRefused if it cannot be read.
-    """
-    document = mapping(decode(body.encode(errors="backslashreplace")))
-    if document.get("Type") != NOTIFICATION:
-        return s3_events.read_any(document, settings)
-    if settings.topic and text(document, "TopicArn") != settings.topic:
-        return Reading(ignored=f"another topic: {brief(text(document, 'TopicArn'), 150)}")
-    return read_message(document, settings)
+    def put_back(self, messages: Sequence[Message]) -> None:
+        if messages:
+            with contextlib.suppress(QueueUnavailable), self._translated():
+                self._client.change_message_visibility_batch(
+                    QueueUrl=self.url,
+                    Entries=[{**entry, "VisibilityTimeout": 0} for entry in _entries(messages)],
+                )
 
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        from botocore.exceptions import BotoCoreError, ClientError
 
-def _understand(
-    queue: Queue,
-    messages: Sequence["Message"],
-    settings: WebhookSettings,
-    say: Say,
-    known: dict[str, None],
-) -> tuple[list["Message"], list[Hint]]:
-    """Which of the messages can be read, and what they say; of each other one the log hears once."""
-    understood: list[Message] = []
-    hints: list[Hint] = []
-    for message in messages:
         try:
-            hints += hints_in(message.body, settings).hints
-            understood.append(message)
-        except WebhookRefused as error:
-            if message.id not in known:
-                known[message.id] = None
-                say(f"a message of {queue.url} cannot be read and stays there: {error}")
-    while len(known) > _REMEMBERED:
-        del known[next(iter(known))]
-    return understood, hints
+            yield
+        except ClientError as error:
+            raise QueueUnavailable(
+                f"{self.url} cannot be read",
+                found=error.response["Error"]["Code"],
+                fix="Its reader needs sqs:ReceiveMessage, sqs:DeleteMessage and sqs:ChangeMessageVisibility",
+            ) from None
+        except BotoCoreError as error:
+            raise QueueUnavailable(f"{self.url} cannot be reached", found=type(error).__name__) from None
 
 
-def _keep(hints: Sequence[Hint], accept: Accept, stop: threading.Event, say: Say) -> bool:
-    """Have the hints made durable, however long that takes; False if `stop` was set first.
-
-    Meanwhile nothing more is received: the queue counts how often a message was, and gives it up after a few
-    times, which must not happen because a disk here is full.
-    """
-    patience = _Patience(stop, say)
-    while True:
-        try:
-            accept(hints)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the messages must stay in the queue
-            patience.wait(f"hints of the queue cannot be kept: {error}")
-            if stop.is_set():
-                return False
-        else:
-            patience.over("hints of the queue can be kept again")
-            return True
-
-
-def _receive(queue: Queue, stop: threading.Event) -> Sequence["Message"]:
-    """Wait for messages, up to 20 s; nothing as soon as `stop` is set.
-
-    A request that waits cannot be called back. It goes on in a thread of its own, and what it still brings is
-    put back, so that another consumer has it at once.
-    """
-    answers: SimpleQueue[Any] = SimpleQueue()
-    abandoned = threading.Event()
-
-    def ask() -> None:
-        try:
-            found = queue.receive()
-        except QueueUnavailable as error:
-            answers.put(error)
-            return
-        answers.put(found)
-        if abandoned.is_set():
-            queue.put_back(found)
-
-    threading.Thread(target=ask, name="sqs-receive", daemon=True).start()
-    while True:
-        try:
-            answer = answers.get(timeout=_GLANCE)
-        except Empty:
-            if not stop.is_set():
-                continue
-            abandoned.set()
-            # It may have answered just before, and then did not see that nobody waits.
-            answer = answers.get_nowait() if not answers.empty() else ()
-            if not isinstance(answer, QueueUnavailable):
-                queue.put_back(answer)
-            return ()
-        if isinstance(answer, QueueUnavailable):
-            raise answer
-        found: Sequence[Message] = answer
-        return found
+def _entries(messages: Sequence[Message]) -> list[dict[str, str]]:
+    return [{"Id": str(at), "ReceiptHandle": each.handle} for at, each in enumerate(messages)]

@@ -74,6 +74,10 @@ def test_half_a_file_is_seen() -> None:
 def test_the_marker_changes_with_what_is_live() -> None:
     assert live(7).marker != live(8).marker
     assert live(7).marker in switch_conf(live(7))
+    revision = live(7).revision
+    pinned = live(7).model_copy(update={"revision": revision.model_copy(update={"pinned": True})})
+    assert pinned.marker == live(7).marker, "nginx is not reloaded for it"
+    assert read_live(switch_conf(pinned)) == pinned
 
 
 def test_addresses_of_successive_revisions_differ() -> None:

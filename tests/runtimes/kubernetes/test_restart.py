@@ -3,6 +3,8 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from demo.prober import Prober
 from linkspan.runtimes.base import Runtime, Service
 from tests.prober import assert_no_failure
@@ -12,6 +14,7 @@ from tests.services.cluster import RunningCluster
 from tests.services.engine import ImageOf
 
 
+@pytest.mark.alone_on_the_cluster
 def test_a_wait_goes_on_when_the_api_server_was_killed(
     *,
     cluster: RunningCluster,

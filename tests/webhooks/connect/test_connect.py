@@ -15,9 +15,9 @@ from linkspan.stores.azure import AzureStoreSettings
 from linkspan.stores.file import FileStoreSettings
 from linkspan.stores.s3 import S3StoreSettings
 from linkspan.stores.settings import StoreSettings
-from linkspan.webhooks.connect import steps as connect
-from linkspan.webhooks.providers.known import PROVIDERS
-from linkspan.webhooks.providers.signatures import standard_key
+from linkspan.webhooks.connect import new_source as connect
+from linkspan.webhooks.providers.proofs import standard_key
+from linkspan.webhooks.providers.register import PROVIDERS
 
 URL = "https://ci.example.com/hooks/digits-it"
 FIELDS = {

@@ -19,6 +19,8 @@ from linkspan.webhooks.connect.git_hook import post_receive
 from tests.repos import IDENTITY, GitHttp, Repository, git_daemon
 from tests.webhooks.samples import read, settings
 
+pytestmark = pytest.mark.needs("git hook")
+
 SECRETS = {
     "usual": "f3b0c44298fc1c149afbf4c8996fb92427ae41e4",
     # Bytes that XOR with HMAC's pads to NUL, %, \ and quotes.

@@ -8,8 +8,9 @@ import pytest
 from linkspan.webhooks.http.limits import Limits
 from linkspan.webhooks.http.rate import Buckets, neighbourhood
 from linkspan.webhooks.http.refusals import Refusals
+from tests.waiting import until
 from tests.webhooks.serving import SECRET, push, request, route
-from tests.webhooks.stage import Stage, until
+from tests.webhooks.stage import Stage
 
 
 class TestRates:

@@ -184,6 +184,7 @@ def test_a_route_and_a_secret_that_were_saved_a_moment_ago_are_looked_up(stage: 
     assert routes.looked == looked + 1
 
 
+@pytest.mark.slow
 def test_many_at_once(stage: Stage) -> None:
     """Each is on disk once, whoever tells it how often."""
     stage.serve(limits=Limits(refusal_grid=0.0))

@@ -13,15 +13,10 @@ from linkspan.errors import ConfigError, ServerUnavailable
 from linkspan.webhooks.http import known_server, routes
 from linkspan.webhooks.http.known_server import KnownServer
 from linkspan.webhooks.http.routes import SavedRoutes, blocks_of, routes_in
+from tests.waiting import until
 from tests.webhooks.prefect_fake import PASSWORD, Failure, PrefectFake, prefect_fake
-from tests.webhooks.process import fields, until
+from tests.webhooks.process import fields
 from tests.webhooks.serving import SECRET
-
-
-@pytest.fixture
-def fake() -> Iterator[PrefectFake]:
-    with prefect_fake() as fake:
-        yield fake
 
 
 class TestRoutes:

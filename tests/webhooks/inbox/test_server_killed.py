@@ -22,7 +22,8 @@ from pydantic import SecretStr
 from linkspan.webhooks.inbox.file import recent
 from tests.flows.engine_flows import scheduled
 from tests.services.prefect_server import PrefectServer
-from tests.webhooks.process import Serving, environment, fields, routes_file, serving, until
+from tests.waiting import until
+from tests.webhooks.process import Serving, environment, fields, routes_file, serving
 from tests.webhooks.serving import push
 
 ENDS = [signal.SIGKILL, signal.SIGTERM] * 5

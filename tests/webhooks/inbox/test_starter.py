@@ -16,26 +16,14 @@ from linkspan.errors import ConfigError
 from linkspan.prefect_api.server import Server
 from linkspan.processes import free_port
 from linkspan.webhooks.base import Hint
+from linkspan.webhooks.inbox.durable import Inbox
 from linkspan.webhooks.inbox.file import recent
-from linkspan.webhooks.inbox.inbox import Inbox
 from linkspan.webhooks.inbox.starter import Starter
 from tests.services.prefect_server import PrefectServer
+from tests.waiting import until
 from tests.webhooks.prefect_fake import Failure, PrefectFake, prefect_fake
-from tests.webhooks.process import until
 
 SCHEDULED = "test-scheduled/test"
-
-
-@pytest.fixture
-def inbox(tmp_path: Path) -> Iterator[Inbox]:
-    with Inbox(tmp_path / "inbox") as inbox:
-        yield inbox
-
-
-@pytest.fixture
-def fake() -> Iterator[PrefectFake]:
-    with prefect_fake() as fake:
-        yield fake
 
 
 @contextmanager
@@ -298,6 +286,7 @@ def test_stopping_finishes_the_call_that_is_under_way(inbox: Inbox, fake: Prefec
     assert states(inbox) == ["started", "waiting"]
 
 
+@pytest.mark.slow
 def test_a_storm(inbox: Inbox, fake: PrefectFake) -> None:
     """10,000 hints for 100 deployments, 30 % told twice, shuffled: all are started, and seldom."""
     keys = [(f"k{number % 7000}", f"flow/{number % 7000 % 100}") for number in range(10_000)]
@@ -350,11 +339,8 @@ class TestRealServer:
         assert "is not on the Prefect server" in recent(inbox.folder)[0].reason
 
     def test_killed_in_the_middle_of_a_burst_it_gets_every_batch_once(
-        self, inbox: Inbox, own_prefect_server: PrefectServer, tmp_path: Path
+        self, inbox: Inbox, own_prefect_server: PrefectServer
     ) -> None:
-        file = tmp_path / "prefect.yaml"
-        file.write_text((Path(__file__).parents[2] / "flows/engine_flows.yaml").read_text())
-        own_prefect_server.set_up(file)
         with own_prefect_server.api() as one, starting(inbox, lambda: one):
             for attempt in range(3):
                 known = runs_of(inbox)

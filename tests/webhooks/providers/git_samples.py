@@ -4,7 +4,7 @@ import base64
 import hashlib
 
 from linkspan.webhooks.providers.plain_git import SIGNATURE_HEADER
-from tests.webhooks.makers import (
+from tests.webhooks.providers.makers import (
     BITBUCKET,
     FORGEJO,
     GITEA,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from linkspan.webhooks.base import Request, WebhookSettings
-from linkspan.webhooks.providers.signatures import secret_of
+from linkspan.webhooks.providers.proofs import secret_of
 from linkspan.webhooks.providers.sns import Sns
 from tests.webhooks import aws, sns_signer
 from tests.webhooks.samples import (

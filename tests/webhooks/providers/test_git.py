@@ -6,10 +6,10 @@ from collections.abc import Mapping
 import pytest
 
 from linkspan.errors import ConfigError, WebhookRefused
-from linkspan.webhooks.providers.known import PROVIDERS, provider
 from linkspan.webhooks.providers.push import Push, reading, told
-from tests.webhooks import makers as m
+from linkspan.webhooks.providers.register import PROVIDERS, provider
 from tests.webhooks.providers import git_samples as p
+from tests.webhooks.providers import makers as m
 from tests.webhooks.samples import NOW, SECRET, changed, payload, read, refused, settings, with_header
 
 SAMPLES = {sample.name: sample for sample in p.SAMPLES}

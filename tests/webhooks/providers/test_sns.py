@@ -13,10 +13,16 @@ import pytest
 
 from linkspan.errors import WebhookRefused, WebhookUnchecked
 from linkspan.webhooks.base import Request, WebhookSettings
-from linkspan.webhooks.providers.sns import Sns, Topic, is_certificate_url, topic_of
-from linkspan.webhooks.providers.sns_aws import confirm_subscription, fetch_certificate
+from linkspan.webhooks.providers.certificates import fetch_certificate
+from linkspan.webhooks.providers.sns import (
+    Sns,
+    Topic,
+    confirm_subscription,
+    is_certificate_url,
+    topic_of,
+)
 from tests.webhooks import aws, sns_signer
-from tests.webhooks.listener import Answer, listening, plain
+from tests.webhooks.providers.listener import Answer, listening, plain
 from tests.webhooks.sns_signer import NOW, SETTINGS, control, message, request, signed
 
 BODY = aws.text_of(aws.record())
@@ -389,9 +395,9 @@ def test_a_subscription_is_confirmed_at_aws(moto: aws.Aws, monkeypatch: pytest.M
     for name, value in aws.KEYS.items():
         monkeypatch.setenv(name, value)
     topic = moto.topic()
-    confirm_subscription(topic, aws.REGION, "token", endpoint_url=moto.endpoint)
+    confirm_subscription(Topic(topic, "aws", aws.REGION), "token", endpoint_url=moto.endpoint)
     with pytest.raises(WebhookRefused, match="NotFound") as refused:
-        confirm_subscription(topic + "-gone", aws.REGION, "token", endpoint_url=moto.endpoint)
+        confirm_subscription(Topic(topic + "-gone", "aws", aws.REGION), "token", endpoint_url=moto.endpoint)
     assert not refused.value.retriable
 
 
@@ -400,7 +406,7 @@ def test_the_confirmation_is_one_that_strangers_cannot_undo(monkeypatch: pytest.
         monkeypatch.setenv(name, value)
     yes = b"<ConfirmSubscriptionResponse><ConfirmSubscriptionResult/></ConfirmSubscriptionResponse>"
     with listening(plain(200, yes)) as (address, got):
-        confirm_subscription(sns_signer.TOPIC, sns_signer.REGION, "to&ken", endpoint_url=address)
+        confirm_subscription(topic_of(SETTINGS), "to&ken", endpoint_url=address)
     body = got[0].body.decode()
     assert "Action=ConfirmSubscription" in body
     assert "Token=to%26ken" in body
@@ -414,9 +420,9 @@ def test_a_confirmation_that_fails_for_now_is_asked_again(
     for name, value in aws.KEYS.items():
         monkeypatch.setenv(name, value)
     with listening(plain(status)) as (address, _), pytest.raises(WebhookUnchecked):
-        confirm_subscription(sns_signer.TOPIC, sns_signer.REGION, "token", endpoint_url=address)
+        confirm_subscription(topic_of(SETTINGS), "token", endpoint_url=address)
     with pytest.raises(WebhookUnchecked):
-        confirm_subscription(sns_signer.TOPIC, sns_signer.REGION, "t", endpoint_url="http://127.0.0.1:9")
+        confirm_subscription(topic_of(SETTINGS), "t", endpoint_url="http://127.0.0.1:9")
 
 
 def test_without_credentials_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -426,7 +432,7 @@ def test_without_credentials_it_says_so(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     with listening(plain(200)) as (address, got), pytest.raises(WebhookUnchecked, match="NoCredentials"):
-        confirm_subscription(sns_signer.TOPIC, sns_signer.REGION, "token", endpoint_url=address)
+        confirm_subscription(topic_of(SETTINGS), "token", endpoint_url=address)
     assert not got
 
 

@@ -1,7 +1,6 @@
 """Events of stores through the receiver as it is served: what is put into a bucket is in the inbox."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -9,24 +8,19 @@ import pytest
 from linkspan.webhooks.base import Provider, WebhookSettings
 from linkspan.webhooks.http.limits import Limits
 from linkspan.webhooks.http.receiver import create_app
+from linkspan.webhooks.inbox.durable import Inbox
 from linkspan.webhooks.inbox.file import recent
-from linkspan.webhooks.inbox.inbox import Inbox
-from linkspan.webhooks.providers.known import provider
+from linkspan.webhooks.providers.register import provider
 from linkspan.webhooks.providers.sns import Sns
-from linkspan.webhooks.queues.reading import Queues
+from linkspan.webhooks.queues.readers import Queues
+from tests.waiting import until
 from tests.webhooks import aws, sns_signer
-from tests.webhooks.process import until
 from tests.webhooks.providers import store_samples
 from tests.webhooks.samples import SECRET, changed, payload
 from tests.webhooks.serving import served
+from tests.webhooks.stage import FixedRoutes
 
 URL_SECRET = {"code": SECRET}
-
-
-@pytest.fixture
-def inbox(tmp_path: Path) -> Iterator[Inbox]:
-    with Inbox(tmp_path / "inbox") as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +37,7 @@ def texts(inbox: Inbox) -> set[str]:
 
 
 def test_event_grid_subscribes_and_tells(inbox: Inbox) -> None:
-    app = create_app({"models": store_samples.event_grid}, inbox, Limits(refusal_grid=0.0))
+    app = create_app(FixedRoutes(models=store_samples.event_grid), inbox, Limits(refusal_grid=0.0))
     with (
         served(app) as port,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", params=URL_SECRET, trust_env=False) as http,
@@ -83,7 +77,7 @@ def test_s3_through_sns(moto: aws.Aws, inbox: Inbox) -> None:
     def rules(name: str) -> Provider:
         return sns if name == "sns" else provider(name)
 
-    app = create_app({"models": source}, inbox, providers=rules)
+    app = create_app(FixedRoutes(models=source), inbox, providers=rules)
     with served(app) as port:
         endpoint = str(httpx.URL(f"http://127.0.0.1:{port}/hooks/models", params=URL_SECRET))
         moto.client("sns").subscribe(TopicArn=topic, Protocol="http", Endpoint=endpoint)

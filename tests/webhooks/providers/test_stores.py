@@ -9,11 +9,11 @@ import pytest
 from linkspan.errors import ConfigError, WebhookRefused
 from linkspan.webhooks.base import Provider, Reading, Request, WebhookSettings
 from linkspan.webhooks.providers import event_bridge, event_grid, mlflow, s3_events
-from linkspan.webhooks.providers.known import PROVIDERS, provider
-from linkspan.webhooks.providers.news import key_of
+from linkspan.webhooks.providers.register import PROVIDERS, provider
+from linkspan.webhooks.providers.written import key_of
 from tests.webhooks import aws
-from tests.webhooks.listener import listening, plain
 from tests.webhooks.providers import store_samples
+from tests.webhooks.providers.listener import listening, plain
 from tests.webhooks.providers.store_samples import (
     BATCH,
     BLOB,

@@ -8,8 +8,9 @@ import pytest
 
 from linkspan.webhooks.http import connections
 from linkspan.webhooks.http.limits import Limits
+from tests.waiting import until
 from tests.webhooks.serving import headers, push, raw, request
-from tests.webhooks.stage import Stage, until
+from tests.webhooks.stage import Stage
 
 
 class TestBodies:

@@ -1,0 +1,186 @@
+"""From the newest pair to a running release: plan, link, make it a release, roll it out.
+
+The order is the promise: the candidate's manifest goes to the registry by digest only, so that the engine can
+pull exactly what will be deployed; the tag that makes it a release is put after the smoke test; nothing is
+deployed before that. Each step may be repeated after any interruption.
+"""
+
+import contextlib
+from collections.abc import Callable
+
+from linkspan.config import AppConfig
+from linkspan.errors import RegistryNotFound, RolloutFailed
+from linkspan.ledger.labels import read_code_image
+from linkspan.ledger.modelpack import read_modelpack
+from linkspan.ledger.tags import rejection_key, release_tag
+from linkspan.ledger.values import CodeImage, PackagedModel
+from linkspan.ledger.verdicts import pardon, reject, rejection
+from linkspan.nouns import Release, Revision
+from linkspan.progress import Say
+from linkspan.registry.client import Registry
+from linkspan.registry.media import Image
+from linkspan.release.converge import decide
+from linkspan.release.plan import Candidate, Plan, propose
+from linkspan.runtimes.base import Rollout, Runtime, Service
+
+Refused = Callable[[str], None]
+"""Told why a release is bad, once the registry has heard it."""
+
+
+def _nobody(_: str) -> None: ...
+
+
+def plan(
+    registry: Registry,
+    runtime: Runtime,
+    code: CodeImage,
+    packaged: PackagedModel,
+    environment: str,
+    *,
+    on_purpose: bool = False,
+    pin: bool = False,
+) -> Plan:
+    """Link the pair in memory, compare it with what is live, and decide (converge.py). Pushes nothing."""
+    candidate, _ = linked(registry, code, packaged)
+    service = service_of(code.config, environment)
+    live = runtime.live(service)
+    decision = decide(
+        candidate.release,
+        live,
+        drift=runtime.drift(service, _replicas_of(registry, live, candidate, environment)) if live else "",
+        rejection=rejection(registry, rejection_key(candidate.release.image, environment)),
+        on_purpose=on_purpose,
+        pin=pin,
+    )
+    return Plan(decision=decision, candidate=candidate, live=live)
+
+
+def linked(registry: Registry, code: CodeImage, packaged: PackagedModel) -> tuple[Candidate, Image]:
+    """The pair as a candidate, from a few small reads."""
+    _, layer = read_modelpack(registry.image(packaged.manifest))
+    return propose(registry.name, registry.image(code.digest), code, packaged.model, layer)
+
+
+def push_candidate(registry: Registry, code: CodeImage, packaged: PackagedModel) -> int:
+    """Put the candidate where an engine can pull it, by digest. Returns the bytes that had to be pushed."""
+    _, image = linked(registry, code, packaged)
+    before = registry.sent
+    if registry.exists(image.digest) is None:
+        registry.push_image(image)
+    return registry.sent - before
+
+
+def confirm(registry: Registry, release: Release) -> str:
+    """Make a tested candidate a release: put its tag, last of all. Returns the tag."""
+    tag = release_tag(release)
+    if registry.exists(tag) != release.image:
+        registry.tag(release.image, tag)
+    return tag
+
+
+def roll_out(
+    registry: Registry,
+    runtime: Runtime,
+    planned: Plan,
+    environment: str,
+    *,
+    cause: str,
+    run: str = "",
+    pin: bool = False,
+    say: Say,
+    refused: Refused = _nobody,
+) -> Revision:
+    """Replace what is live without a failed request.
+
+    Raises RolloutFailed, and remembers it if the release is to blame; RolloutConflict if another is live than
+    when it was planned.
+    """
+    candidate = planned.candidate
+    rollout = _rollout_of(candidate, environment).model_copy(
+        update={
+            "cause": cause,
+            "run": run,
+            "pinned": pin,
+            "expect": planned.live.number if planned.live else 0,
+        }
+    )
+    live = runtime.live(rollout.service)
+    # A try before this one may have got as far as the switch: then it is finished, not a conflict.
+    if live is not None and live.release.image == candidate.release.image:
+        rollout = rollout.model_copy(update={"expect": live.number})
+    try:
+        revision = runtime.roll_out(rollout, say=say)
+    except RolloutFailed as error:
+        # Only what was tried and did not become ready is at fault, not what could not even be started.
+        newest = next(iter(runtime.history(rollout.service)), None)
+        if newest and newest.outcome == "failed" and newest.release.image == candidate.release.image:
+            refuse(registry, candidate.release, environment, str(error), refused)
+        raise
+    pardon(registry, rejection_key(candidate.release.image, environment))
+    return revision
+
+
+def repair(registry: Registry, runtime: Runtime, live: Revision, environment: str, *, say: Say) -> Revision:
+    """Bring what is live back to how it was rolled out."""
+    return runtime.roll_out(again(registry, live, environment), say=say)
+
+
+def again(registry: Registry, revision: Revision, environment: str) -> Rollout:
+    """What puts an earlier revision back, from its image in the registry: nothing is built or pushed.
+
+    Raises RegistryNotFound if the image has been deleted from the registry meanwhile.
+    """
+    release = revision.release
+    code = read_code_image(registry.image(release.image))
+    reference = f"{registry.name}@{release.image}"
+    candidate = Candidate(release=release, config=code.config, reference=reference, objects=code.objects)
+    return _rollout_of(candidate, environment).model_copy(
+        update={"cause": revision.cause, "expect": revision.number, "pinned": revision.pinned}
+    )
+
+
+def service_of(config: AppConfig, environment: str) -> Service:
+    """The service that the app is in an environment. Raises ConfigError if there is no such environment."""
+    return Service(
+        app=config.name, environment=environment, namespace=config.environment(environment).namespace
+    )
+
+
+def _rollout_of(candidate: Candidate, environment: str) -> Rollout:
+    """What the runtime is asked for, by the app's own linkspan.toml and k8s/ as they were in that release."""
+    config = candidate.config
+    where = config.environment(environment)
+    return Rollout(
+        service=service_of(config, environment),
+        release=candidate.release,
+        image=candidate.reference,
+        cause="",
+        replicas=where.replicas,
+        env=where.env,
+        memory=where.memory,
+        cpu=where.cpu,
+        host=where.host,
+        objects=candidate.objects,
+        port=config.serve.port,
+        ready_path=config.serve.ready_path,
+        ready_seconds=config.serve.ready_seconds,
+        request_seconds=config.serve.request_seconds,
+    )
+
+
+def _replicas_of(registry: Registry, live: Revision, wanted: Candidate, environment: str) -> int:
+    """How many replicas the live revision was rolled out with, by its own linkspan.toml.
+
+    That of `wanted` is taken if they are the same, or if the live image has been deleted from the registry.
+    """
+    config = wanted.config
+    if live.release.image != wanted.release.image:
+        with contextlib.suppress(RegistryNotFound):
+            config = read_code_image(registry.image(live.release.image)).config
+    return config.environment(environment).replicas
+
+
+def refuse(registry: Registry, release: Release, environment: str, reason: str, refused: Refused) -> None:
+    """Remember that a release is bad in an environment, and tell `refused`."""
+    reject(registry, rejection_key(release.image, environment), what=release.title, reason=reason)
+    refused(reason)

@@ -1,0 +1,171 @@
+"""An image run by itself on the engine, apart from any service, to be asked before it becomes a release.
+
+It has no network but the way in from this machine's loopback. What fails does not stay on the engine.
+"""
+
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import docker
+import httpx
+from docker.errors import APIError, NotFound
+from docker.models.containers import Container
+
+from linkspan.engine import pull, reaching
+from linkspan.errors import RuntimeUnavailable, SmokeFailed
+from linkspan.progress import Say
+from linkspan.runtimes.docker.images import remove_refused
+from linkspan.runtimes.docker.lock import locked
+from linkspan.runtimes.docker.plan import CONFINED, TMP
+from linkspan.runtimes.docker.replicas import observed
+from linkspan.runtimes.readiness import Probe, Readiness, readiness
+
+LABEL = "dev.linkspan.smoke"
+NETWORK = "linkspan-smoke"
+_LOG_LINES = 15
+_BODY = 500
+
+
+class Trial(NamedTuple):
+    """A running container and the way to ask it."""
+
+    app: str
+    container: Container
+    http: httpx.Client
+
+    def verdict(self, ready_path: str) -> Readiness:
+        """Whether it is ready now, as for a replica."""
+        self.container.reload()
+        probe = self._probe(ready_path) if self.container.status == "running" else None
+        return readiness(observed(self.app, self.container, probe), ready_path)
+
+    def log(self) -> str:
+        """The last lines that it printed."""
+        return self.container.logs(tail=_LOG_LINES).decode(errors="replace").strip()
+
+    def _probe(self, path: str) -> Probe:
+        try:
+            answer = self.http.get(path, timeout=5)
+        except httpx.HTTPError as error:
+            return Probe(error=str(error) or type(error).__name__)
+        return Probe(status=answer.status_code, body=answer.text)
+
+
+@contextmanager
+def trial(
+    client: docker.DockerClient,
+    image: str,
+    *,
+    app: str,
+    port: int,
+    auth: Mapping[str, str] | None,
+    env: Mapping[str, str],
+    memory: str,
+    say: Say,
+) -> Iterator[Trial]:
+    """Pull `image` (a reference by digest), start it, and remove its container at the end.
+
+    The image goes too if the block raises SmokeFailed. Raises that where the container cannot start, the
+    errors of engine.pull, and RuntimeUnavailable.
+    """
+    with reaching():
+        say(f"pulling {image}")
+        image_id = str(pull(client, image, auth).id)
+        sweep(client)
+        try:
+            running = _running(client, image_id, app, port, env, memory)
+            with running as container, _http(container, port) as http:
+                yield Trial(app, container, http)
+        except SmokeFailed:
+            remove_refused(client, image, say=say)
+            raise
+
+
+def sweep(client: docker.DockerClient, *, label: str = LABEL, older_seconds: float = 3600) -> None:
+    """Remove the containers of smoke tests that were killed: those older than an hour."""
+    for container in client.containers.list(all=True, filters={"label": label}, ignore_removed=True):
+        created = datetime.fromisoformat(container.attrs["Created"])
+        if (datetime.now(UTC) - created).total_seconds() > older_seconds:
+            _remove(container)
+
+
+@contextmanager
+def _running(
+    client: docker.DockerClient, image: str, app: str, port: int, env: Mapping[str, str], memory: str
+) -> Iterator[Container]:
+    limits: dict[str, Any] = {"mem_limit": memory, "memswap_limit": memory} if memory else {}
+    try:
+        _network(client)
+        container = client.containers.create(
+            image,
+            **CONFINED,
+            **limits,
+            tmpfs=TMP,
+            name=f"linkspan-smoke-{app}-{uuid.uuid4().hex[:8]}",
+            labels={LABEL: app},
+            environment=dict(env),
+            network=NETWORK,
+            ports={f"{port}/tcp": ("127.0.0.1", 0)},
+        )
+    except APIError as error:
+        raise _refused(app, error) from None
+    try:
+        try:
+            container.start()
+            container.reload()  # only now is its port known
+        except APIError as error:
+            raise _refused(app, error) from None
+        yield container
+    finally:
+        _remove(container)
+
+
+def _refused(app: str, error: APIError) -> SmokeFailed:
+    return SmokeFailed(
+        f"the image of {app} cannot be started",
+        found=" ".join(str(error.explanation or error).split())[:_BODY],
+    )
+
+
+def _network(client: docker.DockerClient) -> None:
+    """A bridge without a way out: what an untested image sends to the world is not answered."""
+    if client.networks.list(names=[NETWORK]):
+        return
+    # Docker happily makes two networks of one name.
+    with locked(NETWORK, seconds=30, say=lambda _: None):
+        if not client.networks.list(names=[NETWORK]):
+            client.networks.create(
+                NETWORK,
+                labels={LABEL: "network"},
+                options={
+                    "com.docker.network.bridge.enable_ip_masquerade": "false",
+                    "com.docker.network.bridge.enable_icc": "false",
+                },
+            )
+
+
+@contextmanager
+def _http(container: Container, port: int) -> Iterator[httpx.Client]:
+    bindings = (container.ports or {}).get(f"{port}/tcp")
+    if not bindings:
+        container.reload()
+        if container.status == "running":
+            raise RuntimeUnavailable(f"the Docker Engine gave {container.name} no port on this machine")
+        bindings = [{"HostPort": "1"}]  # it ended at once; the first look at it says how
+    base = f"http://127.0.0.1:{bindings[0]['HostPort']}"
+    # No proxy of the environment may come between.
+    with httpx.Client(base_url=base, trust_env=False, headers={"Connection": "close"}) as http:
+        yield http
+
+
+def _remove(container: Container) -> None:
+    try:
+        container.remove(force=True, v=True)
+    except NotFound:
+        return  # somebody else's sweep
+    except APIError as error:
+        if error.status_code != 409:  # its removal is already in progress
+            raise

@@ -1,0 +1,275 @@
+"""From a pair to a release in a real registry: what is planned, what is pushed when, what puts it back."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from linkspan.config import EnvironmentSection
+from linkspan.errors import ConfigError, RegistryNotFound, RolloutConflict, RolloutFailed
+from linkspan.ledger.labels import code_labels
+from linkspan.ledger.modelpack import modelpack
+from linkspan.ledger.tags import rejection_key, release_tag
+from linkspan.ledger.values import CodeImage, PackagedModel
+from linkspan.ledger.verdicts import rejection
+from linkspan.nouns import Release, Revision
+from linkspan.progress import Say
+from linkspan.registry.client import Registry
+from linkspan.release.plan import Plan
+from linkspan.release.steps import again, confirm, linked, plan, push_candidate, repair, roll_out, service_of
+from linkspan.runtimes.base import Rollout, Runtime, Service, check_expected
+from tests.registry.images import CODE_LAYER, COMMIT, CONFIG, a_code_image, a_layer, a_model, read_release
+from tests.services.registry import CountingProxy
+from tests.values import release, revision
+
+LAYER = b"the model's layer"
+OTHER = "sha256:" + "1" * 64
+Pair = tuple[CodeImage, PackagedModel]
+
+
+@dataclass
+class Remembering:
+    """A runtime that starts nothing and remembers all: its revisions, and what it was asked for."""
+
+    revisions: list[Revision] = field(default_factory=list)
+    drifted: str = ""
+    fails: str = ""
+    asked: list[Rollout] = field(default_factory=list)
+    counted: int = 0
+
+    def live(self, service: Service) -> Revision | None:
+        return next((each for each in self.revisions if each.outcome == "live"), None)
+
+    def history(self, service: Service) -> list[Revision]:
+        return list(self.revisions)
+
+    def drift(self, service: Service, replicas: int) -> str:
+        self.counted = replicas
+        return self.drifted
+
+    def roll_out(self, rollout: Rollout, *, say: Say) -> Revision:
+        self.asked.append(rollout)
+        check_expected(rollout, self.live(rollout.service))
+        if self.fails == "at once":
+            raise RolloutFailed("the port is taken")
+        number = max((each.number for each in self.revisions), default=0) + 1
+        made = revision(number, rollout.release, cause=rollout.cause, run=rollout.run, pinned=rollout.pinned)
+        if self.fails:
+            self.revisions.insert(0, made.with_outcome("failed", self.fails))
+            raise RolloutFailed("it did not become ready", found=self.fails)
+        self.revisions = [made, *(each.with_outcome("replaced") for each in self.revisions)]
+        return made
+
+    def refresh(self, service: Service) -> None: ...
+
+    def revision_of(self, service: Service, replica: str) -> int | None:
+        return None
+
+    def url(self, service: Service) -> str:
+        return "http://127.0.0.1:1"
+
+    def destroy(self, service: Service) -> None: ...
+
+
+@pytest.fixture
+def runtime() -> Remembering:
+    return Remembering()
+
+
+@pytest.fixture
+def pair(app_registry: Registry) -> Pair:
+    """A tested code image and a packaged model."""
+    return pushed(app_registry)
+
+
+def pushed(registry: Registry, labels: dict[str, str] | None = None, **code: Any) -> Pair:
+    for blob in (CODE_LAYER, LAYER):
+        registry.push_blob(blob)
+    digest = registry.push_image(a_code_image(labels=labels), tag="code-1")
+    model = a_model()
+    manifest = registry.push_image(modelpack(model, a_layer(LAYER)), tag="model-digits-v12")
+    image = CodeImage(**{"commit": COMMIT, "config": CONFIG, **code}, digest=digest)
+    return image, PackagedModel(model=model, manifest=manifest)
+
+
+def test_a_plan_pushes_nothing_and_is_the_same_every_time(
+    app_registry: Registry, pair: Pair, runtime: Remembering, counting_proxy: CountingProxy
+) -> None:
+    counting_proxy.reset()
+    planned = plan(app_registry, runtime, *pair, "production")
+    assert counting_proxy.sent == 0
+    assert counting_proxy.received < 64_000
+    assert not any("/blobs/uploads" in exchange.path for exchange in counting_proxy.exchanges)
+    assert plan(app_registry, runtime, *pair, "production") == planned
+    candidate = planned.candidate
+    _, image = linked(app_registry, *pair)
+    assert candidate.release.image == image.digest
+    assert candidate.reference == f"{app_registry.name}@{image.digest}"
+    assert candidate.release.title == "digits: 3fa9c1d + v12"
+    assert (planned.decision.action, planned.live) == ("release", None)
+
+
+def test_a_candidate_is_no_release_until_its_tag_is_put(
+    app_registry: Registry, pair: Pair, counting_proxy: CountingProxy
+) -> None:
+    candidate, image = linked(app_registry, *pair)
+    tags = sorted(app_registry.tags())
+    cost = push_candidate(app_registry, *pair)
+    assert 0 < cost < 64_000
+    assert app_registry.exists(image.digest) == image.digest
+    assert sorted(app_registry.tags()) == tags
+    assert push_candidate(app_registry, *pair) == 0
+
+    tag = confirm(app_registry, candidate.release)
+    assert tag == release_tag(candidate.release)
+    assert app_registry.exists(tag) == image.digest
+    assert read_release(app_registry.image(tag)) == candidate.release
+    counting_proxy.reset()
+    assert confirm(app_registry, candidate.release) == tag
+    assert counting_proxy.sent == 0
+
+
+def rolled_out(registry: Registry, runtime: Runtime, pair: Pair, **options: Any) -> Revision:
+    planned = options.pop("planned", None) or plan(registry, runtime, *pair, "production")
+    options = {"cause": "a push", "say": lambda _: None, **options}
+    return roll_out(registry, runtime, planned, "production", **options)
+
+
+def test_a_rollout_is_what_the_app_says_of_its_environment(
+    app_registry: Registry, pair: Pair, runtime: Remembering
+) -> None:
+    runtime.revisions = [revision(6, another())]
+    live = rolled_out(app_registry, runtime, pair, run="brave-otter")
+    (rollout,) = runtime.asked
+    candidate, _ = linked(app_registry, *pair)
+    assert str(rollout.service) == "digits-production"
+    assert (rollout.replicas, rollout.env) == (3, {"A": "b=c"})
+    assert (rollout.run, rollout.cpu, rollout.host, rollout.service.namespace) == ("brave-otter", "", "", "")
+    assert rollout.objects == ()
+    assert (rollout.image, rollout.expect, rollout.pinned) == (candidate.reference, 6, False)
+    assert (rollout.port, rollout.ready_path) == (CONFIG.serve.port, CONFIG.serve.ready_path)
+    assert (live.number, live.cause, live.release) == (7, "a push", candidate.release)
+    with pytest.raises(ConfigError, match="no environment 'staging'"):
+        plan(app_registry, runtime, *pair, "staging")
+
+
+def another() -> Release:
+    return release(1, "v1").model_copy(update={"image": OTHER})
+
+
+def test_a_rollout_has_what_a_cluster_needs(app_registry: Registry, runtime: Remembering) -> None:
+    """In a run, and when an earlier release is put back: both from the image's labels alone."""
+    objects = ({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}},)
+    where = EnvironmentSection(cpu="500m", memory="1g", host="digits.example", namespace="team")
+    config = CONFIG.model_copy(update={"environments": {"production": where}})
+    labels = code_labels("digits", COMMIT, config, objects)
+    pair = pushed(app_registry, labels=labels, config=config, objects=objects)
+    push_candidate(app_registry, *pair)
+    live = rolled_out(app_registry, runtime, pair)
+    rollouts = (runtime.asked[0], again(app_registry, live, "production"))
+    for rollout in rollouts:
+        assert rollout.objects == objects
+        assert (rollout.cpu, rollout.memory, rollout.host) == ("500m", "1g", "digits.example")
+        assert rollout.service == service_of(config, "production")
+        assert rollout.service.namespace == "team"
+
+
+def test_again_needs_the_registry_only(
+    app_registry: Registry, pair: Pair, runtime: Remembering, counting_proxy: CountingProxy
+) -> None:
+    candidate, image = linked(app_registry, *pair)
+    push_candidate(app_registry, *pair)
+    old = revision(4, candidate.release, pinned=True)
+    counting_proxy.reset()
+    rollout = again(app_registry, old, "production")
+    assert counting_proxy.sent == 0
+    assert (rollout.image, rollout.release) == (candidate.reference, candidate.release)
+    assert (rollout.expect, rollout.pinned, rollout.cause) == (4, True, old.cause)
+    assert rollout.replicas == 3
+
+    # What is live goes by its own linkspan.toml, while its image is there.
+    two = CONFIG.model_copy(update={"environments": {"production": EnvironmentSection(replicas=2)}})
+    runtime.revisions = [old]
+    newer = pushed(app_registry, labels=code_labels("digits", COMMIT, two), config=two)
+    plan(app_registry, runtime, *newer, "production")
+    assert runtime.counted == 3
+    assert app_registry.delete_manifest(image.digest)
+    with pytest.raises(RegistryNotFound):
+        again(app_registry, old, "production")
+    plan(app_registry, runtime, *newer, "production")
+    assert runtime.counted == 2
+
+
+def test_what_drifted_is_put_back_as_it_was(app_registry: Registry, pair: Pair, runtime: Remembering) -> None:
+    push_candidate(app_registry, *pair)
+    live = rolled_out(app_registry, runtime, pair)
+    assert plan(app_registry, runtime, *pair, "production").decision.action == "nothing"
+    runtime.drifted = "one replica is missing"
+    planned = plan(app_registry, runtime, *pair, "production")
+    assert (planned.decision.action, planned.live) == ("repair", live)
+    repair(app_registry, runtime, live, "production", say=lambda _: None)
+    assert runtime.asked[-1] == again(app_registry, live, "production")
+
+
+def key_of(planned: Plan) -> str:
+    return rejection_key(planned.candidate.release.image, "production")
+
+
+def test_a_release_that_does_not_become_ready_is_remembered_told_and_held(
+    app_registry: Registry, pair: Pair, runtime: Remembering
+) -> None:
+    told: list[str] = []
+    runtime.fails = "it exits with 3"
+    with pytest.raises(RolloutFailed, match="it exits with 3"):
+        rolled_out(app_registry, runtime, pair, refused=told.append)
+    planned = plan(app_registry, runtime, *pair, "production")
+    assert planned.decision.action == "held"
+    known = rejection(app_registry, key_of(planned))
+    assert known is not None
+    assert [known.reason] == told
+    assert "it exits with 3" in known.reason
+
+    runtime.fails = ""
+    on_purpose = plan(app_registry, runtime, *pair, "production", on_purpose=True)
+    rolled_out(app_registry, runtime, pair, planned=on_purpose)
+    assert rejection(app_registry, key_of(planned)) is None, "it works: pardoned"
+
+
+def test_what_could_not_even_be_tried_is_not_the_releases_fault(
+    app_registry: Registry, pair: Pair, runtime: Remembering
+) -> None:
+    told: list[str] = []
+    runtime.fails = "at once"
+    planned = plan(app_registry, runtime, *pair, "production")
+    with pytest.raises(RolloutFailed, match="port is taken"):
+        rolled_out(app_registry, runtime, pair, planned=planned, refused=told.append)
+    assert not told
+    assert rejection(app_registry, key_of(planned)) is None
+
+
+def test_a_try_that_got_as_far_as_the_switch_is_finished_and_anothers_release_is_a_conflict(
+    app_registry: Registry, pair: Pair, runtime: Remembering
+) -> None:
+    planned = plan(app_registry, runtime, *pair, "production")
+    rolled_out(app_registry, runtime, pair, planned=planned)
+    rolled_out(app_registry, runtime, pair, planned=planned)
+    assert [asked.expect for asked in runtime.asked] == [0, 1]
+
+    runtime.revisions = [revision(9, another())]
+    with pytest.raises(RolloutConflict):
+        rolled_out(app_registry, runtime, pair, planned=planned)
+
+
+def test_a_pinned_environment_is_left_alone_until_somebody_asks_on_purpose(
+    app_registry: Registry, pair: Pair, runtime: Remembering
+) -> None:
+    runtime.revisions = [revision(3, another(), pinned=True)]
+    assert plan(app_registry, runtime, *pair, "production").decision.action == "pinned"
+    on_purpose = plan(app_registry, runtime, *pair, "production", on_purpose=True)
+    assert on_purpose.decision.action == "release"
+
+
+def test_a_verdict_is_on_an_image_in_an_environment() -> None:
+    one = "sha256:" + "2" * 64
+    keys = {rejection_key(image, where) for image in (one, OTHER) for where in ("production", "staging")}
+    assert len(keys) == 4
