@@ -77,13 +77,12 @@ async def set_up(
 
 
 def deployments(prefect_file: Path) -> list[dict[str, str]]:
-    """Name, flow, entrypoint and queue of each deployment in the file. Raises ConfigError."""
+    """Name (`flow/deployment`), entrypoint and queue of each deployment in the file. Raises ConfigError."""
     try:
         document = yaml.safe_load(prefect_file.read_text())
         return [
             {
-                "name": each["name"],
-                "flow": each["flow_name"],
+                "name": f"{each['flow_name']}/{each['name']}",
                 "entrypoint": each["entrypoint"],
                 "queue": each["work_pool"]["work_queue_name"],
             }
@@ -166,7 +165,7 @@ async def deploy(
     output, _ = await done.communicate()
     if done.returncode:
         raise ConfigError(f"`prefect deploy --all` failed:\n{output.decode(errors='replace')[-4000:]}")
-    names = [f"{each['flow']}/{each['name']}" for each in wanted]
+    names = [each["name"] for each in wanted]
     for name in names:
         found = await client.read_deployment_by_name(name)
         await client.update_deployment(found.id, DeploymentUpdate(version=version))
@@ -177,8 +176,7 @@ async def _versions(client: PrefectClient, wanted: list[dict[str, str]]) -> set[
     versions: set[str | None] = set()
     for each in wanted:
         try:
-            found = await client.read_deployment_by_name(f"{each['flow']}/{each['name']}")
-            versions.add(found.version)
+            versions.add((await client.read_deployment_by_name(each["name"])).version)
         except ObjectNotFound:
             versions.add(None)
     return versions

@@ -89,7 +89,7 @@ def _cause(text: str) -> str:
 
 @contextmanager
 def reaching(unavailable: Unavailable = RuntimeUnavailable) -> Iterator[None]:
-    """Turn a lost engine inside the block into `unavailable`.
+    """Turn a lost engine inside the block, also in the middle of a stream, into `unavailable`.
 
     APIError passes: only the caller knows what it asked for.
     """
@@ -100,6 +100,12 @@ def reaching(unavailable: Unavailable = RuntimeUnavailable) -> Iterator[None]:
     except requests.RequestException as error:
         raise unavailable(
             "the Docker Engine stopped answering", found=_cause(str(error)), fix=_START
+        ) from None
+    except HTTPError as error:
+        raise unavailable(
+            "the Docker Engine went away in the middle",
+            found=str(error)[:200],
+            fix="The next run starts over",
         ) from None
 
 
@@ -126,8 +132,11 @@ def pull(client: docker.DockerClient, image: str, auth: Mapping[str, str] | None
         raise pull_error(image, str(error.explanation or error)) from None
 
 
-# The words of moby and containerd, 20.10 to 28; the first match wins.
-_PULL_ERRORS: tuple[tuple[str, type[RegistryError], str, str], ...] = (
+Meanings = tuple[tuple[str, type[RegistryError], str, str], ...]
+"""Words of the engine, the error that they mean, what went wrong, what to do; the first match wins."""
+
+# The words of moby and containerd, 20.10 to 28.
+_PULL_ERRORS: Meanings = (
     (
         r"no space left",
         RegistryError,
@@ -170,22 +179,12 @@ _PULL_ERRORS: tuple[tuple[str, type[RegistryError], str, str], ...] = (
 
 def pull_error(image: str, text: str) -> RegistryError:
     """What the engine's message about a failed pull of `image` means."""
+    return meaning(_PULL_ERRORS, text, image=image, host=image.split("/", 1)[0])
+
+
+def meaning(meanings: Meanings, text: str, **names: str) -> RegistryError:
+    """The error for the engine's `text`; `names` go into its first sentence."""
     kind, what, fix = next(
-        (kind, what, fix) for words, kind, what, fix in _PULL_ERRORS if re.search(words, text.lower())
+        (kind, what, fix) for words, kind, what, fix in meanings if re.search(words, text.lower())
     )
-    host = image.split("/", 1)[0]
-    return kind(what.format(image=image, host=host), found=" ".join(text.split())[:300], fix=fix)
-
-
-@contextmanager
-def reaching_engine() -> Iterator[None]:
-    """`docker_engine.reaching` for builds, and for streams, where urllib3's errors come through."""
-    with reaching(BuildUnavailable):
-        try:
-            yield
-        except HTTPError as error:
-            raise BuildUnavailable(
-                "the Docker Engine went away in the middle",
-                found=str(error)[:200],
-                fix="The next run starts over",
-            ) from None
+    return kind(what.format(**names), found=" ".join(text.split())[:300], fix=fix)

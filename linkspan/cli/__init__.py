@@ -9,28 +9,14 @@ and little else at their top, and what a command needs where it is called.
 
 import os
 import sys
+from importlib import import_module
+from itertools import chain
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from linkspan import __version__
-from linkspan.cli import (
-    connect,
-    deploy,
-    destroy,
-    doctor,
-    events,
-    history,
-    publish,
-    rollback,
-    run,
-    serve,
-    services,
-    status,
-    trigger,
-    why,
-)
 from linkspan.cli.output import fail
 from linkspan.errors import LinkspanError
 
@@ -39,6 +25,7 @@ SECTIONS = {
     "Looking": ("status", "events", "history", "why", "doctor"),
     "Running it": ("up", "serve", "connect", "run", "destroy"),
 }
+"""The commands: each is the function of that name in the module of that name."""
 
 EXIT_CODES = """\b
 Exit codes:
@@ -72,20 +59,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-app.command("publish", epilog=publish.EXAMPLES)(publish.publish)
-app.command("deploy", epilog=deploy.EXAMPLES)(deploy.deploy)
-app.command("rollback", epilog=rollback.EXAMPLES)(rollback.rollback)
-app.command("trigger", epilog=trigger.EXAMPLES)(trigger.trigger)
-app.command("status")(status.status)
-app.command("events", epilog=events.EXAMPLES)(events.events)
-app.command("history")(history.history)
-app.command("why", epilog=why.EXAMPLES)(why.why)
-app.command("doctor")(doctor.doctor)
-app.command("up", epilog=services.EXAMPLES)(services.up)
-app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
-app.command("connect", epilog=connect.EXAMPLES)(connect.connect)
-app.command("run", epilog=run.EXAMPLES, context_settings=run.PASS_ON)(run.run)
-app.command("destroy")(destroy.destroy)
+for _command in chain.from_iterable(SECTIONS.values()):
+    _module = import_module(f"linkspan.cli.{_command}")
+    app.command(
+        _command,
+        epilog=getattr(_module, "EXAMPLES", None),
+        context_settings=getattr(_module, "PASS_ON", None),
+    )(getattr(_module, _command))
 
 
 def _version(wanted: bool) -> None:

@@ -10,10 +10,11 @@ import docker
 from docker.errors import APIError, ImageNotFound, NotFound
 from docker.models.containers import Container
 
-from linkspan.code.output import Lines, Say
+from linkspan.code.output import Lines
 from linkspan.config import TestSection
-from linkspan.engine import reaching_engine
+from linkspan.engine import reaching
 from linkspan.errors import AppTestsFailed, BuildFailed, BuildUnavailable
+from linkspan.progress import Say
 
 _ROLE = "dev.linkspan.role"
 _UNTIL = "dev.linkspan.until"
@@ -30,7 +31,7 @@ def run_tests(client: docker.DockerClient, image: str, test: TestSection, *, mem
     if not test.command:
         say("linkspan.toml has no test.command: nothing was tested")
         return
-    with reaching_engine():
+    with reaching(BuildUnavailable):
         _sweep(client)
         container = _create(client, image, test, memory)
         try:

@@ -13,16 +13,16 @@ from docker.errors import APIError, DockerException
 from pydantic import BaseModel, Field
 from urllib3.exceptions import HTTPError
 
-from linkspan.code import apptests, bases
+from linkspan.code import apptests, local_images
 from linkspan.code import push as pushing
-from linkspan.code.dockerfile import base_images, takes_base
-from linkspan.code.output import Lines, Say, Transfer
-from linkspan.code.tidy import tidy
+from linkspan.code.dockerfile import base_images, default_base, read_dockerfile, takes_base
+from linkspan.code.output import Lines, Transfer
 from linkspan.config import AppConfig, TestSection
-from linkspan.engine import engine, reaching_engine
+from linkspan.engine import engine, reaching
 from linkspan.errors import BuildError, BuildFailed, BuildUnavailable, ConfigError
 from linkspan.ledger.labels import code_labels
 from linkspan.nouns import Commit, Digest, sha256
+from linkspan.progress import Say
 from linkspan.runtimes.base import KubeObject
 
 _NOISE = re.compile(r" ---> (Running in )?[0-9a-f]+\n|Removing intermediate container .*\n")
@@ -55,7 +55,7 @@ class BuilderSettings(BaseModel):
         args = _arguments(self.build_args)
         if not re.fullmatch(r"[1-9][0-9]*[kmg]", self.memory):
             raise ConfigError(f"the builder's memory {self.memory!r}", expected="a size such as 512m or 4g")
-        bundle = bases.read_bundle(self.ca_bundle) if self.ca_bundle else b""
+        bundle = local_images.read_bundle(self.ca_bundle) if self.ca_bundle else b""
         client = engine(self.base_url, unavailable=BuildUnavailable, timeout_seconds=self.timeout_seconds)
         return Builder(client, self, args, bundle)
 
@@ -85,9 +85,9 @@ class Builder:
         Base images are pulled where they are missing; `refresh` asks for newer ones. Raises ConfigError,
         BuildFailed for a base image that does not exist, BuildUnavailable (retriable).
         """
-        images = base_images(_dockerfile(folder), self._args)
-        with reaching_engine():
-            ids = [bases.base_id(self._client, image, refresh=refresh, say=say) for image in images]
+        images = base_images(read_dockerfile(folder), self._args)
+        with reaching(BuildUnavailable):
+            ids = [local_images.base_id(self._client, image, refresh=refresh, say=say) for image in images]
             version = self._client.version()
         options = [f"{name}={value}" for name, value in self._args.items()]
         if self._bundle:
@@ -110,16 +110,16 @@ class Builder:
         Raises BuildFailed with the step that failed and the last lines of output, ConfigError without a
         Dockerfile, BuildUnavailable (retriable) if the engine goes away.
         """
-        text = _dockerfile(folder)
+        text = read_dockerfile(folder)
         labels = code_labels(config.name, commit, config, objects)
-        with reaching_engine():
+        with reaching(BuildUnavailable):
             for image in base_images(text, self._args):
-                bases.base_id(self._client, image, refresh=False, say=say)
+                local_images.base_id(self._client, image, refresh=False, say=say)
             args = self._build_arguments(text, say)
             try:
                 image_id = self._run(folder, args, labels, tag, say)
             finally:
-                tidy(self._client, config.name, tag)
+                local_images.tidy(self._client, config.name, tag)
         return image_id
 
     def test(self, image: str, test: TestSection, *, say: Say) -> None:
@@ -139,7 +139,7 @@ class Builder:
 
     def check(self) -> str:
         """A line for people about the engine. Raises BuildUnavailable (retriable)."""
-        with reaching_engine():
+        with reaching(BuildUnavailable):
             version = self._client.version()
         return f"Docker Engine {version['Version']} ({version['Os']}/{version['Arch']})"
 
@@ -155,10 +155,10 @@ class Builder:
                 "the builder has a ca_bundle and the Dockerfile cannot take another base",
                 expected="ARG BASE=python:3.11-slim, then FROM ${BASE}",
             )
-        base = self._args.get("BASE") or _default(dockerfile)
-        found = bases.base_id(self._client, base, refresh=False, say=say)
+        base = self._args.get("BASE") or default_base(dockerfile)
+        found = local_images.base_id(self._client, base, refresh=False, say=say)
         ours = {"dev.linkspan.role": "base"}
-        return {**self._args, "BASE": bases.with_bundle(self._client, found, self._bundle, ours)}
+        return {**self._args, "BASE": local_images.with_bundle(self._client, found, self._bundle, ours)}
 
     def _run(self, folder: Path, args: dict[str, str], labels: dict[str, str], tag: str, say: Say) -> str:
         memory = _bytes(self._settings.memory)
@@ -212,29 +212,6 @@ class Builder:
             f"the build took longer than {self._settings.timeout_seconds:g} s, at {step}\n{lines.tail}\n",
             fix="Make it quicker, or raise the builder's timeout_seconds",
         )
-
-
-def _dockerfile(folder: Path) -> str:
-    path = folder / "Dockerfile"
-    if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
-        raise ConfigError(
-            "the app has no Dockerfile",
-            expected="Dockerfile in the app's folder",
-            found=", ".join(sorted(entry.name for entry in folder.iterdir())[:10])
-            if folder.is_dir()
-            else "no folder",
-            fix="Add one, or set the git repository's folder to the one that has it",
-        )
-    return path.read_text(errors="replace")
-
-
-def _default(dockerfile: str) -> str:
-    """The image that BASE is by default."""
-    with_base, without = base_images(dockerfile, {}), base_images(dockerfile, {"BASE": "scratch"})
-    found = [image for image in with_base if image not in without]
-    if not found:
-        raise ConfigError("ARG BASE in the Dockerfile has no default", fix="Set BASE=… in build_args")
-    return found[0]
 
 
 def _bytes(memory: str) -> int:

@@ -6,10 +6,26 @@ continued lines, ARG before the first FROM with its default, stages, FROM and CO
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from linkspan.errors import ConfigError
 
 _VARIABLE = re.compile(r"\$(?:\{(?P<braced>\w+)(?::?(?P<how>[-+])(?P<word>[^}]*))?\}|(?P<plain>\w+))")
+
+
+def read_dockerfile(folder: Path) -> str:
+    """The text of an app's Dockerfile. Raises ConfigError if it is not there or leads elsewhere."""
+    path = folder / "Dockerfile"
+    if not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+        raise ConfigError(
+            "the app has no Dockerfile",
+            expected="Dockerfile in the app's folder",
+            found=", ".join(sorted(entry.name for entry in folder.iterdir())[:10])
+            if folder.is_dir()
+            else "no folder",
+            fix="Add one, or set the git repository's folder to the one that has it",
+        )
+    return path.read_text(errors="replace")
 
 
 def base_images(text: str, build_args: Mapping[str, str]) -> list[str]:
@@ -49,6 +65,15 @@ def base_images(text: str, build_args: Mapping[str, str]) -> list[str]:
     if count == 0:
         raise ConfigError("the Dockerfile has no FROM", fix="Begin it with FROM and the image it builds on")
     return list(found)
+
+
+def default_base(text: str) -> str:
+    """The image that BASE is by default. Raises ConfigError if it has none."""
+    with_base, without = base_images(text, {}), base_images(text, {"BASE": "scratch"})
+    found = [image for image in with_base if image not in without]
+    if not found:
+        raise ConfigError("ARG BASE in the Dockerfile has no default", fix="Set BASE=… in build_args")
+    return found[0]
 
 
 def takes_base(text: str) -> bool:

@@ -4,11 +4,9 @@ import codecs
 import re
 import time
 from collections import deque
-from collections.abc import Callable
 
 from linkspan.plain_text import plain_text
-
-Say = Callable[[str], None]
+from linkspan.progress import Say
 
 _HELD = 65_536  # characters without an end of line that are kept
 _LONGEST = 2000  # characters of a line; a minified file in a traceback is no use to anybody

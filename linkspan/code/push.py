@@ -1,6 +1,5 @@
 """Pushes a code image to the registry through the Docker Engine, and says what went wrong."""
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -8,10 +7,11 @@ import docker
 from docker.errors import APIError, ImageNotFound
 from pydantic import SecretStr
 
-from linkspan.code.output import Say, Transfer
-from linkspan.engine import reaching_engine
+from linkspan.code.output import Transfer
+from linkspan.engine import Meanings, meaning, reaching
 from linkspan.errors import (
     BuildFailed,
+    BuildUnavailable,
     LinkspanError,
     RegistryDenied,
     RegistryError,
@@ -19,6 +19,7 @@ from linkspan.errors import (
     RegistryUnavailable,
 )
 from linkspan.nouns import Digest
+from linkspan.progress import Say
 from linkspan.registry.auth import Password
 from linkspan.registry.client import Registry
 from linkspan.registry.media import Image, parse
@@ -39,7 +40,7 @@ def push(
     `auth` is {"username": …, "password": …}; None uses what `docker login` stored. Raises RegistryDenied,
     RegistryFull, RegistryUnavailable (retriable), RegistryError, BuildUnavailable (retriable).
     """
-    with reaching_engine():
+    with reaching(BuildUnavailable):
         try:
             client.api.tag(image, repository, tag)
             lines = client.api.push(
@@ -106,8 +107,8 @@ def _ask_registry(repository: str, auth: Mapping[str, str] | None) -> None:
             return  # what the engine says about anything else is good enough
 
 
-# The words of moby 20.10 to 28; the first match wins.
-_MEANINGS: tuple[tuple[str, type[RegistryError], str, str], ...] = (
+# The words of moby 20.10 to 28.
+_MEANINGS: Meanings = (
     (
         r"unauthorized|authentication required|no basic auth|denied|forbidden|incorrect username",
         RegistryDenied,
@@ -139,8 +140,4 @@ _MEANINGS: tuple[tuple[str, type[RegistryError], str, str], ...] = (
 
 def push_error(repository: str, text: str) -> RegistryError:
     """What the engine's message about a failed push means."""
-    kind, what, fix = next(
-        (kind, what, fix) for words, kind, what, fix in _MEANINGS if re.search(words, text.lower())
-    )
-    host, _ = split_registry(repository)
-    return kind(what.format(host=host, repository=repository), found=" ".join(text.split())[:300], fix=fix)
+    return meaning(_MEANINGS, text, host=split_registry(repository)[0], repository=repository)

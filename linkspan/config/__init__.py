@@ -10,7 +10,6 @@ from linkspan.config.app import (
     load_config,
     parse_config,
     parse_config_json,
-    read_config,
 )
 
 __all__ = [
@@ -23,5 +22,4 @@ __all__ = [
     "load_config",
     "parse_config",
     "parse_config_json",
-    "read_config",
 ]

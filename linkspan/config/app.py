@@ -138,7 +138,11 @@ def load_config(folder: Path, *, where: str = CONFIG_FILE) -> AppConfig:
 
 
 def parse_config(data: bytes, *, where: str) -> AppConfig:
-    """`read_config` of a file's bytes. Raises ConfigError also for one that is too big, or no UTF-8."""
+    """The app's config from the bytes of its linkspan.toml; `where` is how errors call the file.
+
+    Raises ConfigError that names file, line and key, and lists all errors at once if there are several; also
+    for a file that is too big, or no UTF-8.
+    """
     if len(data) > _MOST_BYTES:
         raise ConfigError(f"{where} is too big", expected=f"at most {_MOST_BYTES} bytes")
     try:
@@ -146,25 +150,17 @@ def parse_config(data: bytes, *, where: str) -> AppConfig:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{where}, line {line}: not UTF-8 text") from None
-    return read_config(text, where=where)
-
-
-def read_config(text: str, *, where: str) -> AppConfig:
-    """The app's config from the text of its linkspan.toml; `where` is how errors call the file.
-
-    Raises ConfigError that names file, line and key, and lists all errors at once if there are several.
-    """
     try:
-        data = tomllib.loads(text)
+        document = tomllib.loads(text)
         problems = Problems(AppConfig, text, where)
     except ValueError as error:  # also what Python says of a number with thousands of digits
         raise ConfigError(f"{where} is not TOML: {error}") from None
     except RecursionError:
         raise ConfigError(f"{where} has tables or lists in each other, hundreds deep") from None
-    problems.refuse_what_json_has_not(data)
+    problems.refuse_what_json_has_not(document)
     try:
         # Strict, as JSON: "2" is no number, yet a list may be a tuple.
-        return AppConfig.model_validate_json(json.dumps(data), strict=True)
+        return AppConfig.model_validate_json(json.dumps(document), strict=True)
     except ValidationError as error:
         raise problems.explain(error) from None
 

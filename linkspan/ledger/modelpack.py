@@ -15,7 +15,6 @@ from linkspan.nouns import Layer, Model
 from linkspan.registry import media
 from linkspan.registry.media import Document, Image, Manifest, canonical, descriptor, parse
 
-MODEL_LAYER = media.MODEL_LAYER
 MODEL = "dev.linkspan.model"
 FINGERPRINT = "dev.linkspan.fingerprint"
 

@@ -32,34 +32,18 @@ class Home:
 
     def __init__(self, path: Path) -> None:
         self.path = path.expanduser().resolve()
+        self.logs = self.path / "logs"
+        # PREFECT_HOME of all that runs here: database, leases, results, and no profile of the user's.
+        self.prefect = self.path / "prefect"
+        self.warm = self.path / "warm"  # where flows/warm.py listens
+        self.inbox = self.path / "inbox"  # hints that were accepted, and wait for their runs
+        self.auth_file = self.path / "auth"
+        self.state_file = self.path / "state.json"
 
     @classmethod
     def default(cls, environment: Mapping[str, str] | None = None) -> Self:
         """The home where none is named (places.py)."""
         return cls(home_folder(environment))
-
-    @property
-    def logs(self) -> Path:
-        return self.path / "logs"
-
-    @property
-    def prefect(self) -> Path:
-        """PREFECT_HOME of all that runs here: database, leases, results, and no profile of the user's."""
-        return self.path / "prefect"
-
-    @property
-    def warm(self) -> Path:
-        """Where flows/warm.py listens."""
-        return self.path / "warm"
-
-    @property
-    def inbox(self) -> Path:
-        """Hints that were accepted, and wait for their runs."""
-        return self.path / "inbox"
-
-    @property
-    def auth_file(self) -> Path:
-        return self.path / "auth"
 
     @property
     def mark(self) -> str:
@@ -127,29 +111,27 @@ class Home:
 
     def read_state(self) -> State | None:
         """The state file, or None where nothing is up. Raises ConfigError for a file that is not ours."""
-        path = self.path / "state.json"
         try:
-            return State.model_validate_json(path.read_bytes())
+            return State.model_validate_json(self.state_file.read_bytes())
         except FileNotFoundError:
             return None
         except OSError as error:
             raise ConfigError(
-                f"{path} cannot be read: {error.strerror}",
+                f"{self.state_file} cannot be read: {error.strerror}",
                 fix="LINKSPAN_HOME is the folder of `linkspan up`",
             ) from None
         except ValidationError as error:
             raise ConfigError(
-                f"{path} is not a state file of this version: {error.error_count()} errors",
+                f"{self.state_file} is not a state file of this version: {error.error_count()} errors",
                 fix="Remove it and run `linkspan up` again",
             ) from None
 
     def write_state(self, state: State) -> None:
         """Replace the state file at once, so that a reader never sees half of it."""
-        path = self.path / "state.json"
-        draft = path.with_suffix(".tmp")
+        draft = self.state_file.with_suffix(".tmp")
         draft.write_text(state.model_dump_json(indent=2) + "\n")
-        draft.replace(path)
+        draft.replace(self.state_file)
 
     def forget_state(self) -> None:
         """Remove the state file."""
-        (self.path / "state.json").unlink(missing_ok=True)
+        self.state_file.unlink(missing_ok=True)

@@ -5,11 +5,11 @@ upload is only committed after the model was opened and has scored. A model that
 behind, and a layer that is there already is not read again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from linkspan.errors import ModelError
-from linkspan.ledger.modelpack import MODEL_LAYER, modelpack, read_modelpack
+from linkspan.ledger.modelpack import modelpack, read_modelpack
 from linkspan.ledger.tags import layer_tag, model_tag, pinned_tag
 from linkspan.ledger.values import PackagedModel
 from linkspan.ledger.verdicts import pardon, reject, rejection
@@ -18,6 +18,7 @@ from linkspan.models.layer import layer_chunks, layer_size
 from linkspan.models.validate import validate
 from linkspan.nouns import Layer, Model, ModelFile
 from linkspan.progress import Progress, Say
+from linkspan.registry import media
 from linkspan.registry.client import Registry
 from linkspan.scratch import scratch
 
@@ -70,26 +71,20 @@ def package(
     Raises ModelCorrupt or ModelRefused (both are remembered, so that the same bytes are not tried again),
     and whatever the store and the registry raise.
     """
+    before = registry.sent
     try:
-        return _package(store, registry, pinned, folder, say=say, progress=progress)
+        identified = identify(store, pinned)
+        model = identified.model
+        assert model is not None  # noqa: S101 what identify is for
+        known = registry.exists(layer_tag(model.digest, folder))
+        if known:
+            _, layer = read_modelpack(registry.image(known))
+            say("The same bytes were validated and packaged before; nothing is read")
+        else:
+            layer = _stream(store, registry, identified, model.files, folder, say=say, progress=progress)
     except ModelError as error:
         reject(registry, _verdict(pinned), what=_called(pinned), reason=str(error))
         raise
-
-
-def _package(
-    store: ModelStore, registry: Registry, pinned: Pinned, folder: str, *, say: Say, progress: Progress
-) -> PackagedModel:
-    before = registry.sent
-    pinned = identify(store, pinned)
-    model = pinned.model
-    assert model is not None  # noqa: S101 what identify is for
-    known = registry.exists(layer_tag(model.digest, folder))
-    if known:
-        _, layer = read_modelpack(registry.image(known))
-        say("The same bytes were validated and packaged before; nothing is read")
-    else:
-        layer = _stream(store, registry, pinned, folder, say=say, progress=progress)
     # Three names for one manifest: the version for people, the content and what was pinned for reuse. The
     # latter comes last: it is what says that all of this is done.
     manifest = registry.push_image(
@@ -104,13 +99,12 @@ def _stream(
     store: ModelStore,
     registry: Registry,
     pinned: Pinned,
+    files: Sequence[ModelFile],
     folder: str,
     *,
     say: Say,
     progress: Progress,
 ) -> Layer:
-    assert pinned.model is not None  # noqa: S101 what identify is for
-    files = pinned.model.files
     with scratch("model") as place:
         spool = place if any(file.path.endswith(".onnx") for file in files) else None
 
@@ -131,7 +125,7 @@ def _stream(
             progress=progress,
             before_commit=check,
         )
-    return Layer(digest=digest, diff_id=digest, size=size, media_type=MODEL_LAYER)
+    return Layer(digest=digest, diff_id=digest, size=size, media_type=media.MODEL_LAYER)
 
 
 def _tee(chunks: Iterator[bytes], path: Path) -> Iterator[bytes]:

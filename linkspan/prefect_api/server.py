@@ -136,10 +136,6 @@ class Server:
             body["work_pools"] = {"name": {"any_": [pool]}}
         return [Run.of(run, self.run_url(run["id"])) for run in self._http.post("flow_runs/filter", body)]
 
-    def cancel(self, run_id: str) -> None:
-        """Ask for a run to end: at once if it waits, by its worker if it runs."""
-        self.set_state(run_id, "CANCELLING", "Cancelling")
-
     def requeue(self, run_id: str, message: str) -> bool:
         """Put a run back into its queue, whatever its state; whether the server took it."""
         return self.set_state(run_id, "SCHEDULED", "AwaitingRetry", message)

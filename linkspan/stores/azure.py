@@ -8,7 +8,7 @@ import base64
 import contextlib
 import uuid
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from pydantic import Field, SecretStr
 from linkspan.errors import ConfigError, ObjectChanged, ObjectExists, ObjectNotFound
 from linkspan.progress import Progress
 from linkspan.stores import azure_errors
-from linkspan.stores.base import ObjectStore, StoredObject
+from linkspan.stores.base import ObjectStore, StoredObject, changed
 from linkspan.stores.ranges import read_ranges
 from linkspan.stores.settings import PREFIX, StoreSettings, folder
 from linkspan.stores.upload import Meter, part_size, parts, size_of, whole
@@ -119,12 +119,8 @@ class AzureObjects:
     def read(self, obj: StoredObject) -> Iterator[bytes]:
         if obj.size == 0:
             self._still_empty(obj)
-        yield from read_ranges(
-            obj,
-            lambda offset, length: self._fetch(obj, offset, length),
-            range_size=self._range,
-            attempts=self._attempts,
-        )
+        fetch = partial(self._fetch, obj)
+        yield from read_ranges(obj, fetch, range_size=self._range, attempts=self._attempts)
 
     def put(self, key: str, source: Path | bytes, *, progress: Progress | None = None) -> StoredObject:
         if not key or key.endswith("/"):
@@ -213,14 +209,14 @@ class AzureObjects:
                 yield from download.chunks()
         except ObjectNotFound:
             self._require_container()
-            raise azure_errors.changed(obj.key) from None
+            raise changed(obj.key) from None
 
     def _still_empty(self, obj: StoredObject) -> None:
         try:
             now = self.head(obj.key)
         except ObjectNotFound:
             self._require_container()
-            raise azure_errors.changed(obj.key) from None
+            raise changed(obj.key) from None
         if now != obj:
             raise ObjectChanged(f"{obj.key} was overwritten", expected=obj.pin, found=now.pin)
 

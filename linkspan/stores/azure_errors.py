@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from linkspan.errors import (
     LinkspanError,
-    ObjectChanged,
     ObjectExists,
     ObjectNotFound,
     StoreDenied,
     StoreError,
     StoreUnavailable,
 )
+from linkspan.stores.base import changed
 
 if TYPE_CHECKING:
     from azure.core.exceptions import AzureError
@@ -79,13 +79,6 @@ def translate(error: "AzureError", container: str, key: str) -> LinkspanError:  
 def no_container(container: str) -> ObjectNotFound:
     return ObjectNotFound(
         f"Azure container {container} is not there", fix="Create it, or correct its name in the block"
-    )
-
-
-def changed(key: str) -> ObjectChanged:
-    return ObjectChanged(
-        f"{key} was overwritten or removed while it was read",
-        fix="Run again to take what is there now; publish new versions instead of overwriting",
     )
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from pydantic import Field
 
+from linkspan.errors import ObjectChanged
 from linkspan.nouns import Noun
 from linkspan.progress import Progress
 
@@ -63,3 +64,12 @@ class ObjectStore(Protocol):
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is not an error."""
         ...
+
+
+def changed(key: str, *, expected: str = "") -> ObjectChanged:
+    """The error of a read whose pinned bytes can no longer be had."""
+    return ObjectChanged(
+        f"{key} was overwritten or removed while it was read",
+        expected=expected,
+        fix="Run again to take what is there now; publish new versions instead of overwriting",
+    )

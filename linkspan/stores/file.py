@@ -23,7 +23,7 @@ from linkspan.errors import (
     StoreUnavailable,
 )
 from linkspan.progress import Progress
-from linkspan.stores.base import CHUNK, ObjectStore, StoredObject
+from linkspan.stores.base import CHUNK, ObjectStore, StoredObject, changed
 from linkspan.stores.settings import StoreSettings
 from linkspan.stores.upload import size_of
 
@@ -86,7 +86,7 @@ class FileObjects:
             file = path.open("rb")
         except FileNotFoundError:
             self._check_root()
-            raise _changed(obj) from None
+            raise _not_as_pinned(obj) from None
         except OSError as error:
             raise _error(error, obj.key) from None
         with file, _translated(obj.key):
@@ -96,13 +96,13 @@ class FileObjects:
                 # looking after each read and before its bytes are passed on catches that.
                 chunk = file.read(CHUNK)
                 if _pin(os.fstat(file.fileno())) != obj.pin and not _renamed_away(file.fileno(), obj.pin):
-                    raise _changed(obj)
+                    raise _not_as_pinned(obj)
                 if not chunk:
                     break
                 left -= len(chunk)
                 yield chunk
         if left:
-            raise _changed(obj)
+            raise _not_as_pinned(obj)
 
     def put(self, key: str, source: Path | bytes, *, progress: Progress | None = None) -> StoredObject:
         path = self._path(key)
@@ -218,12 +218,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _changed(obj: StoredObject) -> ObjectChanged:
-    return ObjectChanged(
-        f"{obj.key} was overwritten or removed while it was read",
-        expected=f"the {obj.size} bytes that were there when it was pinned",
-        fix="Run again to take what is there now; publish new versions instead of overwriting",
-    )
+def _not_as_pinned(obj: StoredObject) -> ObjectChanged:
+    return changed(obj.key, expected=f"the {obj.size} bytes that were there when it was pinned")
 
 
 def _exists(key: str) -> ObjectExists:

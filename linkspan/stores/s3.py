@@ -3,7 +3,7 @@
 import contextlib
 import uuid
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from linkspan.errors import (
 )
 from linkspan.progress import Progress
 from linkspan.stores import s3_errors
-from linkspan.stores.base import CHUNK, ObjectStore, StoredObject
+from linkspan.stores.base import CHUNK, ObjectStore, StoredObject, changed
 from linkspan.stores.ranges import read_ranges
 from linkspan.stores.settings import PREFIX, StoreSettings, folder
 from linkspan.stores.upload import Meter, part_size, parts, size_of, whole
@@ -114,12 +114,8 @@ class S3Objects:
     def read(self, obj: StoredObject) -> Iterator[bytes]:
         if obj.size == 0:
             self._still_empty(obj)
-        yield from read_ranges(
-            obj,
-            lambda offset, length: self._fetch(obj, offset, length),
-            range_size=self._range,
-            attempts=self._attempts,
-        )
+        fetch = partial(self._fetch, obj)
+        yield from read_ranges(obj, fetch, range_size=self._range, attempts=self._attempts)
 
     def put(self, key: str, source: Path | bytes, *, progress: Progress | None = None) -> StoredObject:
         if not key or key.endswith("/"):
@@ -216,7 +212,7 @@ class S3Objects:
         except ObjectNotFound as error:
             if error.found == s3_errors.NO_BUCKET:
                 raise
-            raise s3_errors.changed(obj.key) from None
+            raise changed(obj.key) from None
 
     def _still_empty(self, obj: StoredObject) -> None:
         """A range of nothing cannot be asked for, so an empty object is pinned by its metadata alone."""
@@ -228,7 +224,7 @@ class S3Objects:
         except ObjectNotFound as error:
             if error.found == s3_errors.NO_BUCKET:
                 raise
-            raise s3_errors.changed(obj.key) from None
+            raise changed(obj.key) from None
         if now["ETag"] != value:
             raise ObjectChanged(f"{obj.key} was overwritten", expected=value, found=now["ETag"])
 

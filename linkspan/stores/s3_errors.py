@@ -7,13 +7,13 @@ from typing import Any
 
 from linkspan.errors import (
     LinkspanError,
-    ObjectChanged,
     ObjectExists,
     ObjectNotFound,
     StoreDenied,
     StoreError,
     StoreUnavailable,
 )
+from linkspan.stores.base import changed
 
 CONFLICT = "409 ConditionalRequestConflict"
 NO_BUCKET = "no such bucket"
@@ -119,13 +119,6 @@ def _answered(  # noqa: PLR0911 - a table
             )
         return StoreUnavailable(f"{where}: {code or status} {message}".rstrip(), fix="Try again later")
     return StoreError(f"{where}: {code} {message}".rstrip(), found=f"status {status}")
-
-
-def changed(key: str) -> ObjectChanged:
-    return ObjectChanged(
-        f"{key} was overwritten or removed while it was read",
-        fix="Run again to take what is there now; publish new versions instead of overwriting",
-    )
 
 
 def _line(error: Exception) -> str:

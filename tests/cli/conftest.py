@@ -10,6 +10,7 @@ from linkspan.local.home import Home
 from linkspan.local.services import Local
 from linkspan.processes import free_port
 from tests.cli.world import World, prefect_file
+from tests.services.prefect_server import lay_database
 from tests.services.registry import CountingProxy, RunningRegistry
 
 
@@ -40,6 +41,8 @@ def world(
     """Everything runs, the blocks are saved, nothing was committed or published."""
     deployments = prefect_file(tmp_path, unique_app)
     home, hooks = Home(tmp_path / "home"), ("127.0.0.1", free_port())
+    home.create()
+    lay_database(home.prefect, flows=False)
     with Local(home, port=free_port(), hooks=hooks, prefect_file=deployments) as local:
         made = World(
             tmp_path / "world", local, unique_app, base_image, registry, counting_proxy, docker_client

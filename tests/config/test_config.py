@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from linkspan.config import config_json, load_config, parse_config_json, read_config
+from linkspan.config import config_json, load_config, parse_config, parse_config_json
 from linkspan.config.lines import key_lines
 from linkspan.errors import ConfigError
 
@@ -53,12 +53,12 @@ SMALL = 'name = "digits"\n[model]\nname = "digits"\n'
 
 def refused(text: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        read_config(text, where="linkspan.toml")
+        parse_config(text.encode(), where="linkspan.toml")
     return str(caught.value)
 
 
 def test_a_whole_file_is_read() -> None:
-    config = read_config(WHOLE, where="linkspan.toml")
+    config = parse_config(WHOLE.encode(), where="linkspan.toml")
     assert config.test.command == ("python", "-m", "pytest", "-q")
     assert config.smoke.json_body == {"instances": [[0.0, 1.5], [2, 3]]}
     assert config.environments["production"].env == {"LOG_LEVEL": "info"}
@@ -66,14 +66,14 @@ def test_a_whole_file_is_read() -> None:
 
 
 def test_a_small_file_gets_the_defaults() -> None:
-    config = read_config(SMALL, where="x")
+    config = parse_config(SMALL.encode(), where="x")
     assert config.model.path == "/model"
     assert config.environment("production").replicas == 2
 
 
 @pytest.mark.parametrize("text", [WHOLE, SMALL])
 def test_the_label_holds_the_whole_config(text: str) -> None:
-    config = read_config(text, where="x")
+    config = parse_config(text.encode(), where="x")
     label = config_json(config)
     assert parse_config_json(label) == config
     assert '"json":' in label
@@ -202,7 +202,7 @@ def test_an_error_names_line_key_and_remedy(text: str, wanted: str) -> None:
 def test_what_a_cluster_takes(key: str, right: list[str], wrong: list[str]) -> None:
     for value in right:
         text = f"{SMALL}[environments.prod]\n{key} = {json.dumps(value)}\n"
-        assert getattr(read_config(text, where="x").environment("prod"), key) == value
+        assert getattr(parse_config(text.encode(), where="x").environment("prod"), key) == value
     for value in wrong:
         assert f"environments.prod.{key}` is wrong" in refused(
             f"{SMALL}[environments.prod]\n{key} = {json.dumps(value)}\n"
@@ -220,7 +220,7 @@ def test_all_errors_are_listed_in_the_order_of_the_file() -> None:
 
 
 def test_an_environment_that_is_not_there() -> None:
-    config = read_config(WHOLE, where="x")
+    config = parse_config(WHOLE.encode(), where="x")
     with pytest.raises(ConfigError, match="expected one of production, staging"):
         config.environment("prod")
 

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from linkspan.config import CONFIG_FILE, load_config, read_config
+from linkspan.config import CONFIG_FILE, load_config, parse_config
 from linkspan.errors import ConfigError
 from tests.config.test_config import SMALL
 
 
 def refused(text: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        read_config(text, where="linkspan.toml")
+        parse_config(text.encode(), where="linkspan.toml")
     return str(caught.value)
 
 

@@ -30,7 +30,7 @@ from linkspan.ledger.verdicts import reject
 from linkspan.nouns import Revision
 from linkspan.progress import Say
 from linkspan.release import steps
-from linkspan.runtimes.kubernetes.revision import State
+from linkspan.runtimes.kubernetes.marks import State
 from linkspan.runtimes.kubernetes.service import KubeService
 
 TRAPS = "LINKSPAN_E2E_TRAPS"

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from demo.prober import Kind, Prober
-from linkspan.runtimes.kubernetes.names import CHANGE_CAUSE, RUN
+from linkspan.runtimes.kubernetes.marks import CHANGE_CAUSE, RUN
 from tests.e2e import tiny_app
 from tests.e2e.conftest import NewWorld, allowed
 from tests.e2e.world import World, pair_of

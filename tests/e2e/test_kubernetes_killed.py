@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from demo.prober import Prober
-from linkspan.runtimes.kubernetes import names
+from linkspan.runtimes.kubernetes import marks
 from tests.e2e.killable import TRAPS
 from tests.e2e.world import World, pair_of
 from tests.prober import assert_no_failure
@@ -44,15 +44,15 @@ async def killed_at(world: World, trap: str) -> None:
 
 def states(cluster: RunningCluster, world: World) -> list[str]:
     """What the cluster says of each revision, the oldest first."""
-    found = cluster.get(str(world.service), "controllerrevision", "-l", names.HISTORY)["items"]
+    found = cluster.get(str(world.service), "controllerrevision", "-l", marks.HISTORY)["items"]
     found.sort(key=lambda each: each["revision"])
-    return [each["metadata"]["annotations"][names.OUTCOME] for each in found]
+    return [each["metadata"]["annotations"][marks.OUTCOME] for each in found]
 
 
 def running(cluster: RunningCluster, world: World) -> list[str]:
     """The revisions that have pods, or should have."""
     found = cluster.get(str(world.service), "replicasets")["items"]
-    return [each["metadata"]["labels"][names.REVISION] for each in found if each["spec"]["replicas"]]
+    return [each["metadata"]["labels"][marks.REVISION] for each in found if each["spec"]["replicas"]]
 
 
 @pytest.mark.slow

@@ -157,7 +157,7 @@ def test_a_running_run_can_be_cancelled(server: PrefectServer, tmp_path: Path) -
         ref = api.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
         until(lambda: bool(seen(tmp_path)))
         pid = int(seen(tmp_path)[0].split()[1])
-        api.cancel(ref.id)
+        api.set_state(ref.id, "CANCELLING", "Cancelling")
         until(lambda: state(api, ref.id) == "CANCELLED")
     until(lambda: not Path(f"/proc/{pid}").exists())
 

@@ -80,7 +80,7 @@ class Up:
         env = {**os.environ, **self.database, "PYTHONPATH": str(ROOT)}
         child = Child("up", [sys.executable, "-c", UP, *arguments], log=log, env=env)
         try:
-            child.wait_until(lambda: "UP\n" in log.read_text(), seconds=120)
+            child.wait_until(lambda: "UP\n" in log.read_text(), seconds=240)
         except ConfigError:
             child.stop()
             raise
@@ -98,6 +98,19 @@ def up(tmp_path: Path) -> Iterator[Up]:
     up = Up(tmp_path, before=True)
     yield up
     leftovers.end_all(up.home.mark)
+
+
+@pytest.fixture(scope="module")
+def running_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """One that outlives what is killed in it; it has all its services at the end of each test."""
+    up = Up(tmp_path_factory.mktemp("up"), before=True)
+    child = up.start()
+    try:
+        yield up
+        child.stop(grace=40)
+        assert up.processes() == []
+    finally:
+        leftovers.end_all(up.home.mark)
 
 
 @pytest.fixture
@@ -208,8 +221,9 @@ def test_services_end_with_a_killed_up(up: Up) -> None:
 
 @pytest.mark.calm
 @pytest.mark.needs("prefect")
-def test_a_run_is_a_fork_and_ends_with_whoever_stands_for_it(up: Up, tmp_path: Path) -> None:
+def test_a_run_is_a_fork_and_ends_with_whoever_stands_for_it(running_up: Up, tmp_path: Path) -> None:
     """Each of the two is killed; the run is never left alone, is known to have crashed, and starts again."""
+    up = running_up
 
     def attempts() -> list[int]:
         seen = tmp_path / "seen"
@@ -225,33 +239,26 @@ def test_a_run_is_a_fork_and_ends_with_whoever_stands_for_it(up: Up, tmp_path: P
         ]
         return found
 
-    child = up.start()
-    try:
-        state = up.home.read_state()
-        assert state is not None
-        until((up.home.warm / "socket").exists)
-        with up.server() as server:
-            ref = server.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
-            until(lambda: len(attempts()) == 1)
-            assert parent_of(attempts()[0]) == state.pids["warm"]
-            os.kill(stand_in(), signal.SIGKILL)
-            until(lambda: gone(attempts()[0]), seconds=10)
-            until(lambda: len(attempts()) == 2)
-            assert parent_of(attempts()[1]) == state.pids["warm"]
-            os.kill(state.pids["warm"], signal.SIGKILL)
-            until(lambda: gone(attempts()[1]), seconds=30)
-            until(lambda: len(attempts()) == 3)
-            os.kill(attempts()[2], signal.SIGKILL)
-            until(lambda: len(attempts()) == 4)
-            (tmp_path / "go").touch()
-            until(lambda: completed(server, ref.id))
-            assert server.run(ref.id).run_count == 4
-        until(
-            lambda: (found := up.home.read_state()) is not None and found.pids["warm"] != state.pids["warm"]
-        )
-    finally:
-        child.stop(grace=40)
-    assert up.processes() == []
+    state = up.home.read_state()
+    assert state is not None
+    until((up.home.warm / "socket").exists)
+    with up.server() as server:
+        ref = server.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
+        until(lambda: len(attempts()) == 1)
+        assert parent_of(attempts()[0]) == state.pids["warm"]
+        os.kill(stand_in(), signal.SIGKILL)
+        until(lambda: gone(attempts()[0]), seconds=10)
+        until(lambda: len(attempts()) == 2)
+        assert parent_of(attempts()[1]) == state.pids["warm"]
+        os.kill(state.pids["warm"], signal.SIGKILL)
+        until(lambda: gone(attempts()[1]), seconds=30)
+        until(lambda: len(attempts()) == 3)
+        os.kill(attempts()[2], signal.SIGKILL)
+        until(lambda: len(attempts()) == 4)
+        (tmp_path / "go").touch()
+        until(lambda: completed(server, ref.id))
+        assert server.run(ref.id).run_count == 4
+    until(lambda: (found := up.home.read_state()) is not None and found.pids["warm"] != state.pids["warm"])
 
 
 def parent_of(pid: int) -> int:
@@ -265,23 +272,20 @@ def gone(pid: int) -> bool:
 @pytest.mark.calm
 @pytest.mark.needs("prefect")
 @pytest.mark.parametrize("victim", ["worker", "server", "receiver"])
-def test_a_killed_service_is_replaced_and_the_run_is_finished(up: Up, tmp_path: Path, victim: str) -> None:
-    child = up.start()
-    try:
-        state = up.home.read_state()
-        assert state is not None
-        with up.server() as server:
-            ref = server.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
-            until((tmp_path / "seen").exists)
-            os.kill(state.pids[victim], signal.SIGKILL)
-            (tmp_path / "go").touch()
-            until(lambda: completed(server, ref.id), seconds=120)
-        until(
-            lambda: (found := up.home.read_state()) is not None and found.pids[victim] != state.pids[victim]
-        )
-        assert httpx.get(f"{state.hooks_url}/readyz").status_code == 200
-    finally:
-        child.stop(grace=40)
+def test_a_killed_service_is_replaced_and_the_run_is_finished(
+    running_up: Up, tmp_path: Path, victim: str
+) -> None:
+    up = running_up
+    state = up.home.read_state()
+    assert state is not None
+    with up.server() as server:
+        ref = server.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
+        until((tmp_path / "seen").exists)
+        os.kill(state.pids[victim], signal.SIGKILL)
+        (tmp_path / "go").touch()
+        until(lambda: completed(server, ref.id), seconds=120)
+    until(lambda: (found := up.home.read_state()) is not None and found.pids[victim] != state.pids[victim])
+    assert httpx.get(f"{state.hooks_url}/readyz").status_code == 200
 
 
 @pytest.mark.calm

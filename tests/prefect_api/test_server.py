@@ -188,7 +188,7 @@ def test_recent_runs_are_of_one_deployment_and_not_of_the_future(server: Server)
 
 def test_a_run_that_waits_is_cancelled_at_once(server: Server) -> None:
     ref = server.start(SCHEDULED, {}, idempotency_key=uuid4().hex)
-    server.cancel(ref.id)
+    server.set_state(ref.id, "CANCELLING", "Cancelling")
     run = server.run(ref.id)
     assert run.state_type == "CANCELLED"
     assert isinstance(run.failure, RunFailed)
@@ -197,7 +197,7 @@ def test_a_run_that_waits_is_cancelled_at_once(server: Server) -> None:
 
 def test_a_run_can_be_put_back_into_its_queue(server: Server) -> None:
     ref = server.start(SCHEDULED, {}, idempotency_key=uuid4().hex)
-    server.cancel(ref.id)
+    server.set_state(ref.id, "CANCELLING", "Cancelling")
     assert server.requeue(ref.id, "once more")
     run = server.run(ref.id)
     assert (run.state_type, run.state_name, run.message) == ("SCHEDULED", "AwaitingRetry", "once more")

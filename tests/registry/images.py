@@ -31,6 +31,8 @@ CONFIG = AppConfig.model_validate(
         "environments": {"production": {"replicas": 3, "env": {"A": "b=c"}}},
     }
 )
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 CODE_LAYER = b"the code's own layer"
 
 
@@ -83,7 +85,7 @@ def a_code_image(
     manifest = {
         "schemaVersion": 2,
         "mediaType": kind,
-        "config": descriptor(media.DOCKER_CONFIG if docker else media.OCI_CONFIG, config),
+        "config": descriptor(DOCKER_CONFIG if docker else OCI_CONFIG, config),
         "layers": [descriptor(media.DOCKER_LAYER if docker else media.OCI_LAYER, layer)],
     }
     return Image(Manifest(canonical(manifest), kind), config)

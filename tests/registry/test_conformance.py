@@ -14,6 +14,7 @@ from linkspan.registry.client import Registry
 from linkspan.registry.media import Image, Manifest, canonical, descriptor
 from linkspan.registry.settings import RegistrySettings
 from tests.registry.fake import PASSWORD
+from tests.registry.images import DOCKER_CONFIG, OCI_CONFIG
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def an_image(repo: Registry, kind: str = media.OCI_MANIFEST, size_error: int = 0
     repo.push_blob(layer)
     config = canonical({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}})
     entry = {"mediaType": media.OCI_LAYER, "digest": sha256(layer), "size": len(layer) + size_error}
-    config_type = media.OCI_CONFIG if kind == media.OCI_MANIFEST else media.DOCKER_CONFIG
+    config_type = OCI_CONFIG if kind == media.OCI_MANIFEST else DOCKER_CONFIG
     document = {
         "schemaVersion": 2,
         "mediaType": kind,

@@ -57,10 +57,10 @@ def a_rollout(**fields: object) -> Rollout:
 
 
 def rendered(
-    manifests: list[KubeObject], *, ours: bool = False, secret: bool = False, **fields: Any
+    objects: list[KubeObject], *, ours: bool = False, secret: bool = False, **fields: Any
 ) -> list[KubeObject]:
     return render(
-        manifests,
+        objects,
         a_rollout(**fields),
         namespace="there",
         revision=7,

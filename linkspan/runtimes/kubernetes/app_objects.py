@@ -12,21 +12,12 @@ from linkspan.errors import ConfigError
 from linkspan.ledger.labels import objects_json
 from linkspan.runtimes.base import KubeObject
 from linkspan.runtimes.kubernetes.folder import FOLDER, Found, inside, read_folder
-from linkspan.runtimes.kubernetes.objects import app_deployment
+from linkspan.runtimes.kubernetes.objects import app_deployment, as_written
 
 MAX_BYTES: Final = 128 * 1024
 """Of all objects as JSON. The Docker Engine takes labels in an address of at most 1 MiB, where a byte of JSON
 may need six."""
 
-# What `kubectl get -o yaml` shows and nobody may apply.
-_SERVER_SIDE: Final = {
-    "creationTimestamp",
-    "generation",
-    "managedFields",
-    "resourceVersion",
-    "selfLink",
-    "uid",
-}
 _LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 
 
@@ -50,9 +41,9 @@ def load_folder(folder: Path) -> tuple[KubeObject, ...]:
     if not found:
         raise ConfigError(f"{FOLDER}/ holds no manifests", fix="Copy those of Linkspan, or remove the folder")
     _refuse_twice(found)
-    manifests = tuple(_cleaned(each.manifest) for each in found)
-    app_deployment(manifests)
-    size = len(objects_json(manifests).encode())
+    objects = tuple(_cleaned(each.obj) for each in found)
+    app_deployment(objects)
+    size = len(objects_json(objects).encode())
     if size > MAX_BYTES:
         raise ConfigError(
             f"the manifests in {FOLDER}/ are too large for a label of the image",
@@ -60,7 +51,7 @@ def load_folder(folder: Path) -> tuple[KubeObject, ...]:
             found=size,
             fix="Put large files into the image or into a volume, not into ConfigMaps",
         )
-    return manifests
+    return objects
 
 
 def default_objects() -> tuple[KubeObject, ...]:
@@ -72,26 +63,24 @@ def default_objects() -> tuple[KubeObject, ...]:
 
 def _flatten(found: Found) -> Iterator[Found]:
     """The object, or those in a List; checks what all objects have."""
-    where, manifest = found
-    kind = manifest.get("kind")
-    missing = [
-        key for key in ("apiVersion", "kind") if not isinstance(manifest.get(key), str) or not manifest[key]
-    ]
+    where, obj = found
+    kind = obj.get("kind")
+    missing = [key for key in ("apiVersion", "kind") if not isinstance(obj.get(key), str) or not obj[key]]
     if missing:
         raise ConfigError(
             f"{where}: no Kubernetes object: `{missing[0]}` is missing",
             fix="If other files lie there too, list the manifests in a kustomization.yaml; a Helm chart "
             "must be rendered first, with `helm template`",
         )
-    if str(kind).endswith("List") and isinstance(manifest.get("items"), list):
-        for item in manifest["items"]:
+    if str(kind).endswith("List") and isinstance(obj.get("items"), list):
+        for item in obj["items"]:
             if not isinstance(item, dict):
                 raise ConfigError(f"{where}: `items` of {kind} must be objects")
             # The items of a typed list (kubectl get --raw) may leave both away.
-            inherited = {"apiVersion": manifest["apiVersion"], "kind": str(kind).removesuffix("List")}
+            inherited = {"apiVersion": obj["apiVersion"], "kind": str(kind).removesuffix("List")}
             yield from _flatten(Found(where, {**(inherited if kind != "List" else {}), **item}))
         return
-    metadata = manifest.get("metadata")
+    metadata = obj.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str) or not metadata["name"]:
         raise ConfigError(
             f"{where}: {kind} has no metadata.name", fix="Give it one: generateName makes a new one each time"
@@ -100,7 +89,7 @@ def _flatten(found: Found) -> Iterator[Found]:
         pairs = metadata.get(key) or {}
         if not isinstance(pairs, dict) or not all(isinstance(value, str) for value in pairs.values()):
             raise ConfigError(f"{where}: metadata.{key} of {kind}/{metadata['name']} must be text in quotes")
-    if kind == "Secret" and "/" not in manifest["apiVersion"]:
+    if kind == "Secret" and "/" not in obj["apiVersion"]:
         raise ConfigError(
             f"{where}: Secret/{metadata['name']} would be readable in the image's label",
             fix="Create it in the namespace beforehand and name it in the Deployment (secretKeyRef, envFrom)",
@@ -110,9 +99,9 @@ def _flatten(found: Found) -> Iterator[Found]:
 
 def _refuse_twice(found: Sequence[Found]) -> None:
     seen: dict[tuple[str, str, str], str] = {}
-    for where, manifest in found:
-        group = manifest["apiVersion"].rpartition("/")[0]
-        key = (group, manifest["kind"], manifest["metadata"]["name"])
+    for where, obj in found:
+        group = obj["apiVersion"].rpartition("/")[0]
+        key = (group, obj["kind"], obj["metadata"]["name"])
         if key in seen:
             raise ConfigError(
                 f"{where}: {key[1]}/{key[2]} stands twice",
@@ -122,9 +111,9 @@ def _refuse_twice(found: Sequence[Found]) -> None:
         seen[key] = where
 
 
-def _cleaned(manifest: KubeObject) -> KubeObject:
-    metadata = {key: value for key, value in manifest["metadata"].items() if key not in _SERVER_SIDE}
-    if annotations := metadata.get("annotations"):
-        metadata["annotations"] = {key: each for key, each in annotations.items() if key != _LAST_APPLIED}
-    kept = {key: value for key, value in manifest.items() if key != "status"}
-    return {**kept, "metadata": metadata}
+def _cleaned(obj: KubeObject) -> KubeObject:
+    obj = as_written(obj)
+    if annotations := obj["metadata"].get("annotations"):
+        kept = {key: each for key, each in annotations.items() if key != _LAST_APPLIED}
+        obj["metadata"]["annotations"] = kept
+    return obj

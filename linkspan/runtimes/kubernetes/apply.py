@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from contextlib import suppress
 
-from linkspan.errors import RolloutConflict
 from linkspan.runtimes.base import KubeObject, released_meanwhile
-from linkspan.runtimes.kubernetes import names
 from linkspan.runtimes.kubernetes.client import Cluster, Conflict, Refused
-from linkspan.runtimes.kubernetes.drift import drift_of
+from linkspan.runtimes.kubernetes.drift import drift_of, taken_over, watched
+from linkspan.runtimes.kubernetes.fields import carried
 from linkspan.runtimes.kubernetes.objects import app_deployment, autoscaler_of, called
-from linkspan.runtimes.kubernetes.owners import taken_over, watched
 
 
 def apply(cluster: Cluster, service: str, objects: Sequence[KubeObject]) -> None:
@@ -20,14 +18,14 @@ def apply(cluster: Cluster, service: str, objects: Sequence[KubeObject]) -> None
     """
     deployment = app_deployment(objects)
     scaled = autoscaler_of(objects, deployment) is not None
-    for thing in objects:
+    for obj in objects:
         try:
-            if thing is deployment:
-                swap(cluster, service, thing, scaled=scaled)
+            if obj is deployment:
+                swap(cluster, service, obj, scaled=scaled)
             else:
-                _put(cluster, thing)
+                _put(cluster, obj)
         except Refused as error:
-            raise Refused(f"{called(thing)} is refused: {error}") from None
+            raise Refused(f"{called(obj)} is refused: {error}") from None
 
 
 def drift(cluster: Cluster, objects: Sequence[KubeObject]) -> str:
@@ -35,14 +33,13 @@ def drift(cluster: Cluster, objects: Sequence[KubeObject]) -> str:
     deployment = app_deployment(objects)
     scaled = autoscaler_of(objects, deployment) is not None
     lines = []
-    for thing in objects:
+    for obj in objects:
         # Kinds can go too: whoever uninstalls an operator removes them with all of their objects.
-        known = cluster.knows(thing["apiVersion"], thing["kind"])
-        found = cluster.find(thing) if known else None
+        found = cluster.find(obj) if cluster.knows(obj) else None
         if found is None:
-            lines.append(f"{called(thing)} is missing")
+            lines.append(f"{called(obj)} is missing")
             continue
-        wanted = _at_scale_of(found, thing) if scaled and thing is deployment else thing
+        wanted = _at_scale_of(found, obj) if scaled and obj is deployment else obj
         applied = None
         # Rules that came later, and webhooks that know no dry run, refuse to be asked.
         with suppress(Refused):
@@ -51,37 +48,32 @@ def drift(cluster: Cluster, objects: Sequence[KubeObject]) -> str:
     return "; ".join(filter(None, lines))
 
 
-def swap(cluster: Cluster, service: str, thing: KubeObject, *, scaled: bool) -> None:
+def swap(cluster: Cluster, service: str, obj: KubeObject, *, scaled: bool) -> None:
     """Apply the Deployment, if nobody released in between: compare-and-swap by its resourceVersion."""
-    before = cluster.find(thing)
-    seen = revision_in(before)
+    before = cluster.find(obj)
+    seen = carried(before)
     while True:
-        wanted = _at_scale_of(before, thing) if before and scaled else thing
+        wanted = _at_scale_of(before, obj) if before and scaled else obj
         try:
             if before:
-                version = _take_over(cluster, before, thing)["metadata"]["resourceVersion"]
+                version = _take_over(cluster, before, obj)["metadata"]["resourceVersion"]
                 wanted = {**wanted, "metadata": {**wanted["metadata"], "resourceVersion": version}}
             cluster.apply(wanted)
         except Conflict:
-            before = cluster.find(thing)  # most often only its status has moved on
-            if revision_in(before) != seen:
-                raise _superseded(service, thing, seen, revision_in(before)) from None
+            before = cluster.find(obj)  # most often only its status has moved on
+            if (now := carried(before)) != seen:
+                expected = f"revision {seen} in {called(obj)}"
+                raise released_meanwhile(service, expected=expected, found=f"revision {now}") from None
         else:
             return
 
 
-def revision_in(deployment: KubeObject | None) -> str:
-    """The number of the revision that a Deployment runs; empty if there is none."""
-    found = (deployment or {}).get("metadata", {}).get("annotations") or {}
-    return str(found.get(names.REVISION, ""))
-
-
-def _put(cluster: Cluster, thing: KubeObject) -> None:
-    while watched(thing) and (before := cluster.find(thing)):
+def _put(cluster: Cluster, obj: KubeObject) -> None:
+    while watched(obj) and (before := cluster.find(obj)):
         with suppress(Conflict):  # somebody was quicker: look again
-            _take_over(cluster, before, thing)
+            _take_over(cluster, before, obj)
             break
-    cluster.apply(thing)
+    cluster.apply(obj)
 
 
 def _take_over(cluster: Cluster, found: KubeObject, wanted: KubeObject) -> KubeObject:
@@ -93,13 +85,7 @@ def _take_over(cluster: Cluster, found: KubeObject, wanted: KubeObject) -> KubeO
     return cluster.merge(wanted, {"managedFields": fields, "resourceVersion": version})
 
 
-def _superseded(service: str, thing: KubeObject, seen: str, found: str) -> RolloutConflict:
-    return released_meanwhile(
-        service, expected=f"revision {seen} in {called(thing)}", found=f"revision {found}"
-    )
-
-
-def _at_scale_of(found: KubeObject, thing: KubeObject) -> KubeObject:
-    """`thing` with the replicas that an autoscaler has set, or with its own if it was scaled to nothing."""
-    replicas = found["spec"].get("replicas") or thing["spec"]["replicas"]
-    return {**thing, "spec": {**thing["spec"], "replicas": replicas}}
+def _at_scale_of(found: KubeObject, obj: KubeObject) -> KubeObject:
+    """`obj` with the replicas that an autoscaler has set, or with its own if it was scaled to nothing."""
+    replicas = found["spec"].get("replicas") or obj["spec"]["replicas"]
+    return {**obj, "spec": {**obj["spec"], "replicas": replicas}}

@@ -8,7 +8,7 @@ asked once per client.
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
@@ -21,7 +21,7 @@ from kubernetes.config.config_exception import ConfigException
 
 from linkspan.errors import ConfigError, RuntimeDenied, RuntimeUnavailable
 from linkspan.runtimes.base import KubeObject
-from linkspan.runtimes.kubernetes.names import FIELD_MANAGER
+from linkspan.runtimes.kubernetes.marks import FIELD_MANAGER
 
 _TIMEOUT = (5, 30)
 """Seconds to connect and to wait for an answer."""
@@ -87,17 +87,11 @@ class Cluster:
         """Where the API server is."""
         return str(self._api.configuration.host)
 
-    def get(self, api: str, kind: str, name: str, namespace: str) -> KubeObject | None:
-        """One object, or None."""
-        try:
-            return self._json("get", self._path(api, kind, namespace, name))
-        except _NotFound:
-            return None
-
-    def find(self, thing: KubeObject) -> KubeObject | None:
-        """An object as it is in the cluster."""
-        meta = thing["metadata"]
-        return self.get(thing["apiVersion"], thing["kind"], meta["name"], meta.get("namespace", ""))
+    def find(self, obj: KubeObject) -> KubeObject | None:
+        """An object as it is in the cluster; None if it is not there."""
+        with suppress(_NotFound):
+            return self._json("get", self._path_of(obj))
+        return None
 
     def list(
         self, api: str, kind: str, namespace: str, *, labels: str = "", fields: str = ""
@@ -111,99 +105,71 @@ class Cluster:
         # Items of a list lack what the list says once.
         return [{"apiVersion": api, "kind": kind, **item} for item in found.get("items") or []]
 
-    def apply(self, thing: KubeObject, *, dry_run: bool = False) -> KubeObject:
+    def apply(self, obj: KubeObject, *, dry_run: bool = False) -> KubeObject:
         """Server-side apply as the owner of these fields; others' fields stay. Returns what there is now."""
-        return self._made(
+        return self._write(
             "patch",
-            self._path_of(thing),
-            body=thing,
+            self._path_of(obj),
+            missing=Refused,
+            body=obj,
             content_type="application/apply-patch+yaml",
-            field_manager=FIELD_MANAGER,
             force_conflicts=True,
             dry_run="All" if dry_run else None,
         )
 
-    def create(self, thing: KubeObject) -> KubeObject:
+    def create(self, obj: KubeObject) -> KubeObject:
         """Make it; Conflict if there is one of that name.
 
         It is sent as YAML, which JSON is, because the server then writes a ControllerRevision's data down in
         its own spelling of JSON. In ours, each later change of an annotation would be refused: the server
         compares the data byte by byte, and has spelled one side anew (seen with 1.34).
         """
-        meta = thing["metadata"]
-        path = self._path(thing["apiVersion"], thing["kind"], meta.get("namespace", ""))
-        return self._made(
-            "post",
-            path,
-            body=json.dumps(thing),
-            content_type="application/yaml",
-            field_manager=FIELD_MANAGER,
+        path = self._path(obj["apiVersion"], obj["kind"], obj["metadata"].get("namespace", ""))
+        return self._write(
+            "post", path, missing=Refused, body=json.dumps(obj), content_type="application/yaml"
         )
 
-    def annotate(self, thing: KubeObject, annotations: dict[str, str | None]) -> KubeObject:
-        """Set annotations, or remove those that are None; Conflict if the object is gone."""
-        return self.merge(thing, {"annotations": annotations})
-
-    def merge(self, thing: KubeObject, metadata: KubeObject) -> KubeObject:
+    def merge(self, obj: KubeObject, metadata: KubeObject) -> KubeObject:
         """Change these of its metadata; Conflict if the object is gone, or not of that resourceVersion."""
-        try:
-            return self._json(
-                "patch",
-                self._path_of(thing),
-                body={"metadata": metadata},
-                content_type="application/merge-patch+json",
-                field_manager=FIELD_MANAGER,
-            )
-        except _NotFound as error:
-            raise Conflict(str(error)) from None
+        return self._write(
+            "patch",
+            self._path_of(obj),
+            missing=Conflict,
+            body={"metadata": metadata},
+            content_type="application/merge-patch+json",
+        )
 
-    def delete(self, thing: KubeObject) -> bool:
+    def delete(self, obj: KubeObject) -> bool:
         """Remove it and what belongs to it; False if it was gone."""
-        try:
-            self._json("delete", self._path_of(thing), propagation_policy="Background")
-        except _NotFound:
-            return False
-        return True
+        with suppress(_NotFound):
+            self._json("delete", self._path_of(obj), propagation_policy="Background")
+            return True
+        return False
 
     def log(self, namespace: str, pod: str, container: str, *, previous: bool) -> str | None:
         """The last lines that a container wrote; None if they cannot be had (any more)."""
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
-        query = [("container", container), ("tailLines", "20"), ("limitBytes", "65536")]
-        try:
-            with _asking(self.host):
-                answer = self._http.request(
-                    "get",
-                    path,
-                    serialize=False,
-                    query_params=[*query, ("previous", str(previous).lower())],
-                    _request_timeout=_TIMEOUT,
-                )
-        except (_NotFound, Refused):
-            return None
-        return bytes(answer.data).decode(errors="replace")
+        most = [("tailLines", "20"), ("limitBytes", "65536")]
+        query = [("container", container), *most, ("previous", str(previous).lower())]
+        with suppress(_NotFound, Refused):
+            return self._bytes("get", path, query_params=query).decode(errors="replace")
+        return None
 
-    def knows(self, api: str, kind: str) -> bool:
-        """Whether the cluster has this kind."""
-        return kind in self._known(api)
+    def knows(self, obj: KubeObject) -> bool:
+        """Whether the cluster has objects of this kind."""
+        return obj["kind"] in self._known(obj["apiVersion"])
 
-    def namespaced(self, api: str, kind: str) -> bool:
-        """Whether objects of the kind live in a namespace. Raises Refused for a kind that is not known."""
-        return self._kind(api, kind)[1]
-
-    def _path_of(self, thing: KubeObject) -> str:
-        meta = thing["metadata"]
-        return self._path(thing["apiVersion"], thing["kind"], meta.get("namespace", ""), meta["name"])
+    def _path_of(self, obj: KubeObject) -> str:
+        meta = obj["metadata"]
+        return self._path(obj["apiVersion"], obj["kind"], meta.get("namespace", ""), meta["name"])
 
     def _path(self, api: str, kind: str, namespace: str, name: str = "") -> str:
-        plural, namespaced = self._kind(api, kind)
-        where = f"/namespaces/{_segment(namespace)}" if namespaced and namespace else ""
-        return f"{_root(api)}{where}/{plural}" + (f"/{_segment(name)}" if name else "")
-
-    def _kind(self, api: str, kind: str) -> tuple[str, bool]:
         try:
-            return self._known(api)[kind]
+            plural, namespaced = self._known(api)[kind]
         except KeyError:
             raise Refused(f"this cluster knows no kind {kind} in {api}") from None
+        where = f"/namespaces/{_segment(namespace)}" if namespaced and namespace else ""
+        return f"{_root(api)}{where}/{plural}" + (f"/{_segment(name)}" if name else "")
 
     def _known(self, api: str) -> dict[str, tuple[str, bool]]:
         if api not in self._kinds:
@@ -218,17 +184,22 @@ class Cluster:
             }
         return self._kinds[api]
 
-    def _made(self, method: str, path: str, **options: Any) -> KubeObject:
+    def _write(self, method: str, path: str, *, missing: type[Exception], **options: Any) -> KubeObject:
+        """As the owner of what is written; `missing` is the error if it, or its namespace, is not there."""
         try:
-            return self._json(method, path, **options)
-        except _NotFound as error:  # where it would be made: its namespace was deleted
-            raise Refused(str(error)) from None
+            return self._json(method, path, field_manager=FIELD_MANAGER, **options)
+        except _NotFound as error:
+            raise missing(str(error)) from None
 
     def _json(self, method: str, path: str, **options: Any) -> KubeObject:
         with _asking(self.host):
-            answer = self._http.request(method, path, serialize=False, _request_timeout=_TIMEOUT, **options)
-            found: KubeObject = json.loads(answer.data)
+            found: KubeObject = json.loads(self._bytes(method, path, **options))
             return found
+
+    def _bytes(self, method: str, path: str, **options: Any) -> bytes:
+        with _asking(self.host):
+            answer = self._http.request(method, path, serialize=False, _request_timeout=_TIMEOUT, **options)
+            return bytes(answer.data)
 
 
 class _NotFound(Exception): ...

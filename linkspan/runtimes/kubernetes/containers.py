@@ -195,13 +195,9 @@ def crashed(pod: KubeObject, end: End, events: Sequence[KubeObject], logs: str |
             number(end.terminated, "exitCode"),
             oom_killed=why == "OOMKilled",
             memory=_memory(pod, end),
-            logs=None if said is None else _short_lines(said),
+            logs=None if said is None else "\n".join(line.strip()[:_LOG_LINE] for line in said.splitlines()),
         )
     return Trouble(not end.again, Stage.CRASHED, name(pod), reason)
-
-
-def _short_lines(said: str) -> str:
-    return "\n".join(line.strip()[:_LOG_LINE] for line in said.splitlines())
 
 
 def _memory(pod: KubeObject, end: End) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from linkspan.runtimes.base import KubeObject
-from linkspan.runtimes.kubernetes import names as kube_names
+from linkspan.runtimes.kubernetes.marks import REVISION
 
 WORDS = 400
 """Characters of a cluster's message that are worth a place in an error."""
@@ -62,8 +62,13 @@ def condition(of: KubeObject, kind: str) -> KubeObject:
 
 def revision_of(of: KubeObject) -> str:
     """The revision that a pod or a replica set belongs to."""
-    label = text(of, "metadata", "labels", kube_names.REVISION)
-    return label or text(of, "spec", "template", "metadata", "labels", kube_names.REVISION)
+    label = text(of, "metadata", "labels", REVISION)
+    return label or text(of, "spec", "template", "metadata", "labels", REVISION)
+
+
+def carried(deployment: KubeObject | None) -> str:
+    """The revision that a Deployment says it runs; empty if there is none."""
+    return text(deployment, "metadata", "annotations", REVISION)
 
 
 def is_leaving(of: KubeObject) -> bool:
@@ -94,11 +99,7 @@ def events_of(events: Iterable[KubeObject], of: KubeObject) -> list[KubeObject]:
 
 def newest(events: Iterable[KubeObject], *reasons: str) -> KubeObject:
     """The last of the events that has one of these reasons; empty if there is none."""
-    found: KubeObject = {}
-    for event in events:
-        if event.get("reason") in reasons:
-            found = event
-    return found
+    return next((event for event in reversed(list(events)) if event.get("reason") in reasons), {})
 
 
 def when(event: KubeObject) -> str:
@@ -111,25 +112,22 @@ def when(event: KubeObject) -> str:
     )
 
 
-def sentence(words: str, limit: int = WORDS) -> str:
+def sentence(words: str) -> str:
     """`words` in one line, without what may be secret.
 
     A registry sends a puller to storage by signed links, and a failed download quotes them.
     """
     line = " ".join(words.split())
     line = _QUERY.sub(r"\1", _USER.sub(r"\1", line))
-    return _DIGEST.sub(r"\1", line)[:limit]
+    return _DIGEST.sub(r"\1", line)[:WORDS]
 
 
 def pull_words(message: str) -> str:
     """What remains of the kubelet's message about a pull when its wrappings are taken off; may be empty."""
-    return sentence(_unwrapped(" ".join(message.split())))
-
-
-def _unwrapped(message: str) -> str:
+    message = " ".join(message.split())
     while (shorter := _PULL_PREFIX.sub("", message, count=1)) != message:
         message = shorter
-    return message
+    return sentence(message)
 
 
 def start_words(message: str) -> str:

@@ -35,7 +35,7 @@ class Found(NamedTuple):
     """An object and where it stands."""
 
     where: str
-    manifest: KubeObject
+    obj: KubeObject
 
 
 def read_folder(folder: Path) -> Iterator[Found]:
@@ -65,34 +65,31 @@ def _read(folder: Path, root: Path) -> Iterator[Found]:
 
 def _kustomization(path: Path, root: Path) -> Iterator[Found]:
     """What a kustomization.yaml brings. What it reaches is looked at first: nothing may come from afar."""
-    if _is_plain(path, root, ()):
-        yield from _resources(path, root)
+    plain, files = _survey(path, root, ())
+    if plain:
+        for file in files:
+            yield from _file(file, root)
         return
     where = _called(path, root)
     for line, each in documents(_kustomize(path.parent, where), f"what kustomize makes of {where}"):
         yield Found(f"what kustomize makes of {where}, line {line}", each)
 
 
-def _resources(path: Path, root: Path) -> Iterator[Found]:
-    for entry in _entries(_one(path, root), "resources", path, root):
-        if entry.is_dir():
-            yield from _resources(_kustomization_in(entry, path, root), root)
-        else:
-            yield from _file(entry, root)
-
-
-def _is_plain(path: Path, root: Path, above: tuple[Path, ...]) -> bool:
-    """Whether this file and those of the folders it lists only list files."""
+def _survey(path: Path, root: Path, above: tuple[Path, ...]) -> tuple[bool, list[Path]]:
+    """Whether this file and those of the folders it lists only list files, and those files."""
     document = _one(path, root)
+    files: list[Path] = []
     plain = set(document) <= _PLAIN_KEYS and document.get("kind", "Kustomization") == "Kustomization"
     if path in above:
         raise ConfigError(f"{_called(path, root)} lists itself")
     for key in _LISTS_OF_FILES:
         for entry in _entries(document, key, path, root):
             if entry.is_dir():
-                inner = _kustomization_in(entry, path, root)
-                plain = _is_plain(inner, root, (*above, path)) and plain
-    return plain
+                inner = _survey(_kustomization_in(entry, path, root), root, (*above, path))
+                plain, files = plain and inner[0], files + inner[1]
+            else:
+                files.append(entry)
+    return plain, files
 
 
 def _one(path: Path, root: Path) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from linkspan.errors import ConfigError
 from linkspan.runtimes.base import KubeObject
-from linkspan.runtimes.kubernetes.names import IMAGE, PLACEHOLDER
+from linkspan.runtimes.kubernetes.marks import IMAGE, PLACEHOLDER
 
 # kubectl api-resources --namespaced=false of Kubernetes 1.35, and what operators brought that is common.
 # fmt: off
@@ -20,71 +20,59 @@ CLUSTER_SCOPED: Final = frozenset({
     "VolumeAttachment", "VolumeAttributesClass", "ClusterExternalSecret", "ClusterIssuer",
     "ClusterSecretStore", "GatewayClass", "VolumeSnapshotClass",
 })
-# fmt: on
 
 # What others need comes first, what sends traffic or starts something comes late, the app itself last.
 _EARLY: Final = (
-    "Namespace",
-    "CustomResourceDefinition",
-    "ResourceQuota",
-    "LimitRange",
-    "PriorityClass",
-    "StorageClass",
-    "ServiceAccount",
-    "Role",
-    "ClusterRole",
-    "RoleBinding",
-    "ClusterRoleBinding",
-    "ConfigMap",
-    "PersistentVolume",
-    "PersistentVolumeClaim",
-    "NetworkPolicy",
-    "Service",
-    "PodDisruptionBudget",
+    "Namespace", "CustomResourceDefinition", "ResourceQuota", "LimitRange", "PriorityClass", "StorageClass",
+    "ServiceAccount", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "ConfigMap",
+    "PersistentVolume", "PersistentVolumeClaim", "NetworkPolicy", "Service", "PodDisruptionBudget",
 )
 _LATE: Final = (
-    "Pod",
-    "Job",
-    "CronJob",
-    "DaemonSet",
-    "StatefulSet",
-    "HorizontalPodAutoscaler",
-    "Ingress",
-    "Deployment",
+    "Pod", "Job", "CronJob", "DaemonSet", "StatefulSet", "HorizontalPodAutoscaler", "Ingress", "Deployment",
 )
+# fmt: on
+
+# What `kubectl get -o yaml` shows beside what was applied, and nobody may apply.
+_SERVERS: Final = {
+    "creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid",
+}  # fmt: skip
 
 
-def called(manifest: KubeObject) -> str:
+def called(obj: KubeObject) -> str:
     """`Deployment/app`: how errors and people name an object."""
-    return f"{manifest.get('kind')}/{(manifest.get('metadata') or {}).get('name')}"
+    return f"{obj.get('kind')}/{(obj.get('metadata') or {}).get('name')}"
 
 
-def identity(manifest: KubeObject) -> tuple[str, str, str]:
+def as_written(obj: KubeObject) -> KubeObject:
+    """The object without its status and what else the server keeps in it."""
+    metadata = {key: value for key, value in obj["metadata"].items() if key not in _SERVERS}
+    return {**{key: value for key, value in obj.items() if key != "status"}, "metadata": metadata}
+
+
+def identity(obj: KubeObject) -> tuple[str, str, str]:
     """(apiVersion, kind, name): which object of a namespace, or of the cluster, it is."""
-    return manifest["apiVersion"], manifest["kind"], manifest["metadata"]["name"]
+    return obj["apiVersion"], obj["kind"], obj["metadata"]["name"]
 
 
-def in_order(manifests: Iterable[KubeObject]) -> list[KubeObject]:
+def in_order(objects: Iterable[KubeObject]) -> list[KubeObject]:
     """The order of application: what others refer to first, the app's Deployment last."""
-    return sorted(manifests, key=_place)
+    return sorted(objects, key=_place)
 
 
-def _place(manifest: KubeObject) -> tuple[int, bool]:
-    kind = manifest["kind"]
+def _place(obj: KubeObject) -> tuple[int, bool]:
+    kind = obj["kind"]
     if kind in _EARLY:
         return _EARLY.index(kind), False
     if kind in _LATE:
-        return len(_EARLY) + 1 + _LATE.index(kind), is_the_app(manifest)
+        return len(_EARLY) + 1 + _LATE.index(kind), is_the_app(obj)
     return len(_EARLY), False
 
 
-def is_the_app(manifest: KubeObject) -> bool:
+def is_the_app(obj: KubeObject) -> bool:
     """Whether it is the Deployment that runs the release: by the placeholder, or as rendered."""
-    if manifest["kind"] != "Deployment":
+    if obj["kind"] != "Deployment":
         return False
-    return IMAGE in (manifest["metadata"].get("annotations") or {}) or bool(
-        [each for each in containers(manifest, "containers") if is_placeholder(each.get("image"))]
-    )
+    return IMAGE in (obj["metadata"].get("annotations") or {}) or bool(with_placeholder(obj))
 
 
 def is_placeholder(image: object) -> bool:
@@ -92,27 +80,24 @@ def is_placeholder(image: object) -> bool:
     return isinstance(image, str) and image.partition("@")[0].partition(":")[0] == PLACEHOLDER
 
 
-def app_deployment(manifests: Sequence[KubeObject]) -> KubeObject:
+def app_deployment(objects: Sequence[KubeObject]) -> KubeObject:
     """The Deployment that runs the release: that with the placeholder image, once rendered the marked one.
 
     Raises ConfigError, naming what was found, unless there is exactly one, with the image in one container.
     """
-    found = [each for each in manifests if is_the_app(each)]
-    deployments = [each for each in manifests if each["kind"] == "Deployment"]
+    found = [each for each in objects if is_the_app(each)]
+    deployments = [each for each in objects if each["kind"] == "Deployment"]
     if len(found) != 1:
         raise ConfigError(
             f"the manifests need exactly one Deployment that runs the app, with `image: {PLACEHOLDER}`",
             found=", ".join(map(called, found or deployments)) or "no Deployment",
             fix=f"Put `image: {PLACEHOLDER}` into the container that is the app, and nowhere else",
         )
-    names = [each["name"] for each in containers(found[0], "containers") if is_placeholder(each.get("image"))]
+    names = [each["name"] for each in with_placeholder(found[0])]
     if len(names) > 1:
-        raise ConfigError(
-            f"{called(found[0])} has the image {PLACEHOLDER} in several containers",
-            expected="one",
-            found=", ".join(names),
-        )
-    if elsewhere := [called(each) for each in manifests if each is not found[0] and _mentions(each)]:
+        several = f"{called(found[0])} has the image {PLACEHOLDER} in several containers"
+        raise ConfigError(several, expected="one", found=", ".join(names))
+    if elsewhere := [called(each) for each in objects if each is not found[0] and _mentions(each)]:
         raise ConfigError(
             f"the image {PLACEHOLDER} is only replaced in {called(found[0])}",
             found=f"also in {', '.join(elsewhere)}",
@@ -127,7 +112,7 @@ def _mentions(value: object) -> bool:
     return isinstance(value, list) and any(map(_mentions, value))
 
 
-def containers(deployment: KubeObject, key: str) -> list[dict[str, Any]]:
+def containers(deployment: KubeObject, key: str = "containers") -> list[dict[str, Any]]:
     """The `containers` or `initContainers` of a Deployment. Raises ConfigError for another shape."""
     found = listed(deployment, "spec", "template", "spec", key)
     if not all(isinstance(each.get("name"), str) for each in found):
@@ -135,9 +120,14 @@ def containers(deployment: KubeObject, key: str) -> list[dict[str, Any]]:
     return found
 
 
-def autoscaler_of(manifests: Iterable[KubeObject], deployment: KubeObject) -> KubeObject | None:
+def with_placeholder(deployment: KubeObject, key: str = "containers") -> list[dict[str, Any]]:
+    """Those of the `containers` that have the placeholder for their image."""
+    return [each for each in containers(deployment, key) if is_placeholder(each.get("image"))]
+
+
+def autoscaler_of(objects: Iterable[KubeObject], deployment: KubeObject) -> KubeObject | None:
     """The HorizontalPodAutoscaler that decides about the Deployment's replicas, if there is one."""
-    for each in manifests:
+    for each in objects:
         if each["kind"] == "HorizontalPodAutoscaler":
             target = mapping(each, "spec", "scaleTargetRef")
             if (target.get("kind"), target.get("name")) == ("Deployment", deployment["metadata"]["name"]):
@@ -159,7 +149,7 @@ def services_of(objects: Sequence[KubeObject]) -> list[str]:
 def mapping(value: dict[str, Any], *path: str, what: str = "") -> dict[str, Any]:
     """The object at `path`, {} if nothing is there. Raises ConfigError if something else is.
 
-    `what` is how the error calls `value`, if that is no manifest.
+    `what` is how the error calls `value`, if that is no object of Kubernetes.
     """
     what = what or called(value)
     for depth, key in enumerate(path, start=1):

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from linkspan.runtimes.base import KubeObject
-from linkspan.runtimes.kubernetes import names as kube_names
 from linkspan.runtimes.kubernetes.containers import Stage, Trouble, last_end, statuses
 from linkspan.runtimes.kubernetes.fields import (
+    carried,
     condition,
     events_of,
     is_leaving,
@@ -79,8 +79,7 @@ def _over(deployment: KubeObject | None, revision: int) -> str:
     who = f"Deployment/{name(deployment)}"
     if is_leaving(deployment):
         return f"{who} is being deleted by somebody else"
-    carries = text(deployment, "metadata", "annotations", kube_names.REVISION)
-    carries = carries or revision_of(deployment)
+    carries = carried(deployment) or revision_of(deployment)
     if not carries:
         return f"{who} was replaced by somebody else: it carries no revision of Linkspan's"
     if carries != str(revision):
@@ -201,11 +200,11 @@ def is_preparing(seen: Observed, revision: int) -> bool:
     The time that a release has to become ready begins after that. False if the pod's newest event is about
     something that went wrong.
     """
-    for pod in living(seen.pods, revision):
-        last = events_of(seen.events, pod)[-1:]
-        if _waits_for(pod) & _PREPARING and last and text(last[0], "reason") in _GOES_ON:
-            return True
-    return False
+    return any(
+        text(next(reversed(events_of(seen.events, pod)), {}), "reason") in _GOES_ON
+        for pod in living(seen.pods, revision)
+        if _waits_for(pod) & _PREPARING
+    )
 
 
 def pulls_fail(seen: Observed, revision: int) -> bool:

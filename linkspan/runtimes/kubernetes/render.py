@@ -1,32 +1,30 @@
-"""From an app's manifests and a rollout to the objects that are applied: a pure function.
+"""From an app's objects and a rollout to the objects that are applied: a pure function.
 
-The manifests stay what they are but for what only Linkspan knows: the image by digest, where the release came
-from, and what linkspan.toml says for the environment.
+They stay what they are but for what only Linkspan knows: the image by digest, where the release came from,
+and what linkspan.toml says for the environment.
 """
 
 import copy
-import json
 import math
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from linkspan.errors import ConfigError
 from linkspan.runtimes.base import KubeObject, Rollout
-from linkspan.runtimes.kubernetes import names
+from linkspan.runtimes.kubernetes import marks
 from linkspan.runtimes.kubernetes.objects import (
     CLUSTER_SCOPED,
     app_deployment,
     autoscaler_of,
     called,
-    containers,
     in_order,
-    is_placeholder,
     listed,
     mapping,
+    with_placeholder,
 )
 
-_PORT: Final = "http"  # the name of the port in Linkspan's own manifests
+_PORT: Final = "http"  # the name of the port in Linkspan's own objects
 _LAST_WORDS: Final = 5
 """Seconds that a replica has left to end after its longest request."""
 _SLACK: Final = 60
@@ -46,17 +44,15 @@ def render(
 ) -> list[KubeObject]:
     """The objects to apply, in that order: the app's Deployment, which has everybody's new pods, is the last.
 
-    `revision` is the number of this rollout and `at` its time. `pull_secret`: the pods need names.PULL_SECRET
-    to pull the image. `ours`: these are Linkspan's own manifests, so that they also follow linkspan.toml's
+    `revision` is the number of this rollout and `at` its time. `pull_secret`: the pods need marks.PULL_SECRET
+    to pull the image. `ours`: these are Linkspan's own objects, so that they also follow linkspan.toml's
     [serve]. An Ingress without a host is left out. Raises ConfigError that names the object.
     """
     objects = [copy.deepcopy(each) for each in objects]
     if not rollout.host:
         objects = [each for each in objects if each["kind"] != "Ingress" or _has_host(each)]
     deployment = app_deployment(objects)
-    container = next(
-        each for each in containers(deployment, "containers") if is_placeholder(each.get("image"))
-    )
+    [container] = with_placeholder(deployment)
     if ours:
         _serve(deployment, container, rollout)
     _resources(deployment, container, rollout)
@@ -74,7 +70,7 @@ def render(
 
 
 def service_label(rollout: Rollout) -> str:
-    """The value of names.SERVICE. Raises ConfigError if it is longer than a label may be."""
+    """The value of marks.SERVICE. Raises ConfigError if it is longer than a label may be."""
     label = str(rollout.service)
     if len(label) > 63:
         raise ConfigError(
@@ -85,16 +81,16 @@ def service_label(rollout: Rollout) -> str:
     return label
 
 
-def _place(manifest: KubeObject, rollout: Rollout, namespace: str, service_accounts: set[str]) -> None:
-    metadata = manifest["metadata"]
-    if manifest["kind"] in CLUSTER_SCOPED:
+def _place(obj: KubeObject, rollout: Rollout, namespace: str, service_accounts: set[str]) -> None:
+    metadata = obj["metadata"]
+    if obj["kind"] in CLUSTER_SCOPED:
         metadata.pop("namespace", None)
     else:
         metadata["namespace"] = namespace
-    _labels(metadata, rollout, called(manifest))
-    if manifest["kind"] in {"RoleBinding", "ClusterRoleBinding"}:
-        # A subject must name its namespace, which the manifest cannot know; as kustomize does it.
-        for subject in listed(manifest, "subjects"):
+    _labels(metadata, rollout, called(obj))
+    if obj["kind"] in {"RoleBinding", "ClusterRoleBinding"}:
+        # A subject must name its namespace, which an app cannot know; as kustomize does it.
+        for subject in listed(obj, "subjects"):
             if subject.get("kind") == "ServiceAccount" and subject.get("name") in service_accounts:
                 subject["namespace"] = namespace
 
@@ -102,53 +98,31 @@ def _place(manifest: KubeObject, rollout: Rollout, namespace: str, service_accou
 def _labels(metadata: dict[str, Any], rollout: Rollout, what: str) -> None:
     metadata["labels"] = {
         **mapping(metadata, "labels", what=what),
-        names.MANAGED_BY: "linkspan",
-        names.SERVICE: service_label(rollout),
+        marks.MANAGED_BY: "linkspan",
+        marks.SERVICE: service_label(rollout),
     }
 
 
 def _mark(deployment: KubeObject, rollout: Rollout, revision: int, at: datetime) -> None:
     """Say on the Deployment and on its pods what they are and where it came from."""
-    said = annotations(rollout, revision, at)
+    said = marks.annotations(rollout, revision, at)
     cause = f"{rollout.release.title}, {rollout.cause}"
     own = deployment["metadata"].get("annotations") or {}
-    deployment["metadata"]["annotations"] = {**own, **said, names.CHANGE_CAUSE: cause}
+    deployment["metadata"]["annotations"] = {**own, **said, marks.CHANGE_CAUSE: cause}
     metadata = mapping(deployment, "spec", "template", "metadata")
     deployment["spec"]["template"]["metadata"] = metadata
     what = f"{called(deployment)}, spec.template.metadata"
     metadata["annotations"] = {**mapping(metadata, "annotations", what=what), **said}
     _labels(metadata, rollout, what)
-    metadata["labels"][names.REVISION] = str(revision)
-
-
-def annotations(rollout: Rollout, revision: int, at: datetime) -> dict[str, str]:
-    """What Linkspan says about a rollout, for people and `linkspan why`; what is not known is left out."""
-    commit, model = rollout.release.commit, rollout.release.model
-    said = {
-        names.REVISION: str(revision),
-        names.RELEASE: rollout.release.title,
-        names.COMMIT: commit.sha,
-        names.COMMIT_AUTHOR: commit.author,
-        names.COMMIT_SUBJECT: commit.subject,
-        names.MODEL: f"{model.name} {model.version}",
-        names.MODEL_DIGEST: model.digest,
-        names.MODEL_METRICS: json.dumps(dict(model.metrics), sort_keys=True) if model.metrics else "",
-        names.MODEL_PUBLISHER: model.published_by,
-        names.IMAGE: rollout.release.image,
-        names.CAUSE: rollout.cause,
-        names.RUN: rollout.run,
-        names.AT: at.astimezone(UTC).isoformat(timespec="seconds"),
-    }
-    return {name: value for name, value in said.items() if value}
+    metadata["labels"][marks.REVISION] = str(revision)
 
 
 def _image_and_env(deployment: KubeObject, rollout: Rollout) -> None:
     for key in ("initContainers", "containers"):
-        for each in containers(deployment, key):
-            if is_placeholder(each.get("image")):
-                each["image"] = rollout.image
-                if rollout.env:
-                    each["env"] = _merged_env(deployment, each, rollout.env)
+        for each in with_placeholder(deployment, key):
+            each["image"] = rollout.image
+            if rollout.env:
+                each["env"] = _merged_env(deployment, each, rollout.env)
 
 
 def _merged_env(
@@ -177,9 +151,9 @@ def _resources(deployment: KubeObject, container: dict[str, Any], rollout: Rollo
 
 def _add_pull_secret(deployment: KubeObject) -> None:
     secrets = listed(deployment, "spec", "template", "spec", "imagePullSecrets")
-    if all(each.get("name") != names.PULL_SECRET for each in secrets):
+    if all(each.get("name") != marks.PULL_SECRET for each in secrets):
         pod = mapping(deployment, "spec", "template", "spec")
-        pod["imagePullSecrets"] = [*secrets, {"name": names.PULL_SECRET}]
+        pod["imagePullSecrets"] = [*secrets, {"name": marks.PULL_SECRET}]
 
 
 def _scale(objects: Sequence[KubeObject], deployment: KubeObject, rollout: Rollout) -> None:

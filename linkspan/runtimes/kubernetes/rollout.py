@@ -1,24 +1,33 @@
 """The steps of one rollout in a cluster, and what is done when one of them goes wrong."""
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from linkspan.errors import RolloutFailed, RuntimeUnavailable
+from linkspan.errors import RolloutFailed, RuntimeDenied, RuntimeUnavailable
 from linkspan.nouns import Revision, sha256
 from linkspan.progress import Say
 from linkspan.runtimes.base import KubeObject, Rollout, check_expected, released_meanwhile
 from linkspan.runtimes.kubernetes.app_objects import default_objects
 from linkspan.runtimes.kubernetes.client import Refused
+from linkspan.runtimes.kubernetes.fields import is_leaving
+from linkspan.runtimes.kubernetes.marks import Snapshot, live_of
+from linkspan.runtimes.kubernetes.readiness import is_preparing, pulls_fail, rollout_readiness
 from linkspan.runtimes.kubernetes.render import render
-from linkspan.runtimes.kubernetes.revision import Snapshot, live_of
 from linkspan.runtimes.kubernetes.service import KubeService
-from linkspan.runtimes.kubernetes.wait import wait
 from linkspan.runtimes.readiness import Readiness
 
 HISTORY = 50
 """Revisions that are remembered."""
+
+_LOOK_SECONDS = 0.5
+_PULL_SECONDS = 1800
+"""A node may take this long to pull; the time to become ready starts after that."""
+_DENIED_SECONDS = 30
+_AWAY_SECONDS = 300
+"""The API server may be away this long while a rollout waits."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +60,7 @@ class KubeRollout:
         asked = self.asked
         newest = snapshots[0] if snapshots else None
         if newest and newest.state == "rolling" and newest.spec == spec:
-            revision = newest.revision.model_copy(update={"pinned": asked.pinned})
-            return replace(newest, revision=revision)
+            return replace(newest, revision=newest.revision.model_copy(update={"pinned": asked.pinned}))
         revision = Revision(
             number=newest.revision.number + 1 if newest else 1,
             release=asked.release,
@@ -84,7 +92,7 @@ class KubeRollout:
             mine.apply(new.objects)
             applied = True
             say(f"revision {number}: waiting until all are ready")
-            verdict = wait(mine, new, self.asked.ready_seconds, say)
+            verdict = self._wait(new, self.asked.ready_seconds)
         except Refused as error:
             verdict = Readiness(done=False, retriable=False, reason=str(error))
         if not verdict.done:
@@ -96,13 +104,52 @@ class KubeRollout:
         say(f"revision {number}: live")
         return new.revision
 
+    def _wait(self, of: Snapshot, seconds: float) -> Readiness:
+        """Whether it becomes ready within so many seconds, and why not.
+
+        An API server that is away is waited for; RuntimeUnavailable and RuntimeDenied if that lasts too long.
+        """
+        began = start = seen = time.monotonic()
+        said = ""
+        number = of.revision.number
+        while True:
+            now = time.monotonic()
+            try:
+                observed = self.mine.observe(of.objects, number)
+            except (RuntimeUnavailable, RuntimeDenied) as error:
+                # An API server that has just started knows no roles yet, and says no to everybody.
+                if now - seen > (_AWAY_SECONDS if error.retriable else _DENIED_SECONDS):
+                    raise
+                if said != error.what:
+                    self.say(f"revision {number}: {error.what}; waiting for it")
+                said = error.what
+                start += _LOOK_SECONDS  # nobody was looking: that is not the release's fault
+                time.sleep(_LOOK_SECONDS)
+                continue
+            seen = time.monotonic()
+            verdict = rollout_readiness(observed, number, seconds=now - start)
+            if verdict.done or not verdict.retriable:
+                deleted = observed.deployment is None or is_leaving(observed.deployment)
+                # Whoever deleted it while it was rolled out has said nothing about the release.
+                return verdict._replace(retriable=verdict.retriable or (deleted and not verdict.done))
+            if is_preparing(observed, number) and now - began < _PULL_SECONDS:
+                start = now
+            if now - start > seconds:
+                late = f"not ready after {seconds:g} s: {verdict.reason}"
+                # What a node could not fetch was never tried: that is no verdict on the release.
+                return verdict._replace(reason=late, retriable=pulls_fail(observed, number))
+            if verdict.reason != said:
+                self.say(f"revision {number}: {verdict.reason}")
+            said = verdict.reason
+            time.sleep(_LOOK_SECONDS)
+
     def _settle(self, new: Snapshot, snapshots: list[Snapshot]) -> None:
         """Make it what is live: in the history first, then nothing is left of what it replaces."""
         mine, number = self.mine, new.revision.number
         mine.mark(new.revision, "live")
         others = [each for each in snapshots if each.revision.number != number]
         old = [each for each in others if each.state in {"live", "rolling"}]
-        for line in mine.prune((thing for each in old for thing in each.objects), new.objects):
+        for line in mine.prune((obj for each in old for obj in each.objects), new.objects):
             self.say(f"revision {number}: removed {line}, which it has no more")
         # Only now: who finds two that are live knows that this was interrupted, and does it again.
         for other in old:
@@ -125,7 +172,7 @@ class KubeRollout:
             else:
                 self.say(f"putting revision {live.revision.number} back")
                 mine.apply(live.objects)
-                back = wait(mine, live, max(asked.ready_seconds, 60), self.say)
+                back = self._wait(live, max(asked.ready_seconds, 60))
                 mine.prune(new.objects, live.objects)
                 if not back.done:
                     fix = f"Revision {live.revision.number} is back, but is not ready either: {back.reason}"
@@ -151,7 +198,7 @@ class KubeRollout:
             self.say(f"revision {live.revision.number}: {changed}")
             mine.claim(live.objects)
             mine.apply(live.objects)
-        verdict = wait(mine, live, asked.ready_seconds, self.say)
+        verdict = self._wait(live, asked.ready_seconds)
         if not verdict.done:
             raise RolloutFailed(
                 f"{asked.release.title} is live in {asked.service}, but cannot be repaired",

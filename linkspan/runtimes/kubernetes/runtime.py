@@ -6,7 +6,7 @@ whether it went well, says why not, and puts the release before it back. A revis
 seen it ready; one that a killed rollout left is taken up by the next.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
@@ -15,13 +15,13 @@ from linkspan.errors import ReleaseNotFound, RolloutFailed
 from linkspan.nouns import Revision
 from linkspan.progress import Say
 from linkspan.runtimes.base import KubeObject, Rollout, RuntimeSettings, Service
-from linkspan.runtimes.kubernetes import names
+from linkspan.runtimes.kubernetes import marks
 from linkspan.runtimes.kubernetes.client import Cluster, Refused, open_client
+from linkspan.runtimes.kubernetes.fields import objects, text
+from linkspan.runtimes.kubernetes.marks import Snapshot, live_of
 from linkspan.runtimes.kubernetes.objects import app_deployment, containers
-from linkspan.runtimes.kubernetes.revision import live_of
 from linkspan.runtimes.kubernetes.rollout import KubeRollout
 from linkspan.runtimes.kubernetes.service import KubeService
-from linkspan.runtimes.kubernetes.url import url_of
 
 
 class KubernetesRuntimeSettings(RuntimeSettings):
@@ -101,27 +101,25 @@ class KubernetesRuntime:
         mine = self._service(service)
         live = live_of(mine.snapshots())
         if live and self._auth:
-            mine.keep_credentials(_image(live.objects), self._auth)
+            mine.keep_credentials(_image(live), self._auth)
 
     def url(self, service: Service) -> str:
         mine = self._service(service)
         live = live_of(mine.snapshots())
         if live is None:
             raise ReleaseNotFound(f"{service} was never released in namespace {mine.namespace}")
-        known = [each for each in live.objects if self._cluster.knows(each["apiVersion"], each["kind"])]
+        known = filter(self._cluster.knows, live.objects)
         seen = [found for each in known if (found := self._cluster.find(each)) is not None]
         pods = mine.observe(live.objects, live.revision.number).pods
         return url_of(seen, pods, self._settings.node_address, urlsplit(self._cluster.host).hostname or "")
 
     def revision_of(self, service: Service, replica: str) -> int | None:
         mine = self._service(service)
-        said = (mine.replica(replica) or {}).get("annotations") or {}
-        if not said:
-            return None
+        said = mine.replica(replica)
         # A number is given again where a rollout was forgotten: the image tells the two apart.
         known = {str(each.revision.number): each.revision for each in mine.snapshots()}
-        found = known.get(said.get(names.REVISION, ""))
-        return found.number if found and found.release.image == said.get(names.IMAGE) else None
+        found = known.get(said.get(marks.REVISION, ""))
+        return found.number if found and found.release.image == said.get(marks.IMAGE) else None
 
     # Doing
 
@@ -139,7 +137,7 @@ class KubernetesRuntime:
         if mine.gone():
             return
         snapshots = mine.snapshots()
-        mine.prune((thing for snapshot in snapshots for thing in snapshot.objects), ())
+        mine.prune((obj for snapshot in snapshots for obj in snapshot.objects), ())
         mine.remove_credentials()
         for snapshot in snapshots:
             mine.forget(snapshot.revision.number)
@@ -150,9 +148,40 @@ class KubernetesRuntime:
         return KubeService(self._cluster, service, namespace)
 
 
-def _image(objects: tuple[KubeObject, ...]) -> str:
-    """The reference of the release's image, by its digest, in rendered objects."""
-    deployment = app_deployment(objects)
-    digest = deployment["metadata"]["annotations"][names.IMAGE]
-    images = (str(each["image"]) for each in containers(deployment, "containers"))
-    return next(image for image in images if image.endswith(digest))
+def _image(live: Snapshot) -> str:
+    """The reference of a revision's image, by its digest."""
+    images = (str(each["image"]) for each in containers(app_deployment(live.objects)))
+    return next(image for image in images if image.endswith(live.revision.release.image))
+
+
+def url_of(seen: Sequence[KubeObject], pods: Sequence[KubeObject], node: str, api_server: str) -> str:
+    """The service's address: of its Ingress, else of its load balancer, else of a node port.
+
+    `seen` are the objects as they are in the cluster. `node` is where node ports are reached; empty means the
+    node of one of `pods`, else that of the API server. Raises ReleaseNotFound if there is no way in.
+    """
+    for ingress in (each for each in seen if each["kind"] == "Ingress"):
+        hosts = (text(rule, "host") for rule in objects(ingress, "spec", "rules"))
+        if host := next(filter(None, hosts), ""):
+            secure = any(host in (each.get("hosts") or []) for each in objects(ingress, "spec", "tls"))
+            return f"{'https' if secure else 'http'}://{host}"
+    services = [each for each in seen if each["kind"] == "Service"]
+    for service in services:
+        for way in objects(service, "status", "loadBalancer", "ingress")[:1]:
+            if address := text(way, "hostname") or text(way, "ip"):
+                return _http(address, service["spec"]["ports"][0]["port"])
+    for service in services:
+        for port in objects(service, "spec", "ports"):
+            if port.get("nodePort"):
+                nodes = (text(pod, "status", "hostIP") for pod in pods)
+                return _http(node or next(filter(None, nodes), "") or api_server, port["nodePort"])
+    raise ReleaseNotFound(
+        "the service has no address outside the cluster",
+        expected="an Ingress with a host, a load balancer, or a node port",
+        fix="Set `host` in linkspan.toml, or give the Service type NodePort or LoadBalancer",
+    )
+
+
+def _http(host: str, port: int) -> str:
+    host = f"[{host}]" if ":" in host else host
+    return f"http://{host}" if port == 80 else f"http://{host}:{port}"

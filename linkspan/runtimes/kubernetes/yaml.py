@@ -21,6 +21,7 @@ _INT = re.compile(r"[-+]?(0b[01_]+|0x[0-9a-fA-F_]+|0o?[0-7_]+|0|[1-9][0-9_]*)")
 _FLOAT = re.compile(
     r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class _Loader(yaml.SafeLoader):
@@ -46,9 +47,10 @@ def documents(text: str, where: str) -> Iterator[tuple[int, dict[str, Any]]]:
     loader = _open(text, where)
     try:
         while loader.check_node() and (node := loader.get_node()) is not None:
-            value = _Reader(loader, where).value(node)
+            reader = _Reader(loader, where)
+            value = reader.value(node)
             if value is not None and not isinstance(value, dict):
-                raise _error(where, node, "is no object", expected="apiVersion, kind and metadata")
+                raise reader.error(node, "is no object", expected="apiVersion, kind and metadata")
             if value:
                 yield node.start_mark.line + 1, value
     except yaml.MarkedYAMLError as error:
@@ -82,15 +84,13 @@ class _Reader:
     def value(self, node: yaml.Node) -> Any:
         self._left -= 1
         if self._left < 0:
-            raise _error(
-                self._where, node, "too large", expected=f"at most {MAX_VALUES} values, aliases included"
-            )
+            raise self.error(node, "too large", expected=f"at most {MAX_VALUES} values, aliases included")
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)
         if node.tag not in {"tag:yaml.org,2002:seq", "tag:yaml.org,2002:map"}:
-            raise _error(self._where, node, "must be a list or a mapping", found=node.tag)
+            raise self.error(node, "must be a list or a mapping", found=node.tag)
         if id(node) in self._open:
-            raise _error(self._where, node, "an alias of what it is in")
+            raise self.error(node, "an alias of what it is in")
         self._open.add(id(node))
         try:
             if isinstance(node, yaml.SequenceNode):
@@ -109,7 +109,7 @@ class _Reader:
                 continue
             key = self._key(key_node)
             if key in own:
-                raise _error(self._where, key_node, f"`{key}` stands twice")
+                raise self.error(key_node, f"`{key}` stands twice")
             own[key] = self.value(item)
         return {**merged, **own}
 
@@ -117,38 +117,28 @@ class _Reader:
         found = self.value(node)
         each = found if isinstance(found, list) else [found]
         if not all(isinstance(one, dict) for one in each):
-            raise _error(self._where, node, "`<<` takes a mapping")
+            raise self.error(node, "`<<` takes a mapping")
         return each
 
     def _key(self, node: yaml.Node) -> str:
         key = self.value(node) if isinstance(node, yaml.ScalarNode) else None
         if key is None:
-            raise _error(self._where, node, "a key must be text")
+            raise self.error(node, "a key must be text")
         return str(key).lower() if isinstance(key, bool) else str(key)
 
     def _scalar(self, node: yaml.ScalarNode) -> Any:
         try:
             value = self._loader.construct_object(node)
         except (ValueError, OverflowError):
-            raise _error(self._where, node, "cannot be read", found=node.value[:60]) from None
+            raise self.error(node, "cannot be read", found=node.value[:60]) from None
         if isinstance(value, float) and not math.isfinite(value):
-            raise _error(
-                self._where,
-                node,
-                "is no number that JSON has",
-                found=node.value,
-                fix="Put it into quotes if it is text",
-            )
-        if (
-            isinstance(value, str)
-            and not value.isascii()
-            and any("\ud800" <= each <= "\udfff" for each in value)
-        ):
-            raise _error(self._where, node, "is no Unicode text")
+            fix = "Put it into quotes if it is text"
+            raise self.error(node, "is no number that JSON has", found=node.value, fix=fix)
+        if isinstance(value, str) and _SURROGATE.search(value):
+            raise self.error(node, "is no Unicode text")
         if value is not None and not isinstance(value, str | int | float):
-            raise _error(self._where, node, "must be text or a number", found=node.tag)
+            raise self.error(node, "must be text or a number", found=node.tag)
         return value
 
-
-def _error(where: str, node: yaml.Node, what: str, **more: str) -> ConfigError:
-    return ConfigError(f"{where}, line {node.start_mark.line + 1}: {what}", **more)
+    def error(self, node: yaml.Node, what: str, **more: str) -> ConfigError:
+        return ConfigError(f"{self._where}, line {node.start_mark.line + 1}: {what}", **more)

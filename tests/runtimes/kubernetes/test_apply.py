@@ -14,7 +14,7 @@ from linkspan.runtimes.base import KubeObject, Service
 from linkspan.runtimes.kubernetes.app_objects import default_objects
 from linkspan.runtimes.kubernetes.apply import apply, drift
 from linkspan.runtimes.kubernetes.client import Cluster, Refused, open_client
-from linkspan.runtimes.kubernetes.owners import taken_over
+from linkspan.runtimes.kubernetes.drift import taken_over
 from linkspan.runtimes.kubernetes.render import render
 from linkspan.runtimes.kubernetes.service import KubeService
 from tests.runtimes.harness import as_linkspan
@@ -101,9 +101,9 @@ def test_a_run_that_was_killed_after_it_took_over_is_finished_by_the_next(
     before = specs(cluster, service)
     for what, change, _ in hands(app_of(objects)["image"]):
         hand(what, change)
-    for thing in objects:
-        if (found := api.find(thing)) and (fields := taken_over(found, thing)):
-            api.merge(thing, {"managedFields": fields})
+    for obj in objects:
+        if (found := api.find(obj)) and (fields := taken_over(found, obj)):
+            api.merge(obj, {"managedFields": fields})
     assert "spec.paused is True instead of missing" in drift(api, [the("Deployment", objects)])
     apply(api, str(service), objects)
     assert specs(cluster, service) == before
@@ -166,13 +166,13 @@ def test_who_writes_between_the_look_and_the_change_is_not_overwritten_unseen(
             self.seen: set[str] = set()
             self.released = released
 
-        def merge(self, thing: KubeObject, metadata: KubeObject) -> KubeObject:
-            what = f"{thing['kind']}/{thing['metadata']['name']}"
+        def merge(self, obj: KubeObject, metadata: KubeObject) -> KubeObject:
+            what = f"{obj['kind']}/{obj['metadata']['name']}"
             if what not in self.seen:
                 self.seen.add(what)
                 said = {"linkspan.dev/revision": "2"} if self.released else {"any": "1"}
                 hand(what, {"metadata": {"annotations": said}})
-            return super().merge(thing, metadata)
+            return super().merge(obj, metadata)
 
     quick = Cluster(open_client(account, ""))
     apply(quick, str(service), objects)
@@ -209,9 +209,9 @@ def test_a_name_leads_to_no_other_object(
 ) -> None:
     """Though the account were allowed to: names come from an app's folder."""
     everything = Cluster(open_client(cluster.kubeconfig.read_text(), ""))
-    thing = {"apiVersion": version, "kind": "ConfigMap"}
+    obj = {"apiVersion": version, "kind": "ConfigMap"}
     try:
-        found = everything.find({**thing, "metadata": {"name": name, "namespace": str(service)}})
+        found = everything.find({**obj, "metadata": {"name": name, "namespace": str(service)}})
     except Refused:
         return
     assert found is None
@@ -219,11 +219,11 @@ def test_a_name_leads_to_no_other_object(
 
 def test_a_namespace_that_has_gone_is_a_refusal(cluster: RunningCluster, service: Service) -> None:
     everything = Cluster(open_client(cluster.kubeconfig.read_text(), ""))
-    thing = config_map("settings")
-    thing["metadata"]["namespace"] = f"{service}-gone"
+    obj = config_map("settings")
+    obj["metadata"]["namespace"] = f"{service}-gone"
     for make in (everything.apply, everything.create):
         with pytest.raises(Refused, match="not found"):
-            make(thing)
+            make(obj)
 
 
 def test_a_kind_that_was_uninstalled_stops_neither_a_look_nor_the_removal_of_the_rest(

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from linkspan.runtimes.base import KubeObject
-from linkspan.runtimes.kubernetes.drift import drift_of
-from linkspan.runtimes.kubernetes.owners import foreign, taken_over
+from linkspan.runtimes.kubernetes.drift import drift_of, foreign, taken_over
 
 APP = 'k:{"name":"app"}'
 OURS: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""When a rollout in a cluster is done, what it still waits for, and which of several troubles is told."""
+"""When a rollout in a cluster is done, when its time begins, what it waits for, and which trouble is told."""
 
 import copy
 from collections.abc import Iterator
@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 
 from linkspan.runtimes.base import KubeObject
-from linkspan.runtimes.kubernetes.readiness import Observed, needs_logs, rollout_readiness
+from linkspan.runtimes.kubernetes.readiness import (
+    Observed,
+    is_preparing,
+    needs_logs,
+    pulls_fail,
+    rollout_readiness,
+)
 from tests.runtimes.kube_seen import (
     RUNNING,
     container,
@@ -27,6 +33,7 @@ from tests.runtimes.kube_seen import (
     waiting,
 )
 
+CREATING = waiting("ContainerCreating")
 LOOP = container(waiting("CrashLoopBackOff"), last=terminated(3), restarts=1)
 UNPULLED = container(waiting("ErrImagePull", "x: not found"))
 SLOW_PULL = container(waiting("ErrImagePull", "i/o timeout"))
@@ -260,3 +267,30 @@ def test_no_field_that_is_missing_is_a_failure_of_ours(seen: Observed, null: boo
         assert all(isinstance(each[0], str) for each in needs_logs(spoilt["pods"], 2))
         tried += 1
     assert tried > 100
+
+
+@pytest.mark.parametrize(
+    ("reasons", "preparing"),
+    [
+        (["Scheduled"], True),
+        (["Scheduled", "Pulling"], True),
+        (["Scheduled", "FailedMount"], False),
+        (["FailedMount", "Pulling"], True),
+        ([], False),
+    ],
+)
+def test_a_pod_is_being_prepared_until_its_newest_event_is_trouble(
+    reasons: list[str], preparing: bool
+) -> None:
+    events = [event("app-c", reason, "", at=at) for at, reason in enumerate(reasons, start=1)]
+    assert is_preparing(rolling(one(CREATING), events=events), 2) == preparing
+
+
+def test_others_and_those_that_failed_to_pull_are_not_being_prepared() -> None:
+    pulling = [event("app-c", "Pulling", "")]
+    assert not is_preparing(rolling(one(CREATING), events=pulling), 1)
+    failed = rolling(one(waiting("ErrImagePull")), events=pulling)
+    assert not is_preparing(failed, 2)
+    assert pulls_fail(failed, 2)
+    assert not pulls_fail(failed, 1)
+    assert not pulls_fail(rolling(one(CREATING), events=pulling), 2)

@@ -1,4 +1,4 @@
-"""From manifests to the objects that are applied: every rule, and that nothing else is touched."""
+"""From objects to the objects that are applied: every rule, and that nothing else is touched."""
 
 import copy
 import json
@@ -10,7 +10,7 @@ import pytest
 
 from linkspan.errors import ConfigError
 from linkspan.runtimes.base import KubeObject, Service
-from linkspan.runtimes.kubernetes import names
+from linkspan.runtimes.kubernetes import marks
 from linkspan.runtimes.kubernetes.app_objects import default_objects
 from linkspan.runtimes.kubernetes.objects import app_deployment, autoscaler_of, called, identity, in_order
 from linkspan.runtimes.kubernetes.render import render
@@ -72,19 +72,19 @@ def test_the_deployment_and_its_pods_say_what_they_are() -> None:
     }
     # What selects the pods never changes: the API server would refuse it.
     assert deployment["spec"]["selector"] == {"matchLabels": {"mine": "1"}}
-    assert names.REVISION not in deployment["metadata"]["labels"]
+    assert marks.REVISION not in deployment["metadata"]["labels"]
 
 
 def test_what_is_not_known_is_not_said() -> None:
     bare = release(1, "v1")
     said = the("Deployment", rendered(parsed(SMALL), release=bare))["metadata"]["annotations"]
-    assert not {names.RUN, names.MODEL_METRICS, names.MODEL_PUBLISHER} & set(said)
+    assert not {marks.RUN, marks.MODEL_METRICS, marks.MODEL_PUBLISHER} & set(said)
 
 
 def test_times_are_utc() -> None:
     at = datetime(2026, 11, 22, 14, 30, 5, 999, tzinfo=timezone(timedelta(hours=2)))
     objects = render(parsed(SMALL), a_rollout(), namespace="x", revision=1, at=at)
-    assert the("Deployment", objects)["metadata"]["annotations"][names.AT] == "2026-11-22T12:30:05+00:00"
+    assert the("Deployment", objects)["metadata"]["annotations"][marks.AT] == "2026-11-22T12:30:05+00:00"
 
 
 def test_every_object_says_whose_it_is_and_where() -> None:
@@ -244,20 +244,20 @@ def test_an_ingress_without_any_host_is_left_out() -> None:
 def test_another_shape_is_an_error_that_names_the_object(
     change: Callable[[list[KubeObject]], None], said: str
 ) -> None:
-    manifests = parsed(SMALL, INGRESS)
-    change(manifests)
+    objects = parsed(SMALL, INGRESS)
+    change(objects)
     with pytest.raises(ConfigError) as caught:
-        rendered(manifests, secret=True, env={"A": "b"}, memory="1g", host="x.example")
+        rendered(objects, secret=True, env={"A": "b"}, memory="1g", host="x.example")
     assert said in str(caught.value)
 
 
 def test_whatever_is_in_a_manifest_is_taken_or_refused_by_name() -> None:
-    """The manifests are somebody's: no value in them may end in another error than ConfigError."""
-    manifests = parsed(SMALL, SCALER, INGRESS)
+    """The objects are somebody's: no value in them may end in another error than ConfigError."""
+    objects = parsed(SMALL, SCALER, INGRESS)
     refusals = 0
-    for path in paths(manifests):
+    for path in paths(objects):
         for odd in (None, 7, "text", [], ["text"], {}, {"a": 1}):
-            changed = copy.deepcopy(manifests)
+            changed = copy.deepcopy(objects)
             place: Any = changed
             for step in path[:-1]:
                 place = place[step]
@@ -311,8 +311,8 @@ def test_an_object_is_known_by_version_kind_and_name() -> None:
 
 @pytest.mark.parametrize("ours", [False, True])
 def test_the_same_input_gives_the_same_and_stays_as_it_was(ours: bool) -> None:
-    manifests = list(default_objects()) if ours else parsed(SMALL, SCALER, INGRESS)
-    before = copy.deepcopy(manifests)
+    objects = list(default_objects()) if ours else parsed(SMALL, SCALER, INGRESS)
+    before = copy.deepcopy(objects)
     fields: dict[str, Any] = {
         "env": {"A": "b"},
         "memory": "1g",
@@ -320,9 +320,9 @@ def test_the_same_input_gives_the_same_and_stays_as_it_was(ours: bool) -> None:
         "host": "x.example",
         "replicas": 5,
     }
-    first = rendered(manifests, ours=ours, secret=True, **fields)
-    assert manifests == before
-    assert json.dumps(rendered(manifests, ours=ours, secret=True, **fields)) == json.dumps(first)
-    # Nor does what is done with the result reach the manifests.
+    first = rendered(objects, ours=ours, secret=True, **fields)
+    assert objects == before
+    assert json.dumps(rendered(objects, ours=ours, secret=True, **fields)) == json.dumps(first)
+    # Nor does what is done with the result reach the app's objects.
     the("Deployment", first)["spec"]["template"]["spec"].clear()
-    assert manifests == before
+    assert objects == before

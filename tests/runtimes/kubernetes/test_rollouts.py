@@ -70,10 +70,10 @@ def quota(cluster: RunningCluster, service: Service) -> dict[str, Any]:
 
 
 def root(cluster: RunningCluster, service: Service) -> dict[str, Any]:
-    manifests = copy.deepcopy(default_objects())
-    deployment = next(each for each in manifests if each["kind"] == "Deployment")
+    objects = copy.deepcopy(default_objects())
+    deployment = next(each for each in objects if each["kind"] == "Deployment")
     deployment["spec"]["template"]["spec"]["securityContext"] = {"runAsUser": 0}
-    return {"manifests": manifests}
+    return {"objects": objects}
 
 
 def missing(cluster: RunningCluster, service: Service) -> dict[str, Any]:
