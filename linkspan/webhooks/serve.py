@@ -10,12 +10,13 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
 
 from linkspan.errors import ConfigError, InboxUnavailable
 from linkspan.local.home import Home
@@ -27,11 +28,6 @@ from linkspan.webhooks.http.routes import SavedRoutes, blocks_of, routes_in
 from linkspan.webhooks.inbox.durable import Inbox
 from linkspan.webhooks.inbox.starter import GATHER_SECONDS, Starter
 from linkspan.webhooks.queues.readers import Queues
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from starlette.applications import Starlette
 
 ROUTES_CACHE = "routes.json"
 FLUSH_SECONDS = 60.0
@@ -67,7 +63,7 @@ def default_inbox(environment: Mapping[str, str] | None = None) -> Path:
     return home.inbox
 
 
-def app(settings: ServeSettings | None = None) -> "Starlette":
+def app(settings: ServeSettings | None = None) -> Starlette:
     """The ASGI app with all that belongs to it, open from its lifespan's start-up to its end.
 
     Raises ConfigError if the inbox or the file of routes cannot be opened.
@@ -83,7 +79,7 @@ def app(settings: ServeSettings | None = None) -> "Starlette":
         held = opened.pop_all()
 
     @asynccontextmanager
-    async def lifespan(made: "Starlette") -> AsyncIterator[None]:
+    async def lifespan(made: Starlette) -> AsyncIterator[None]:
         with held:
             held.callback(queues.stop)
             held.callback(routes.stop)
@@ -152,7 +148,7 @@ def _routes(settings: ServeSettings, server: KnownServer, queues: Queues) -> Sav
 
 
 @contextmanager
-def _housekeeping(inbox: Inbox, made: "Starlette") -> "Iterator[None]":
+def _housekeeping(inbox: Inbox, made: Starlette) -> Iterator[None]:
     stop = threading.Event()
 
     def work() -> None:
@@ -182,7 +178,7 @@ def _forget(inbox: Inbox) -> None:
 
 
 @contextmanager
-def _listening(host: str, port: int) -> "Iterator[socket.socket]":
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family, backlog=1024)
@@ -196,7 +192,7 @@ def _listening(host: str, port: int) -> "Iterator[socket.socket]":
 
 
 @contextmanager
-def _quiet_end() -> "Iterator[None]":
+def _quiet_end() -> Iterator[None]:
     """uvicorn ends well at a signal, then raises it once more: for us it was heard."""
 
     def heard(_number: int, _frame: FrameType | None) -> None:

@@ -51,12 +51,12 @@ class PrefectFake:
         return f"http://127.0.0.1:{self.port}/api"
 
     @cached_property
-    def _engine(self) -> Server:
+    def _server(self) -> Server:
         return Server(self.api_url, SecretStr(PASSWORD))
 
     def server(self) -> Server:
         """One client for all calls, as the receiver has it."""
-        return self._engine
+        return self._server
 
     def started(self) -> Counter[str]:
         """Runs of each deployment."""

@@ -19,7 +19,7 @@ class KnownServer:
     def __init__(self, find: Callable[[], Server] = known_server) -> None:
         self._find = find
         self._lock = threading.Lock()
-        self._engine: Server | None = None
+        self._server: Server | None = None
         self._looked = self._found = float("-inf")
         self._reason = ""
 
@@ -28,16 +28,16 @@ class KnownServer:
         with self._lock:
             if time.monotonic() - self._looked > LOOK_SECONDS:
                 self._look()
-            if self._engine is None:
+            if self._server is None:
                 raise ServerUnavailable(self._reason)
-            return self._engine
+            return self._server
 
     def close(self) -> None:
         """Close its connections."""
         with self._lock:
-            if self._engine is not None:
-                self._engine.close()
-                self._engine = None
+            if self._server is not None:
+                self._server.close()
+                self._server = None
 
     def _look(self) -> None:
         try:
@@ -47,9 +47,9 @@ class KnownServer:
             self._reason = str(error)
         else:
             old = time.monotonic() - self._found > KEEP_SECONDS
-            if self._engine is None or self._engine.api_url != found.api_url or old:
+            if self._server is None or self._server.api_url != found.api_url or old:
                 # The one before is not closed: others may be in the middle of a call.
-                self._engine, self._found = found, time.monotonic()
+                self._server, self._found = found, time.monotonic()
             else:
                 found.close()
         self._looked = time.monotonic()

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
@@ -50,12 +50,6 @@ class Routes(Protocol):
     def renew(self) -> bool:
         """Look whether they have changed; False if that was done a moment ago. May block."""
         ...
-
-
-@dataclass(frozen=True)
-class _Verified:
-    settings: WebhookSettings
-    reading: Reading
 
 
 def create_app(
@@ -175,13 +169,13 @@ class Receiver:
             return found
         if wait := self._accepted.take(name):
             return later(429, wait, "more requests than this source may send")
-        return await self._keep(name, found)
+        return await self._keep(name, *found)
 
     async def _thread(self, call: Callable[..., Any], *arguments: Any) -> Any:
         # Some verifications wait for others: SNS fetches a certificate.
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
 
-    def _examine(self, name: str, request: Request) -> _Verified | Answer:
+    def _examine(self, name: str, request: Request) -> tuple[WebhookSettings, Reading] | Answer:
         """Verify and read, in a thread."""
         settings = self._routes.get(name)
         if settings is None:
@@ -193,13 +187,12 @@ class Receiver:
             rules = self._providers(settings.provider)
             rules.verify(request, settings)
             refused = Answer(400, "not understood")
-            return _Verified(settings, rules.read(request, settings))
+            return settings, rules.read(request, settings)
         except LinkspanError as error:
             # Such as a certificate that cannot be had now.
             return unavailable(error) if error.retriable else replace(refused, detail=str(error))
 
-    async def _keep(self, name: str, found: _Verified) -> Answer:
-        reading, settings = found.reading, found.settings
+    async def _keep(self, name: str, settings: WebhookSettings, reading: Reading) -> Answer:
         word, detail = "ignored", reading.ignored
         if reading.hints:
             kept = self._inbox.put(name, settings.start, reading.hints, self._clock())

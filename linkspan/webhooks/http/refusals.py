@@ -35,7 +35,9 @@ class Refusals:
         """Say how many were counted since the last time; the ten most frequent by name."""
         with self._lock:
             unsaid, self._unsaid = self._unsaid, Counter()
+        rest = unsaid.total()
         for kind, count in unsaid.most_common(10):
             self._say(f"refused {count} more: {kind}")
-        if rest := unsaid.total() - sum(count for _, count in unsaid.most_common(10)):
+            rest -= count
+        if rest:
             self._say(f"refused {rest} more, of {len(unsaid) - 10} other kinds")

@@ -118,7 +118,9 @@ class SavedRoutes:
         routes = {}
         for name, values in fields.items():
             try:
-                routes[name] = _settings(name, values)
+                settings = settings_from(WebhookSettings, f"{BLOCK}/{name}", values)
+                known(settings.provider, ALL)
+                routes[name] = settings
             except ConfigError as error:
                 self._say(f"the route {name} is not served: {error}")
         before, self._fields = self._fields, fields
@@ -158,12 +160,6 @@ def routes_in(file: Path) -> Callable[[], Fields]:
         return document
 
     return fetch
-
-
-def _settings(name: str, fields: Mapping[str, Any]) -> WebhookSettings:
-    settings = settings_from(WebhookSettings, f"{BLOCK}/{name}", fields)
-    known(settings.provider, ALL)
-    return settings
 
 
 def _read_cache(file: Path, say: Callable[[str], None]) -> Fields | None:

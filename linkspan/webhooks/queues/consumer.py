@@ -19,7 +19,7 @@ from linkspan.webhooks.base import Hint, Reading, WebhookSettings
 from linkspan.webhooks.providers import s3_events
 from linkspan.webhooks.providers.payload import brief, decode, mapping, text
 from linkspan.webhooks.providers.sns import NOTIFICATION, read_message
-from linkspan.webhooks.queues.sqs import Message, Queue, open_queue
+from linkspan.webhooks.queues.sqs import Message, Queue, SqsQueue
 
 Accept = Callable[[Sequence[Hint]], None]
 Say = Callable[[str], None]
@@ -67,7 +67,7 @@ def consume(
     away, or `accept` raises, it is tried again after 1 s, then up to 60 s. `say` gets a line for the log.
     Raises ConfigError if the URL is none of a queue.
     """
-    source = queue or open_queue(settings.queue)
+    source = queue or SqsQueue(settings.queue)
     patience = _Patience(stop, say)
     known: dict[str, None] = {}
     while not stop.is_set():

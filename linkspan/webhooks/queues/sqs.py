@@ -45,28 +45,25 @@ class Queue(Protocol):
         ...
 
 
-def open_queue(url: str) -> "SqsQueue":
-    """The queue at `url`, with the standard AWS credential chain. Raises ConfigError; opens no connection."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.count("/") < 2:
-        raise ConfigError(
-            f"{url!r} is no queue's URL",
-            expected="https://sqs.<region>.amazonaws.com/<account>/<name>",
-            fix="Copy it from the queue's page in the AWS console",
-        )
-    return SqsQueue(url)
-
-
 class SqsQueue:
-    """A queue by its URL, which also says the region, or the address of a compatible server."""
+    """A queue by its URL, which also says the region, or the address of a compatible server.
+
+    With the standard AWS credential chain. Raises ConfigError; opens no connection.
+    """
 
     def __init__(self, url: str) -> None:
-        self.url = url
         import boto3
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
 
+        self.url = url
         parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.count("/") < 2:
+            raise ConfigError(
+                f"{url!r} is no queue's URL",
+                expected="https://sqs.<region>.amazonaws.com/<account>/<name>",
+                fix="Copy it from the queue's page in the AWS console",
+            )
         aws = _AWS.fullmatch(parts.hostname or "")
         options = Config(
             connect_timeout=10,

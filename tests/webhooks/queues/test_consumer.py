@@ -14,7 +14,7 @@ from linkspan.processes import free_port
 from linkspan.webhooks.base import Hint, WebhookSettings
 from linkspan.webhooks.queues import consumer
 from linkspan.webhooks.queues.consumer import consume, hints_in
-from linkspan.webhooks.queues.sqs import Message, open_queue
+from linkspan.webhooks.queues.sqs import Message, SqsQueue
 from tests.waiting import until
 from tests.webhooks import aws, sns_signer
 
@@ -388,6 +388,6 @@ def test_a_queue_that_dies_and_comes_back(tmp_path: Path) -> None:
 
 
 def test_the_region_is_in_the_url_of_aws() -> None:
-    queue = open_queue("https://sqs.ap-southeast-2.amazonaws.com/123456789012/events")
+    queue = SqsQueue("https://sqs.ap-southeast-2.amazonaws.com/123456789012/events")
     assert queue._client.meta.region_name == "ap-southeast-2"
     assert queue._client.meta.endpoint_url == "https://sqs.ap-southeast-2.amazonaws.com"
