@@ -12,6 +12,7 @@ from linkspan.errors import ConfigError
 from linkspan.ledger.labels import objects_json
 from linkspan.runtimes.base import KubeObject
 from linkspan.runtimes.kubernetes.folder import FOLDER, Found, inside, read_folder
+from linkspan.runtimes.kubernetes.marks import IMAGE
 from linkspan.runtimes.kubernetes.objects import app_deployment, as_written
 
 MAX_BYTES: Final = 128 * 1024
@@ -114,6 +115,8 @@ def _refuse_twice(found: Sequence[Found]) -> None:
 def _cleaned(obj: KubeObject) -> KubeObject:
     obj = as_written(obj)
     if annotations := obj["metadata"].get("annotations"):
-        kept = {key: each for key, each in annotations.items() if key != _LAST_APPLIED}
+        # Of a copy of what runs: our mark of a rendered Deployment would stand for the placeholder.
+        copied = {_LAST_APPLIED, IMAGE}
+        kept = {key: each for key, each in annotations.items() if key not in copied}
         obj["metadata"]["annotations"] = kept
     return obj

@@ -196,6 +196,12 @@ def test_twice_the_same_in_two_files(tmp_path: Path) -> None:
         (an_object("Service", "x"), "found no Deployment"),
         (APP.replace("linkspan.dev/app", "nginx"), "found Deployment/app"),
         (APP.replace("linkspan.dev/app", "linkspan.dev/apple:1"), "found Deployment/app"),
+        (  # a copy of what runs
+            APP.replace("linkspan.dev/app", "nginx").replace(
+                "  name: app\nspec", "  name: app\n  annotations: {linkspan.dev/image: x}\nspec", 1
+            ),
+            "found Deployment/app",
+        ),
         (APP + "---\n" + APP.replace("name: app\nspec", "name: b\nspec"), "Deployment/app, Deployment/b"),
         (
             APP + "        - {name: two, image: 'linkspan.dev/app:x'}\n",
