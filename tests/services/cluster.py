@@ -83,7 +83,12 @@ class RunningCluster:
         return path
 
     def stop_api_server(self) -> None:
-        """SIGKILL. Pods, Services and everything else go on."""
+        """SIGKILL. Pods, Services and everything else go on; all tests on the cluster notice.
+
+        All parts see it again some seconds later: each failed attempt doubles the wait before the next one, up
+        to 30 s, and only two minutes without a failure reset it (client-go's reflector). So several stops in a
+        row make rollouts slow.
+        """
         parts.stop("apiserver", signal.SIGKILL)
 
     def start_api_server(self) -> None:
@@ -96,16 +101,6 @@ class RunningCluster:
             if time.monotonic() > end:
                 pytest.fail(f"the API server is not ready after 60 s:\n{parts.tail('apiserver')}")
             time.sleep(0.1)
-
-    def restart_api_server(self) -> None:
-        """Kill it and start it again. Other tests notice: use it only in tests `alone_on_the_cluster`.
-
-        All other parts see it again some seconds later: each failed attempt doubles the wait before the next
-        one, up to 30 s, and only two minutes without a failure reset it (client-go's reflector). So several
-        restarts in a row make rollouts slow.
-        """
-        self.stop_api_server()
-        self.start_api_server()
 
 
 @contextmanager
