@@ -85,9 +85,9 @@ class RunningCluster:
     def stop_api_server(self) -> None:
         """SIGKILL. Pods, Services and everything else go on; all tests on the cluster notice.
 
-        All parts see it again some seconds later: each failed attempt doubles the wait before the next one, up
-        to 30 s, and only two minutes without a failure reset it (client-go's reflector). So several stops in a
-        row make rollouts slow.
+        All parts see it again some seconds later: each failed attempt doubles the wait before the next one,
+        up to 30 s, and only two minutes without a failure reset it (client-go's reflector). So several stops
+        in a row make rollouts slow.
         """
         parts.stop("apiserver", signal.SIGKILL)
 
