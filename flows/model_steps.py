@@ -62,9 +62,13 @@ async def package(
         work = asyncio.create_task(
             asyncio.to_thread(layers.package, models, client, pinned, folder, say=say(), progress=percent.add)
         )
-        while not work.done():
-            await asyncio.wait({work}, timeout=1.0)
-            await aupdate_progress_artifact(artifact, percent.value)
+        try:
+            while not work.done():
+                await asyncio.wait({work}, timeout=1.0)
+                await aupdate_progress_artifact(artifact, percent.value)
+        except Exception:
+            await asyncio.wait({work})  # it has the client, and ends by itself
+            raise
         return await work
 
 

@@ -12,6 +12,7 @@ from linkspan.nouns import Model, Release, Revision
 from linkspan.release import newest, report, smoke
 from linkspan.release import steps as release
 from linkspan.release.plan import Plan
+from linkspan.runtimes.base import RuntimeSettings
 
 
 @step("find the newest code")
@@ -29,10 +30,10 @@ async def find_model(
     """The newest model that was validated, or the one that was asked for, packed where this code wants it."""
     wanted, service = code.config.model, release.service_of(code.config, environment)
     with opened() as it:
-        target = await it.runtime(runtime, registry)
+        settings, login = await load(RuntimeSettings, runtime), await load(ContainerRegistry, registry)
 
         def live() -> Model | None:
-            revision = target.live(service)
+            revision = settings.open(login.docker_auth()).live(service)
             return revision.release.model if revision else None
 
         models, client = await it.models(store, wanted.name), await it.registry(registry, code.config.name)

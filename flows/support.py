@@ -1,5 +1,6 @@
 """What the three flows share: when to retry, where log lines go, how one run starts another."""
 
+import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -108,7 +109,7 @@ async def load(kind: type[B], reference: str) -> B:
 
 @dataclass(frozen=True)
 class Opened:
-    """What a step works with: its blocks are loaded and opened here, and closed when the step ends."""
+    """What a step works with: its blocks, loaded and opened; what has connections is closed after it."""
 
     _closing: ExitStack
 
@@ -126,19 +127,27 @@ class Opened:
 
     async def engine(self, block: str) -> DockerClient:
         """The Docker Engine of an image builder."""
-        return self._closing.enter_context(closing(engine((await load(ImageBuilder, block)).base_url)))
+        client = await asyncio.to_thread(engine, (await load(ImageBuilder, block)).base_url)
+        return self._closing.enter_context(closing(client))
 
     async def runtime(self, block: str, registry: str) -> Runtime:
         """The runtime, which pulls with the password of the block `registry`."""
-        auth = (await load(ContainerRegistry, registry)).docker_auth()
-        return (await load(RuntimeSettings, block)).open(auth)
+        settings, login = await load(RuntimeSettings, block), await load(ContainerRegistry, registry)
+        return await asyncio.to_thread(lambda: settings.open(login.docker_auth()))
 
 
 @contextmanager
 def opened() -> Iterator[Opened]:
-    """What a step opens, closed at its end."""
+    """What a step opens, closed at its end.
+
+    But not when its time is up: nobody can end its thread, which cleans up, and says what failed, with these.
+    """
     with ExitStack() as stack:
-        yield Opened(stack)
+        try:
+            yield Opened(stack)
+        except asyncio.CancelledError:
+            stack.pop_all()
+            raise
 
 
 def run_url() -> str:

@@ -115,9 +115,7 @@ class Lanes:
         for candidates in self._rounds(lane):
             if candidates:
                 # Costs the fewest starts of services, then uses most of what there is.
-                best = min(
-                    candidates, key=lambda unit: (len(unit.needs - started), -len(unit.needs & started))
-                )
+                best = min(candidates, key=lambda unit: _starts(unit, started))
                 self.left.remove(best)
                 return best
         return None

@@ -49,7 +49,7 @@ class Outlook(Noun):
 
 
 def look(context: Context, live: Revision | None) -> Outlook:
-    """Ask everything once. Raises ServerError if the Prefect server cannot be reached."""
+    """Ask all sources; the plan asks by itself what is live. Raises ServerError if Prefect is away."""
     problems = _stopped(context)
     commit = code = model = packaged = decision = None
     asked = True

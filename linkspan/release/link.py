@@ -34,6 +34,8 @@ def link(image: Image, code: CodeImage, model: Model, layer: Layer) -> Image:
 
 def _check(image: Image, code: CodeImage, model: Model, layer: Layer) -> None:
     what = f"code image {short(image.digest)} of {code.config.name}"
+    if code.digest != image.digest:
+        raise ReleaseError(f"{what} is not the one that was read", expected=code.digest, found=image.digest)
     image.verify()
     if image.manifest.media_type not in _LAYERS:
         raise ReleaseError(

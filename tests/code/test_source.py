@@ -453,14 +453,16 @@ def test_a_killed_fetch_is_survived(repo: Repository, cache: Path, http: GitHttp
     blob = os.urandom(4_000_000).hex()
     sha = repo.commit({"big": blob})
     code = (
-        "import sys; from pathlib import Path; from linkspan.source import GitSettings\n"
+        "import sys; from pathlib import Path; from linkspan.code.source import GitSettings\n"
         "GitSettings(url=sys.argv[1], username='ada', token=sys.argv[2]).open(Path(sys.argv[3])).newest()\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, f"{http.url}/app.git", TOKEN, str(cache)], start_new_session=True
     )
     end = time.monotonic() + 30
-    while not any("git-upload-pack" in path for path in http.requests[1:]) and time.monotonic() < end:
+    while not any("git-upload-pack" in path for path in http.requests[1:]):
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < end, "it did not begin to fetch"
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

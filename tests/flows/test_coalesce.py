@@ -163,7 +163,7 @@ def test_a_running_run_can_be_cancelled(server: PrefectServer, tmp_path: Path) -
 
 
 def lose_patience(api: Server, seconds: float) -> None:
-    """Let the heartbeat automation wait less than until the second beat, so that the test need not."""
+    """Let the heartbeat automation wait less, so that the test need not."""
     for automation in api.automations():
         if automation["name"].endswith("without heartbeat has crashed"):
             body = {name: automation[name] for name in ("name", "description", "enabled", "actions")}
@@ -195,7 +195,7 @@ def test_a_run_whose_worker_is_gone_too_is_noticed_and_finished_by_another(
 ) -> None:
     """The slow path, by the missing heartbeat alone: both die at once and nobody is left to report it."""
     with own_prefect_server.api() as api:
-        lose_patience(api, seconds=20)
+        lose_patience(api, seconds=35)  # just longer than one beat, which nothing makes shorter
         with own_prefect_server.worker() as worker:
             ref = api.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
             until(lambda: bool(seen(tmp_path)))

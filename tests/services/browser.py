@@ -20,9 +20,12 @@ FLAGS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One Chromium for the session; pages of different tests share nothing but the process."""
+    """One Chromium for a module; pages of different tests share nothing but the process.
+
+    Not for the session: Playwright keeps an event loop running in this thread, and async tests need one.
+    """
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         pytest.fail("no Chromium on this machine: install Debian's package chromium")

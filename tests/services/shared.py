@@ -16,9 +16,12 @@ def shared(users: Path, *, start: Callable[[], None], stop: Callable[[], None]) 
     with users.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
         start()
-        yield
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return
-        stop()
+            yield
+        finally:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pass  # another one uses it
+            else:
+                stop()

@@ -218,4 +218,5 @@ def spec_of(rollout: Rollout, objects: Sequence[KubeObject]) -> str:
     parts = rollout.model_dump(
         mode="json", exclude={"service", "release", "image", "cause", "run", "pinned", "expect"}
     )
+    parts["manifests"] = parts.pop("objects")  # as it is called in the specs that clusters remember
     return sha256(json.dumps([rollout.release.image, parts, list(objects)], sort_keys=True).encode())

@@ -301,7 +301,7 @@ import sys
 from datetime import datetime, UTC
 from pathlib import Path
 from linkspan.webhooks.base import Hint
-from linkspan.webhooks.inbox import Inbox
+from linkspan.webhooks.inbox.durable import Inbox
 
 inbox = Inbox(Path(sys.argv[1]))
 number = int(sys.argv[2])
