@@ -15,7 +15,10 @@ from linkspan.ledger.tags import layer_tag, pinned_tag, release_tag
 from linkspan.models.layer import layer_chunks, layer_size
 from linkspan.nouns import Commit, Layer, Model, ModelFile, Release, sha256
 from linkspan.registry import media
+from linkspan.runtimes.base import Rollout, Service
+from linkspan.runtimes.kubernetes.rollout import spec_of
 from tests.registry.images import a_code_image, linked
+from tests.values import release as a_release
 
 TOML = b"""
 name = "digits"
@@ -94,3 +97,16 @@ def test_the_samples_release_is_what_it_always_was() -> None:
         ],
     }
     assert found == GOLDEN
+
+
+def test_what_a_cluster_remembers_of_a_rollout_is_what_it_always_was() -> None:
+    """Else the first run after an upgrade would roll everything out once more."""
+    rollout = Rollout(
+        service=Service(app="digits", environment="production"),
+        release=a_release(1, "v1"),
+        image="r/x@sha256:1",
+        cause="a push",
+        objects=({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}},),
+    )
+    remembered = "sha256:ee280a1cae023160f31cbda84c6e8db279fd9de8e9efbc9c3458833deda2a65b"
+    assert spec_of(rollout, rollout.objects) == remembered
