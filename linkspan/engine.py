@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 
 import docker
 import requests
@@ -107,6 +108,11 @@ def reaching(unavailable: Unavailable = RuntimeUnavailable) -> Iterator[None]:
             found=str(error)[:200],
             fix="The next run starts over",
         ) from None
+
+
+def engine_time(client: docker.DockerClient) -> datetime:
+    """What the engine's clock says: by ours, a machine a day ahead would remove what others just started."""
+    return datetime.fromisoformat(str(client.info()["SystemTime"]))
 
 
 def pull(client: docker.DockerClient, image: str, auth: Mapping[str, str] | None = None) -> Image:

@@ -3,7 +3,6 @@
 import re
 import shlex
 import threading
-import time
 import uuid
 
 import docker
@@ -12,7 +11,7 @@ from docker.models.containers import Container
 
 from linkspan.code.output import Lines
 from linkspan.config import TestSection
-from linkspan.engine import reaching
+from linkspan.engine import engine_time, reaching
 from linkspan.errors import AppTestsFailed, BuildFailed, BuildUnavailable
 from linkspan.progress import Say
 
@@ -41,13 +40,17 @@ def run_tests(client: docker.DockerClient, image: str, test: TestSection, *, mem
 
 
 def _create(client: docker.DockerClient, image: str, test: TestSection, memory: str) -> Container:
+    until = engine_time(client).timestamp() + test.timeout_seconds + _GRACE
     try:
         return client.containers.create(
             image,
             command=list(test.command[1:]),
             entrypoint=[test.command[0]],
             name=f"linkspan-test-{uuid.uuid4().hex[:12]}",
-            labels={_ROLE: "test", _UNTIL: str(int(time.time() + test.timeout_seconds + _GRACE))},
+            labels={
+                _ROLE: "test",
+                _UNTIL: str(int(until)),
+            },
             environment={"HOME": "/tmp"},  # noqa: S108 (in the container, where nothing else can be written)
             network_mode="none",
             read_only=True,
@@ -134,10 +137,11 @@ def _remove(container: Container) -> None:
 
 def _sweep(client: docker.DockerClient) -> None:
     """Remove test containers of workers that were killed: their time is over and nobody waits for them."""
+    now = engine_time(client).timestamp()
     for container in client.containers.list(
         all=True, filters={"label": f"{_ROLE}=test"}, ignore_removed=True
     ):
-        if float(container.labels.get(_UNTIL, "inf")) < time.time():
+        if float(container.labels.get(_UNTIL, "inf")) < now:
             _remove(container)
 
 

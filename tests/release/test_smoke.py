@@ -13,6 +13,7 @@ from linkspan.release.smoke import missing, smoke
 from linkspan.runtimes.docker.trial import LABEL, sweep
 from tests.services.engine import ImageOf, build_image
 from tests.services.registry import RunningRegistry
+from tests.skew import DAY, skewed
 from tests.test_engine import push
 
 
@@ -124,6 +125,9 @@ def test_containers_of_killed_smoke_tests_are_swept(
     stale = docker_client.containers.create(image_of("v1"), labels={LABEL: app})
     sweep(docker_client)
     assert left(docker_client, app) == [stale], "one that is not an hour old may be in use"
+    with skewed(DAY):
+        sweep(docker_client)
+    assert left(docker_client, app) == [stale], "by the engine's clock, not by that of a machine a day ahead"
     sweep(docker_client, label=f"{LABEL}={app}", older_seconds=0)
     assert left(docker_client, app) == []
 

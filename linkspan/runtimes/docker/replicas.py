@@ -4,13 +4,14 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import docker
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container
 
+from linkspan.engine import engine_time
 from linkspan.errors import RolloutFailed
 from linkspan.progress import Say
 from linkspan.runtimes.base import Rollout, Service
@@ -125,7 +126,9 @@ class Replicas:
         for seen in self.observe():
             container = self._get(seen.name)
             if not readiness(seen, rollout.ready_path).done and (
-                container is None or seen.state != "running" or _age(container) > rollout.ready_seconds
+                container is None
+                or seen.state != "running"
+                or _age(self._client, container) > rollout.ready_seconds
             ):
                 broken.append(seen.name)
                 if container is not None:
@@ -208,10 +211,10 @@ def _policy(container: Container) -> str:
     return str((container.attrs["HostConfig"].get("RestartPolicy") or {}).get("Name", ""))
 
 
-def _age(container: Container) -> float:
-    """Seconds since it was started, by the engine's clock and ours."""
+def _age(client: docker.DockerClient, container: Container) -> float:
+    """Seconds since it was started, by the engine's clock."""
     started = datetime.fromisoformat(container.attrs["State"]["StartedAt"])
-    return (datetime.now(UTC) - started).total_seconds()
+    return (engine_time(client) - started).total_seconds()
 
 
 def _remove_all(containers: list[Container]) -> None:

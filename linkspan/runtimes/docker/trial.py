@@ -6,7 +6,7 @@ It has no network but the way in from this machine's loopback. What fails does n
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import docker
@@ -14,7 +14,7 @@ import httpx
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container
 
-from linkspan.engine import pull, reaching
+from linkspan.engine import engine_time, pull, reaching
 from linkspan.errors import RuntimeUnavailable, SmokeFailed
 from linkspan.progress import Say
 from linkspan.runtimes.docker.images import remove_refused
@@ -86,9 +86,10 @@ def trial(
 
 def sweep(client: docker.DockerClient, *, label: str = LABEL, older_seconds: float = 3600) -> None:
     """Remove the containers of smoke tests that were killed: those older than an hour."""
+    now = engine_time(client)
     for container in client.containers.list(all=True, filters={"label": label}, ignore_removed=True):
         created = datetime.fromisoformat(container.attrs["Created"])
-        if (datetime.now(UTC) - created).total_seconds() > older_seconds:
+        if (now - created).total_seconds() > older_seconds:
             _remove(container)
 
 
