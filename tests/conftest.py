@@ -11,6 +11,7 @@ import pytest
 
 from tests import lanes
 from tests.needs import CannotPrepare, needs_of, prepared
+from tests.services.shared import stop_those_of
 
 pytest_plugins = [
     "tests.services.engine",
@@ -24,8 +25,14 @@ pytest_plugins = [
     "tests.services.sample_app",
 ]
 
-FACTS = pytest.StashKey[Path]()
+RUN = pytest.StashKey[Path]()
 PREPARED = pytest.StashKey[ExitStack]()
+
+
+@pytest.fixture(scope="session")
+def run_folder(request: pytest.FixtureRequest) -> Path:
+    """A folder of this run of the tests, the same in all its processes."""
+    return _run_folder(request.config)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -38,8 +45,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Tell the process that schedules what it has to know of each test, before it hears that we are done."""
-    if facts := getattr(session.config, "workerinput", {}).get("facts"):
-        lanes.write([lanes.facts_of(item) for item in session.items], Path(facts))
+    if hasattr(session.config, "workerinput"):
+        lanes.write([lanes.facts_of(item) for item in session.items], _facts(session.config))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -53,7 +60,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """pytest-xdist asks what a worker shall know."""
-    node.workerinput["facts"] = str(_facts(node.config))
+    node.workerinput["run"] = str(_run_folder(node.config))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -64,10 +71,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config) -> lanes.LaneScheduling |
     return lanes.LaneScheduling(config, _facts(config), lambda needs: _prepare(config, needs))
 
 
+def _run_folder(config: pytest.Config) -> Path:
+    if given := getattr(config, "workerinput", {}).get("run"):
+        return Path(given)
+    if RUN not in config.stash:
+        config.stash[RUN] = made = Path(tempfile.mkdtemp(prefix="linkspan-tests-"))
+        made.chmod(0o711)  # PostgreSQL, which refuses to run as root, passes through it
+    return config.stash[RUN]
+
+
 def _facts(config: pytest.Config) -> Path:
-    if FACTS not in config.stash:
-        config.stash[FACTS] = Path(tempfile.mkdtemp(prefix="linkspan-tests-")) / "facts.json"
-    return config.stash[FACTS]
+    return _run_folder(config) / "facts"
 
 
 def _prepare(config: pytest.Config, needs: set[str]) -> None:
@@ -89,7 +103,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop what was started for the tests."""
+    if RUN in config.stash:
+        stop_those_of(config.stash[RUN])
     if PREPARED in config.stash:
         config.stash[PREPARED].close()
-    if FACTS in config.stash:
-        shutil.rmtree(config.stash[FACTS].parent, ignore_errors=True)
+    if RUN in config.stash:
+        shutil.rmtree(config.stash[RUN], ignore_errors=True)

@@ -1,14 +1,14 @@
-"""Which worker runs which tests: what waits for a cluster beside what keeps the cores busy.
+"""Which worker runs which tests: what waits beside what keeps the cores busy.
 
-pytest-xdist spreads tests over workers and knows nothing of what they cost. Here half of the workers have the
-tests that mostly sleep until a rollout is ready; the others have all the rest. A worker goes on with tests
-that need the services it has started already. `calm` tests, which kill something and wait for what survives,
-come last.
+pytest-xdist spreads tests over workers and knows nothing of what they cost. Here each worker has a lane: the
+tests that mostly sleep until a rollout on a cluster is ready; the `calm` ones, which kill something and wait
+for what survives; and all the rest, which yields the cores to the others. In a lane, what may take long
+begins first; then a worker goes on with tests that need the services it has started already.
 """
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +21,16 @@ from tests.needs import needs_of
 CLUSTER = "cluster"
 SLEEPY = frozenset({CLUSTER, "rollouts"})
 
-ASLEEP, BUSY = "asleep", "busy"
-"""The lanes."""
+BUSY, ASLEEP, CALM = "busy", "asleep", "calm"
+LANES = (BUSY, ASLEEP, CALM)
+PER_LANE = 2
+"""Workers: more of them keep no core busier."""
+YIELDS = 5
+"""How nice workers of the lane BUSY are."""
+HELPS = {BUSY: (CALM, ASLEEP), CALM: (BUSY, ASLEEP), ASLEEP: ()}
+"""Which lanes a worker goes on with. Those of ASLEEP end, so that the cluster does not run for nobody."""
+LONG = 300.0
+"""Seconds, as a test's own time-out says."""
 
 
 class Facts(NamedTuple):
@@ -91,7 +99,9 @@ class Unit:
 
     @property
     def lane(self) -> str:
-        return ASLEEP if self.needs & SLEEPY else BUSY
+        if self.needs & SLEEPY:
+            return ASLEEP
+        return CALM if self.calm else BUSY
 
 
 class Lanes:
@@ -103,38 +113,35 @@ class Lanes:
             units.setdefault(each.unit, Unit()).add(index, each)
         # Stable: what may take as long as another stays in the order of the files.
         self.left = sorted(units.values(), key=lambda unit: -unit.seconds)
-        self.busy = any(unit.lane == BUSY for unit in self.left)
-        self.asleep = any(unit.lane == ASLEEP for unit in self.left)
+        self.present = [lane for lane in LANES if any(unit.lane == lane for unit in self.left)]
+        self.staffed = dict.fromkeys(LANES, False)
 
     def take(self, lane: str | None, started: frozenset[str]) -> Unit | None:
         """The next unit for a worker of a lane (None: of all) that has started some services; None: no more.
 
-        What is calm waits until nothing else of the lane is left, so that two of them have a core each. Who
-        has nothing to do any more helps those that sleep, but for what disturbs everybody there.
+        Who has nothing to do any more helps another lane, but for what disturbs everybody there.
         """
         for candidates in self._rounds(lane):
             if candidates:
-                # Costs the fewest starts of services, then uses most of what there is.
-                best = min(candidates, key=lambda unit: _starts(unit, started))
+                best = min(candidates, key=lambda unit: _order(unit, started))
                 self.left.remove(best)
                 return best
         return None
 
-    def _rounds(self, lane: str | None) -> list[list[Unit]]:
+    def _rounds(self, lane: str | None) -> Iterator[list[Unit]]:
         mine = [unit for unit in self.left if lane is None or unit.lane == lane]
-        quiet = [unit for unit in mine if unit.calm and not unit.last]
-        help_out = [unit for unit in self.left if lane == BUSY and unit.lane == ASLEEP and not unit.last]
-        return [
-            [unit for unit in mine if not unit.calm and not unit.last],
-            quiet,
-            [unit for unit in mine if unit.last],
-            help_out,
-        ]
+        yield [unit for unit in mine if not unit.calm and not unit.last]
+        yield [unit for unit in mine if not unit.last]
+        yield mine
+        if lane is not None:
+            for other in HELPS[lane]:
+                yield [unit for unit in self.left if unit.lane == other and not unit.last]
+            yield [unit for unit in self.left if not self.staffed[unit.lane]]
 
 
-def _starts(unit: Unit, started: frozenset[str]) -> tuple[int, int]:
-    """Less is better: how many services must be started; then, how many that are there are used."""
-    return len(unit.needs - started), -len(unit.needs & started)
+def _order(unit: Unit, started: frozenset[str]) -> tuple[bool, int, int]:
+    """Less is earlier: may it take long; services that must be started; less those that are used again."""
+    return unit.seconds <= LONG, len(unit.needs - started), -len(unit.needs & started)
 
 
 class Worker:
@@ -199,22 +206,23 @@ class LaneScheduling:
             self.prepare({need for each in facts for need in each.needs})
             self.lanes = Lanes(facts)
             self._choose_lanes()
-        # Those of the second half first, before others offer their help.
-        for node in reversed(self.nodes):
+        for node in self.nodes:
             self._supply(node)
 
     def _choose_lanes(self) -> None:
-        """Half of the workers for each; if none sleep, the cores have no work for the other half."""
-        nodes = self.nodes
-        half = len(nodes) // 2
-        if not half:
+        """Some workers for each lane that has tests; one alone takes all."""
+        nodes, present = self.nodes, self.lanes.present
+        if len(nodes) < 2:
             return
-        if self.lanes.busy and self.lanes.asleep:
-            for number, node in enumerate(nodes):
-                self.workers[node].lane = ASLEEP if number >= len(nodes) - half else BUSY
-        elif self.lanes.busy and len(nodes) > 2:
-            for node in nodes[len(nodes) - half :]:
+        for number, node in enumerate(nodes):
+            if number >= PER_LANE * len(present):
                 node.shutdown()
+                continue
+            lane = present[number % len(present)]
+            self.workers[node].lane = lane
+            self.lanes.staffed[lane] = True
+            if lane == BUSY and len(present) > 1:
+                os.setpriority(os.PRIO_PROCESS, node.workerinfo["pid"], YIELDS)
 
     def mark_test_complete(self, node: WorkerController, item_index: int, duration: float = 0) -> None:
         self.workers[node].pending.remove(item_index)
@@ -236,7 +244,7 @@ class LaneScheduling:
         if left:
             unit = Unit()
             unit.tests = left
-            unit.needs = SLEEPY if worker.lane == ASLEEP else frozenset()
+            unit.needs, unit.calm = SLEEPY if worker.lane == ASLEEP else frozenset(), worker.lane == CALM
             self.lanes.left.insert(0, unit)
         return self.collection[died]
 

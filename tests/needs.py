@@ -8,11 +8,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.cluster import places as cluster
 from tests.cluster.places import Unavailable
 from tests.services.shared import shared
 
@@ -36,6 +37,7 @@ FIXTURES = {
     "own_prefect_server": "prefect",
     "postgres": "postgres",
     "prefect_server": "prefect",
+    "worker_server": "prefect",
     "registry": "registry",
     "run_app": "sample app",
 }
@@ -44,6 +46,7 @@ PACKAGES = {
     "browser": ["chromium"],
     "git hook": ["curl", "openssl"],
     "postgres": ["postgresql"],
+    "prefect": ["postgresql"],
     "registry": ["docker-registry", "apache2-utils"],
 }
 
@@ -61,7 +64,10 @@ def needs_of(item: pytest.Item) -> frozenset[str]:
 
 @contextmanager
 def prepared(needs: Iterable[str]) -> Iterator[None]:
-    """With all that these services are made of; an engine that was started for the tests is stopped again."""
+    """With all that these services are made of; engine and cluster that were started for them are stopped.
+
+    The fixture of the cluster starts it. Who is here to the end stops it, also when all who used it died.
+    """
     wanted = set(needs)
     packages = sorted({package for need in wanted for package in PACKAGES.get(need, ())})
     if packages:
@@ -71,12 +77,21 @@ def prepared(needs: Iterable[str]) -> Iterator[None]:
     if "cluster" in wanted:
         # Where there can be none, each test that needs it is skipped and says why.
         _run("cluster.sh", "build", also=Unavailable.exit_code)
-    if "engine" not in wanted:
+    with ExitStack() as stack:
+        if "cluster" in wanted:
+            stack.enter_context(shared(cluster.USERS, start=lambda: None, stop=stop_cluster))
+        if "engine" in wanted:
+            users = STATE / "engine-users.lock"
+            stack.enter_context(shared(users, start=_start_engine, stop=_stop_engine))
+            _run("base-image.sh")
         yield
-        return
-    with shared(STATE / "engine-users.lock", start=_start_engine, stop=_stop_engine):
-        _run("base-image.sh")
-        yield
+
+
+def stop_cluster() -> None:
+    """If it was started for tests."""
+    if cluster.STARTED_BY_TESTS.exists():
+        down = [str(ROOT / "scripts" / "cluster.sh"), "down"]
+        subprocess.run(down, check=True, capture_output=True)
 
 
 def _start_engine() -> None:

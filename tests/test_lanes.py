@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.lanes import ASLEEP, BUSY, Facts, Lanes, LaneScheduling, read, write
+from tests.lanes import ASLEEP, BUSY, CALM, LANES, Facts, Lanes, LaneScheduling, read, write
 
 
 def facts(unit: str, *needs: str, calm: bool = False, last: bool = False, seconds: float = 0) -> Facts:
@@ -24,8 +24,9 @@ PURE = facts("pure")
 
 
 def taken(all_of_them: list[Facts], lane: str | None, *started: str) -> list[str]:
-    """The units that one worker takes if it is alone."""
+    """The units that one worker takes if those of the other lanes never come to it."""
     lanes, has = Lanes(all_of_them), frozenset(started)
+    lanes.staffed = dict.fromkeys(LANES, True)
     found = []
     while (unit := lanes.take(lane, has)) is not None:
         has |= unit.needs
@@ -45,9 +46,11 @@ def test_a_worker_goes_on_with_what_it_has_started() -> None:
     assert taken([FLOW, STORE, FLOW], None, "azurite") == ["store", "flow"]
 
 
-def test_what_is_calm_comes_last_and_what_takes_long_begins_early() -> None:
-    long = facts("long", "prefect", "engine", seconds=600)
+def test_what_is_calm_has_a_lane_and_what_takes_long_begins_first() -> None:
+    long = facts("long", "postgres", seconds=600)
     assert taken([STORY, FLOW, long], BUSY, "prefect", "engine") == ["long", "flow", "story"]
+    assert taken([FLOW, long, STORY], CALM) == ["story", "long", "flow"]
+    assert taken([STORY, FLOW], None, "prefect", "engine") == ["flow", "story"]
 
 
 def test_who_sleeps_takes_nothing_else_and_who_disturbs_comes_last() -> None:
@@ -70,6 +73,7 @@ class Node:
 
     def __init__(self, name: str) -> None:
         self.gateway = SimpleNamespace(id=name)
+        self.workerinfo = {"pid": 0}
         self.queue: list[int] = []
         self.shutting_down = False
 
@@ -90,6 +94,7 @@ def scheduled(
 ) -> tuple[LaneScheduling, list[Node], list[str]]:
     """A scheduler that has begun, its workers, and what had to be prepared."""
     monkeypatch.setattr("tests.lanes.parse_tx_spec_config", lambda _: range(count))
+    monkeypatch.setattr("os.setpriority", lambda *_: None)
     write(all_of_them, folder / "facts")
     prepared: list[str] = []
     scheduler = LaneScheduling(cast(Any, None), folder / "facts", prepared.extend)
@@ -114,7 +119,7 @@ def run(scheduler: LaneScheduling, nodes: list[Node], chance: random.Random) -> 
     return done
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 6, 8])
 @pytest.mark.parametrize("seed", range(20))
 def test_every_test_runs_once(count: int, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chance = random.Random(seed)
@@ -128,10 +133,25 @@ def test_every_test_runs_once(count: int, seed: int, tmp_path: Path, monkeypatch
 
 
 def test_one_lane_is_no_work_for_four(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, nodes, _ = scheduled([STORE, FLOW, PURE, STORY], 4, tmp_path, monkeypatch)
+    more = [facts(f"more-{number}") for number in range(4)]
+    _, nodes, _ = scheduled([STORE, FLOW, PURE, *more], 4, tmp_path, monkeypatch)
     assert [bool(node.queue) for node in nodes] == [True, True, False, False]
     _, nodes, _ = scheduled([ROLLOUT, ROLLOUT, FLOW, STORE, STORE], 2, tmp_path, monkeypatch)
     assert nodes[1].queue == [0, 1]
+
+
+def test_each_lane_has_workers_where_there_are_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = [facts(f"store-{number}", "azurite") for number in range(9)]
+    some += [facts(f"rollout-{number}", "cluster") for number in range(9)]
+    some += [facts(f"kill-{number}", "prefect", calm=True) for number in range(9)]
+    _, nodes, _ = scheduled(some, 6, tmp_path, monkeypatch)
+    assert [{some[index].unit.partition("-")[0] for index in node.queue} for node in nodes] == 2 * [
+        {"store"},
+        {"rollout"},
+        {"kill"},
+    ]
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -9,8 +9,9 @@ import pytest
 
 from linkspan.cli import publish
 from tests.cli.shell import linkspan, on_terminal, shell
-from tests.cli.world import MODEL, World, until
+from tests.cli.world import MODEL, World
 from tests.e2e import tiny_app
+from tests.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.calm, pytest.mark.timeout(900)]
 
@@ -72,9 +73,9 @@ def first_release(world: World) -> str:
     assert (started.code, again.code, started.out) == (0, 0, "")
     assert f"app-stream/{world.app} started as" in started.err
     assert "was started before as" in again.err
-    until(lambda: world.status()["live"] is not None, "a first release")
+    until(lambda: world.status()["live"] is not None, what="a first release")
     assert world.answer() == {"word": "one", "commit": sha, "model": "v1"}
-    until(world.idle, "the flows are done")
+    until(world.idle, what="the flows are done")
 
     shown = linkspan("status")
     assert f"Live {world.app}: {sha[:7]} + v1, revision 1" in shown.says
@@ -133,7 +134,7 @@ def publishing(world: World, tmp_path: Path) -> None:
     assert other.code == 0, other
     assert f"takes model {MODEL}, so nobody will release another" in " ".join(other.err.split())
     assert [path.stem for path in (world.models / "another" / "versions").glob("*")] == ["v1"]
-    until(world.idle, "the flows are done")
+    until(world.idle, what="the flows are done")
 
 
 def rolling_back(world: World) -> None:
@@ -290,10 +291,10 @@ def calling(world: World) -> None:
     hook.write_text(connected.out)
     hook.chmod(0o700)
     sha = world.commit("six")
-    until(lambda: "Say six" in hinted(world), "a run that the webhook started")
+    until(lambda: "Say six" in hinted(world), what="a run that the webhook started")
     assert hinted(world).startswith("push by ")
-    until(lambda: world.answer()["commit"] == sha, "the release of what was pushed")
-    until(world.idle, "the flows are done")
+    until(lambda: world.answer()["commit"] == sha, what="the release of what was pushed")
+    until(world.idle, what="the flows are done")
     shown = linkspan("events", "--app", world.app)
     assert f"webhook.accepted     {world.app}-git: push by " in shown.out
     assert f"→ app-stream/{world.app}" in shown.out
@@ -401,7 +402,7 @@ def a_run_that_cannot_be_started(world: World) -> None:
 
 
 def a_worker_that_is_missed(world: World) -> None:
-    until(lambda: "no worker" in linkspan("doctor").out, "a worker that is missed")
+    until(lambda: "no worker" in linkspan("doctor").out, what="a worker that is missed")
     finds(world, "worker", "Run `linkspan up`", "no worker of pool linkspan is online")
     assert "no run starts" in " ".join(world.status()["problems"])
 

@@ -1,8 +1,7 @@
 """One app with everything that `linkspan` is used on: server, worker, repository, store, registry, engine."""
 
 import shutil
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -128,11 +127,3 @@ class World:
         for image in self.docker.images.list(filters={"label": f"dev.linkspan.app={self.app}"}):
             self.docker.images.remove(str(image.id), force=True)
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def until(done: Callable[[], bool], what: str, seconds: float = 90) -> None:
-    """Wait for a condition."""
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
-        time.sleep(0.2)

@@ -20,6 +20,8 @@ STATE = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "linkspan" / "cluster"
 # Outside STATE, which `down` deletes: two commands at once wait for each other here.
 LOCK = STATE.with_name("cluster.lock")
+# Every test process that uses the cluster holds a share of this lock; who gets it whole was the last.
+USERS = STATE.with_name("cluster-users.lock")
 
 NODE = "linkspan"
 BRIDGE = "linkspan0"
@@ -39,6 +41,7 @@ KUBECTL = STATE / "kubectl"
 SETTINGS = STATE / "network.json"
 SYSCTLS = STATE / "sysctls.json"
 READY = STATE / "ready"
+STARTED_BY_TESTS = STATE / "started-by-tests"
 
 CONTAINERD = STATE / "containerd"
 CONTAINERD_SOCKET = CONTAINERD / "containerd.sock"

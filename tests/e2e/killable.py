@@ -1,8 +1,9 @@
 """The real flows with a trap before and after each of their steps, for a worker of the tests.
 
-A file in LINKSPAN_E2E_TRAPS kills the process there, once. Its name says where: `before <module> <step>` or
-`after …`; `said <words>`, before a line with them gets into a rollout's log; `before marked <state>`, before
-the cluster hears what became of a revision; `before rejected`, before the registry hears that it is bad.
+A file in LINKSPAN_E2E_TRAPS/<app> kills a run of that app there, once. Its name says where: `before <module>
+<step>` or `after …`; `said <words>`, before a line with them gets into a rollout's log; `before marked
+<state>`, before the cluster hears what became of a revision; `before rejected`, before the registry hears
+that it is bad.
 
 `python -m tests.e2e.killable PARAMETERS` is one run of build-and-deploy, as by a worker that dies with it; it
 says how the run ended.
@@ -20,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from prefect import Task
+from prefect.context import FlowRunContext
 
 from flows import app_stream as app_module
 from flows import build_and_deploy as release_module
@@ -36,10 +38,17 @@ from linkspan.runtimes.kubernetes.service import KubeService
 TRAPS = "LINKSPAN_E2E_TRAPS"
 
 
+def _traps() -> Path:
+    """Those of the app whose run this is."""
+    context = FlowRunContext.get()
+    assert context is not None
+    assert context.flow_run is not None
+    return Path(os.environ[TRAPS], context.flow_run.parameters["app"])
+
+
 def _trap(name: str) -> None:
-    folder = os.environ.get(TRAPS, "")
-    path = Path(folder, name)
-    if folder and path.exists():
+    path = _traps() / name
+    if path.exists():
         path.unlink()
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -59,7 +68,7 @@ def _trapped_say() -> Say:
     write = say()
 
     def line(text: str) -> None:
-        for path in Path(os.environ[TRAPS]).glob("said *"):
+        for path in _traps().glob("said *"):
             if path.name.removeprefix("said ") in text:
                 _trap(path.name)
         write(text)

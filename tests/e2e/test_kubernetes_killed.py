@@ -27,12 +27,12 @@ def world(cluster_world: World) -> World:
 
 async def killed_at(world: World, trap: str) -> None:
     """One run in a process of its own, which dies at the trap."""
-    folder = world.folder / "traps"
-    folder.mkdir(exist_ok=True)
+    folder = world.folder / "traps" / world.app
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / trap).touch()
     run = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.e2e.killable", json.dumps(world.release_parameters()),
-        env={**world.server.env, TRAPS: str(folder)},
+        env={**world.server.env, TRAPS: str(folder.parent)},
         cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -29,7 +29,7 @@ EVERY = 5
 CLOCK = {"slug": "reconcile", "interval": EVERY, "parameters": {"hint": "the clock"}}
 SECONDS = 200
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.slow, pytest.mark.calm, pytest.mark.timeout(500)]
 
 
 @pytest.fixture(scope="module")

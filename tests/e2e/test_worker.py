@@ -6,8 +6,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 from uuid import uuid4
 
 import docker
@@ -15,7 +18,7 @@ import pytest
 import yaml
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-from demo.prober import Prober
+from demo.prober import Prober, Report
 from linkspan.errors import ServerUnavailable
 from linkspan.prefect_api.server import Run
 from tests.e2e.conftest import new_world
@@ -33,36 +36,51 @@ SECONDS = 400
 
 
 @pytest.fixture(scope="module")
-def world(
-    prefect_server: PrefectServer,
+def worlds(
+    worker_server: PrefectServer,
     e2e_registry: tuple[RunningRegistry, FaultyProxy],
     docker_client: docker.DockerClient,
     base_image: str,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[World]:
-    """A world with deployments of its own and a worker for them; its first release is live."""
+) -> Iterator[list[World]]:
+    """A world for each of the series, with deployments of their own and one worker for all; all are live."""
     folder = tmp_path_factory.mktemp("worker")
-    with (
-        new_world(folder, prefect_server, e2e_registry, docker_client, base_image) as made,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        (made.folder / "traps").mkdir()
-        deployments = prefect_file(made, "tests.e2e.killable.{0}")
-        (made.folder / "prefect.yaml").write_text(yaml.safe_dump(deployments))
-        prefect_server.set_up(made.folder / "prefect.yaml")
-        with temporary_settings(
-            {PREFECT_API_URL: prefect_server.api_url, PREFECT_API_AUTH_STRING: prefect_server.auth}
-        ):
-            asyncio.run(made.save_blocks())
-        patch.setenv(TRAPS, str(made.folder / "traps"))
-        with prefect_server.worker():
-            # In here, because pytest-xdist may give each of the tests to another process.
-            sha = made.commit("one")
-            made.publish()
-            hint(made, "app-stream", "push by Ada")
-            hint(made, "model-stream", "publish by Grace")
-            wait_until_live(made, sha, "v1")
-            yield made
+    settings = {
+        PREFECT_API_URL: worker_server.api_url,
+        PREFECT_API_AUTH_STRING: worker_server.auth,
+    }
+    with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setenv(TRAPS, str(folder / "traps"))
+        made = [
+            stack.enter_context(
+                new_world(folder / str(number), worker_server, e2e_registry, docker_client, base_image)
+            )
+            for number in range(len(SERIES))
+        ]
+        files = [prefect_file(each, "tests.e2e.killable.{0}") for each in made]
+        deployments = [each for file in files for each in file["deployments"]]
+        (folder / "prefect.yaml").write_text(yaml.safe_dump({**files[0], "deployments": deployments}))
+        worker_server.set_up(folder / "prefect.yaml")
+        stack.enter_context(temporary_settings(settings))
+        for each in made:
+            (folder / "traps" / each.app).mkdir(parents=True)
+            asyncio.run(each.save_blocks())
+        stack.enter_context(worker_server.worker())
+        # By the flows for one of them, as its test sees.
+        sha = made[0].commit("one")
+        made[0].publish()
+        hint(made[0], "app-stream", "push by Ada")
+        hint(made[0], "model-stream", "publish by Grace")
+        for each in made[1:]:
+            asyncio.run(each.first_release())
+        wait_until_live(made[0], sha, "v1")
+        yield made
+
+
+@pytest.fixture
+def world(worlds: list[World]) -> World:
+    return worlds[0]
 
 
 def all_runs(world: World) -> list[tuple[str, Run]]:
@@ -154,46 +172,77 @@ def before(module: str, *steps: str) -> list[str]:
     return [f"before {module} {step}" for step in steps]
 
 
-# Some ten starts of a process each: seconds on a quiet machine, minutes on a busy one.
-@pytest.mark.timeout(500)
 # At most four a run: the fifth attempt must be left (flows/coalesce.py).
-@pytest.mark.parametrize(
-    ("what", "traps"),
-    [
-        ("commit", before("code_steps", *CODE[:4]) + before("release_steps", *RELEASE[:4])),
-        (
-            "commit",
-            [
-                *before("code_steps", "push"),
-                "before app_stream start",
-                "after app_stream start",
-                *before("release_steps", *RELEASE[4:]),
-            ],
-        ),
-        ("model", [*before("model_steps", *MODEL), "after release_steps write_report"]),
-        ("model", ["before model_stream start", "after model_stream start", "after release_steps roll_out"]),
-    ],
-)
-def test_killed_at_every_boundary_the_work_is_finished_and_nobody_notices(
-    world: World, what: str, traps: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+SERIES: dict[str, tuple[str, list[str]]] = {
+    "to the comparison": (
+        "commit",
+        before("code_steps", *CODE[:4]) + before("release_steps", *RELEASE[:4]),
+    ),
+    "from the push on": (
+        "commit",
+        [
+            *before("code_steps", "push"),
+            "before app_stream start",
+            "after app_stream start",
+            *before("release_steps", *RELEASE[4:]),
+        ],
+    ),
+    "to the report": (
+        "model",
+        [*before("model_steps", *MODEL), "after release_steps write_report"],
+    ),
+    "around the start of a release": (
+        "model",
+        ["before model_stream start", "after model_stream start", "after release_steps roll_out"],
+    ),
+}
+
+
+class Told(NamedTuple):
+    """What came of a series: what was live before and after it, and what clients saw."""
+
+    pairs: list[str]
+    not_restarted: int
+    report: Report
+
+
+@pytest.fixture(scope="module")
+def told(worlds: list[World]) -> Iterator[dict[str, Future[Told]]]:
+    """All series at once: Prefect waits ten seconds before it starts a run again that was killed."""
+    with ThreadPoolExecutor(len(SERIES)) as pool:
+        yield {
+            name: pool.submit(killed, world, *series)
+            for world, (name, series) in zip(worlds, SERIES.items(), strict=True)
+        }
+
+
+def killed(world: World, what: str, traps: list[str]) -> Told:
     live = world.revision()
-    folder = Path(os.environ[TRAPS])
+    folder = Path(os.environ[TRAPS], world.app)
     for trap in traps:
         (folder / trap).touch()
-    with Prober(world.runtime().url(world.service) + "/version", pair_of, per_second=20) as prober:
+    with Prober(world.runtime().url(world.service) + "/version", pair_of, per_second=10) as prober:
         if what == "commit":
             sha, version = world.commit(uuid4().hex), live.release.model.version
             hint(world, "app-stream", "push by Ada")
         else:
             sha, version = live.release.commit.sha, world.publish(seed=live.number + 10).version
             hint(world, "model-stream", "publish by Grace")
-        left = wait_until_live(world, sha, version)
+        not_restarted = wait_until_live(world, sha, version)
+    assert list(folder.iterdir()) == [], "a run passed there unhurt"
+    before = f"{live.release.commit.sha} {live.release.model.version}"
+    return Told([before, f"{sha} {version}"], not_restarted, prober.report)
+
+
+# Some ten starts of a process each: seconds on a quiet machine, minutes on a busy one.
+@pytest.mark.timeout(500)
+@pytest.mark.parametrize("name", SERIES)
+def test_killed_at_every_boundary_the_work_is_finished_and_nobody_notices(
+    told: dict[str, Future[Told]], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs, not_restarted, report = told[name].result()
     with capsys.disabled():
-        sys.stdout.write(f"\n  {len(traps)} kills, {left} runs not restarted; {prober.report.summary()}\n")
-    assert list(folder.iterdir()) == []
-    assert_no_failure(prober.report)
-    assert list(prober.report.versions) == [
-        f"{live.release.commit.sha} {live.release.model.version}",
-        f"{sha} {version}",
-    ]
+        kills = len(SERIES[name][1])
+        sys.stdout.write(f"\n  {kills} kills, {not_restarted} runs not restarted; {report.summary()}\n")
+    assert_no_failure(report)
+    assert list(report.versions) == pairs

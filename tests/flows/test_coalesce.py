@@ -2,9 +2,8 @@
 
 import os
 import signal
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from linkspan.errors import ServerUnavailable
 from linkspan.prefect_api.server import Run, Server
 from linkspan.prefect_api.values import FINAL
 from tests.services.prefect_server import AUTH, PrefectServer
+from tests.waiting import until
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -26,17 +26,10 @@ DEPLOYMENT = uuid4()
 
 
 @pytest.fixture(scope="module")
-def server(engine_flows: PrefectServer) -> Iterator[PrefectServer]:
-    """The server, with a worker while this module runs."""
-    with engine_flows.worker():
-        yield engine_flows
-
-
-def until(done: Callable[[], bool], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, f"not after {seconds:g} s"
-        time.sleep(0.05)
+def server(worker_server: PrefectServer) -> Iterator[PrefectServer]:
+    """A server with a worker."""
+    with worker_server.worker():
+        yield worker_server
 
 
 def state(api: Server, run_id: str) -> str:

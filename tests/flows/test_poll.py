@@ -5,17 +5,17 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from prefect import get_client
 from prefect.logging.handlers import APILogHandler
 
 from blocks import FileModelStore, GitRepository
 from flows.poll import poll
 from linkspan.models import publish
 from linkspan.nouns import short
+from tests.flows.engine_flows import scheduled
 from tests.onnx_models import linear_model
 from tests.repos import Repository
 from tests.services.prefect_server import PrefectServer
-
-STREAM = "test-scheduled/test"
 
 
 class Place:
@@ -28,10 +28,16 @@ class Place:
         self.models.mkdir()
         self.server = server
         self.folder = folder
-        with server.api() as api:
-            self.before = {run.id for run in api.recent_runs(STREAM, limit=200)}
+        self.stream = f"{scheduled.name}/{self.name}"
 
     async def save(self) -> None:
+        """Also a stream, for which nobody works: its runs stay."""
+        async with get_client() as client:
+            await client.create_deployment(
+                flow_id=await client.create_flow(scheduled),
+                name=self.name,
+                parameter_openapi_schema=scheduled.parameters.model_dump(),
+            )
         await GitRepository(url=str(self.repository.bare)).save(self.name)
         await FileModelStore(path=str(self.models)).save(self.name)
 
@@ -45,7 +51,7 @@ class Place:
         publish(FileModelStore(path=str(self.models)).objects(), "digits", folder, published_by="Grace")
 
     async def poll(self, **options: list[str]) -> str:
-        streams = {"code_streams": [STREAM], "model_streams": [STREAM], **options}
+        streams = {"code_streams": [self.stream], "model_streams": [self.stream], **options}
         state = await poll(
             app=self.name,
             repository=f"git-repository/{self.name}",
@@ -60,9 +66,8 @@ class Place:
     def started(self) -> list[str]:
         """Hints of the runs that were started, oldest first."""
         with self.server.api() as api:
-            runs = api.recent_runs(STREAM, limit=200)
-        mine = sorted((run for run in runs if run.id not in self.before), key=lambda run: run.created)
-        return [run.parameters["hint"] for run in mine]
+            runs = api.recent_runs(self.stream, limit=200)
+        return [run.parameters["hint"] for run in sorted(runs, key=lambda run: run.created)]
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -23,6 +22,7 @@ from linkspan.local.services import Local
 from linkspan.prefect_api.server import Server
 from linkspan.processes import Child, free_port, listens
 from tests.services.prefect_server import lay_database
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 DEPLOYMENTS = ROOT / "tests/flows/engine_flows.yaml"
@@ -43,13 +43,6 @@ with Local(
     local.wait()
 say("DOWN")
 """
-
-
-def until(done: Callable[[], bool], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, f"not after {seconds:g} s"
-        time.sleep(0.05)
 
 
 def completed(server: Server, run_id: str) -> bool:

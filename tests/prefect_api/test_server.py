@@ -217,10 +217,11 @@ def test_an_event_reaches_the_feed(server: Server) -> None:
     assert [(each["event"], each["payload"]) for each in events] == [("linkspan.test.event", {"n": 1})]
 
 
+@pytest.mark.calm
 def test_following_a_run_shows_states_and_log_and_ends_with_the_last_state(
-    engine_flows: PrefectServer, server: Server, tmp_path: Path
+    own_prefect_server: PrefectServer, tmp_path: Path
 ) -> None:
-    with engine_flows.worker():
+    with own_prefect_server.worker(), own_prefect_server.api() as server:
         ref = server.start(
             "test-crash/test", {"folder": str(tmp_path), "times": 0}, idempotency_key=uuid4().hex
         )
@@ -232,6 +233,7 @@ def test_following_a_run_shows_states_and_log_and_ends_with_the_last_state(
     assert isinstance(seen[-1], Run)
 
 
+@pytest.mark.calm
 def test_a_killed_server_loses_no_run_and_doubles_none(own_prefect_server: PrefectServer) -> None:
     """PREFECT.md, "Starting runs": the reason why there is no other way to start one."""
     keys = [f"burst-{number}" for number in range(40)]

@@ -162,6 +162,7 @@ def code_image_of_one_file(client: Registry, kind: str) -> Image:
 
 
 @pytest.mark.slow
+@pytest.mark.needs("registry")
 def test_2_gb_are_linked_in_less_than_200_mb(
     tmp_path: Path, unique_app: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -218,6 +219,7 @@ def tiny_registry(tmp_path: Path) -> Iterator[RunningRegistry]:
         subprocess.run(["umount", "-l", str(storage)], check=True)
 
 
+@pytest.mark.needs("registry")
 @pytest.mark.parametrize("size", [7_000_000, 100_000_000])
 def test_a_full_disk_is_said(tiny_registry: RunningRegistry, tmp_path: Path, size: int) -> None:
     with tiny_registry.settings().open("app") as client:
@@ -234,6 +236,7 @@ def test_a_full_disk_is_said(tiny_registry: RunningRegistry, tmp_path: Path, siz
         assert client.push_blob(b"z" * 1_000_000) == sha256(b"z" * 1_000_000)
 
 
+@pytest.mark.needs("registry")
 def test_a_model_that_is_refused_leaves_none_of_its_bytes(tmp_path: Path) -> None:
     """Whether its file is too short, has another digest, or is refused after all of it has passed."""
     child, running = start_registry(tmp_path, tmp_path / "storage")

@@ -18,15 +18,12 @@ import pytest
 from tests.cluster import parts
 from tests.cluster.api import Api
 from tests.cluster.network import load
-from tests.cluster.places import ADMIN, KUBECTL, LOCK, READY, Unavailable
+from tests.cluster.places import ADMIN, KUBECTL, LOCK, STARTED_BY_TESTS, USERS, Unavailable
 from tests.cluster.up import is_up
-from tests.needs import needs_of
+from tests.needs import needs_of, stop_cluster
 from tests.services.shared import shared
 
 ROOT = Path(__file__).parents[2]
-# Every test process that uses the cluster holds a share of this lock; who gets it whole was the last.
-USERS = LOCK.with_name("cluster-users.lock")
-STARTED_BY_TESTS = READY.with_name("started-by-tests")
 # A share of this one for each test, all of it for one that stops the API server.
 API_SERVER = LOCK.with_name("cluster-api-server.lock")
 
@@ -109,7 +106,7 @@ def shared_cluster() -> Iterator[RunningCluster]:
 
     Skips, and says why, where the machine cannot have one (no root, no Go modules).
     """
-    with shared(USERS, start=_start, stop=_stop):
+    with shared(USERS, start=_start, stop=stop_cluster):
         network = load()
         yield RunningCluster(ADMIN, network.node_ip, KUBECTL, network.api_server)
 
@@ -155,8 +152,3 @@ def _start() -> None:
         pytest.fail(f"{done.stdout}{done.stderr}", pytrace=False)
     if "is up already" not in done.stdout:
         STARTED_BY_TESTS.touch()
-
-
-def _stop() -> None:
-    if STARTED_BY_TESTS.exists():
-        subprocess.run([str(ROOT / "scripts" / "cluster.sh"), "down"], check=True, capture_output=True)

@@ -38,6 +38,18 @@ def running_postgres() -> Iterator[SecretStr]:
     """One that runs until the block ends; the URL of its empty database."""
     # Not below pytest's folder: the server refuses to run as root, and others may not look in there.
     home = Path(tempfile.mkdtemp(prefix="linkspan-postgres-"))
+    try:
+        child, url = start_postgres(home)
+        try:
+            yield url
+        finally:
+            child.stop()
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def start_postgres(home: Path) -> tuple[Child, SecretStr]:
+    """One that keeps all in `home`, a folder that any user may reach; the caller stops it."""
     port, password = free_port(), secrets.token_hex(16)
     as_user: list[str] = []
     (home / "password").write_text(password)
@@ -47,19 +59,15 @@ def running_postgres() -> Iterator[SecretStr]:
             shutil.chown(path, "nobody")
     data = str(home / "data")
     make = [_program("initdb"), "-D", data, "-U", USER, "-A", "scram-sha-256", "--no-sync", "-E", "UTF8"]
+    subprocess.run([*as_user, *make, f"--pwfile={home}/password"], check=True, capture_output=True, cwd=home)
+    # What is lost with the machine need not be kept through its end: tests need speed.
+    options = ["-c", "fsync=off", "-c", "max_connections=200", "-c", "listen_addresses=127.0.0.1"]
+    serve = [_program("postgres"), "-D", data, "-p", str(port), "-k", str(home), *options]
+    child = Child("postgres", [*as_user, *serve], log=home / "log", cwd=home)
+    ask = [_program("pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-q"]
     try:
-        subprocess.run(
-            [*as_user, *make, f"--pwfile={home}/password"], check=True, capture_output=True, cwd=home
-        )
-        # What is lost with the machine need not be kept through its end: tests need speed.
-        options = ["-c", "fsync=off", "-c", "max_connections=200", "-c", "listen_addresses=127.0.0.1"]
-        serve = [_program("postgres"), "-D", data, "-p", str(port), "-k", str(home), *options]
-        child = Child("postgres", [*as_user, *serve], log=home / "log", cwd=home)
-        try:
-            ask = [_program("pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-q"]
-            child.wait_until(lambda: subprocess.run(ask, check=False).returncode == 0, seconds=60)
-            yield SecretStr(f"postgresql+asyncpg://{USER}:{password}@127.0.0.1:{port}/postgres")
-        finally:
-            child.stop()
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
+        child.wait_until(lambda: subprocess.run(ask, check=False).returncode == 0, seconds=60)
+    except BaseException:
+        child.stop()
+        raise
+    return child, SecretStr(f"postgresql+asyncpg://{USER}:{password}@127.0.0.1:{port}/postgres")

@@ -1,4 +1,4 @@
-"""A real Prefect server (SQLite in a folder of its own, or PostgreSQL; password on), and workers for it."""
+"""Real Prefect servers (PostgreSQL, or SQLite in a folder of its own; password on), and workers for them."""
 
 import os
 import subprocess
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -14,7 +15,9 @@ from pydantic import SecretStr
 from linkspan.local import prefect_settings, tether
 from linkspan.prefect_api.server import Server
 from linkspan.processes import Child, free_port
+from tests.services.postgres import start_postgres
 from tests.services.prefect_template import FLOWS_FILE, lay
+from tests.services.shared import of_this_run
 
 ROOT = Path(__file__).parents[2]
 AUTH = SecretStr("linkspan:correct horse battery staple")
@@ -136,19 +139,33 @@ def _set_up(home: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    """A server for the whole session. Use names of your own: others use it too."""
-    server = PrefectServer(tmp_path_factory.mktemp("prefect"), flows=True)
-    server.start()
+def prefect_server(run_folder: Path) -> PrefectServer:
+    """The server of this run of the tests, with `engine_flows`. Others use it too, in other processes too.
+
+    So use names of your own, and start no worker: it would take the runs of others.
+    """
+    said = of_this_run(run_folder, "prefect", _start)
+    return PrefectServer(Path(said["home"]), port=said["port"])
+
+
+def _start(home: Path) -> dict[str, Any]:
+    # SQLite refuses what several processes ask for at once.
+    (home / "postgres").mkdir()
+    database, url = start_postgres(home / "postgres")
+    server = PrefectServer(home / "server", database=url)
     try:
-        yield server
-    finally:
+        server.start()
+        server.set_up(FLOWS_FILE)
+    except BaseException:
         server.stop()
+        database.stop()
+        raise
+    return {"pids": [database.pid, server.child.pid], "home": str(server.home), "port": server.port}
 
 
 @pytest.fixture
 def prefect_api(prefect_server: PrefectServer) -> Iterator[PrefectServer]:
-    """The session's server, and Prefect calls in this very process go to it."""
+    """The run's server, and Prefect calls in this very process go to it."""
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
     updates = {PREFECT_API_URL: prefect_server.api_url, PREFECT_API_AUTH_STRING: prefect_server.auth}
@@ -167,7 +184,18 @@ def own_prefect_server(tmp_path: Path) -> Iterator[PrefectServer]:
         server.stop()
 
 
+@pytest.fixture(scope="module")
+def worker_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """A server with `engine_flows` for one module, which may start workers and kill them."""
+    server = PrefectServer(tmp_path_factory.mktemp("prefect"), flows=True)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
 @pytest.fixture(scope="session")
 def engine_flows(prefect_server: PrefectServer) -> PrefectServer:
-    """The session's server, for the flows of tests/flows/engine_flows.py that flows.setup deployed there."""
+    """The run's server, for the flows of tests/flows/engine_flows.py that flows.setup deployed there."""
     return prefect_server

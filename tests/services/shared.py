@@ -1,21 +1,35 @@
-"""What several test processes use at once: the first starts it, and the last one stops what tests started."""
+"""What several test processes use at once: the first starts it.
+
+What the machine has once (engine, cluster) is stopped by its last user, if tests started it. What belongs to
+this run of the tests is stopped at its end, by the process that the others are workers of.
+"""
 
 import fcntl
+import json
+import os
+import signal
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+PIDS = "pids"
 
 
 @contextmanager
 def shared(users: Path, *, start: Callable[[], None], stop: Callable[[], None]) -> Iterator[None]:
     """With a part that is used by all who hold a share of the lock `users`.
 
-    `start` finds it running, or starts it and notes that; the last one calls `stop`, for what was noted.
+    `start` finds it running, or starts it and notes that, one process at a time; the last one calls `stop`,
+    for what was noted.
     """
     users.parent.mkdir(parents=True, exist_ok=True)
-    with users.open("w") as lock:
+    with users.open("w") as lock, users.with_suffix(".starting").open("w") as starting:
         fcntl.flock(lock, fcntl.LOCK_SH)
+        fcntl.flock(starting, fcntl.LOCK_EX)
         start()
+        fcntl.flock(starting, fcntl.LOCK_UN)
         try:
             yield
         finally:
@@ -25,3 +39,47 @@ def shared(users: Path, *, start: Callable[[], None], stop: Callable[[], None]) 
                 pass  # another one uses it
             else:
                 stop()
+
+
+def of_this_run(run: Path, name: str, start: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """What `start` said of a service that all processes of this run use: the first one of them calls it.
+
+    It gets a folder for what the service keeps, and says where it is and, in `pids`, the processes to stop;
+    each leads a session of its own. `run` is the run's folder.
+    """
+    note = run / f"{name}.json"
+    with note.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not note.exists():
+            home = run / name
+            home.mkdir()
+            said = start(home)
+            note.touch(mode=0o600)  # passwords are in it
+            note.write_text(json.dumps(said))
+            return said
+        found: dict[str, Any] = json.loads(note.read_text())
+        return found
+
+
+def stop_those_of(run: Path) -> None:
+    """Stop all services of a run, the last first."""
+    notes = sorted(run.glob("*.json"), key=lambda note: note.stat().st_mtime_ns, reverse=True)
+    for note in notes:
+        for pid in reversed(json.loads(note.read_text())[PIDS]):
+            _stop(pid)
+
+
+def _stop(pid: int) -> None:
+    for how, seconds in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
+        with suppress(ProcessLookupError):
+            os.killpg(pid, how)
+        end = time.monotonic() + seconds
+        while _runs(pid) and time.monotonic() < end:
+            time.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

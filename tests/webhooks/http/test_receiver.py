@@ -63,6 +63,7 @@ def test_who_is_refused_learns_nothing(stage: Stage) -> None:
     assert "x-hub-signature-256" in stage.lines[1]
 
 
+@pytest.mark.calm
 def test_refusals_take_the_same_time(stage: Stage) -> None:
     stage.serve(limits=Limits(refused_burst=1e9))
     body = push(more="x" * 900_000)

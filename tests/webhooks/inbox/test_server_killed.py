@@ -33,7 +33,7 @@ STARTED = 3
 """Runs that are stored between two kills at least, so that each kill is in the middle of it."""
 HINTS = (BEFORE + DURING) * len(ENDS)
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.calm, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

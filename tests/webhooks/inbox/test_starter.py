@@ -338,6 +338,7 @@ class TestRealServer:
             until(lambda: states(inbox) == ["failed"])
         assert "is not on the Prefect server" in recent(inbox.folder)[0].reason
 
+    @pytest.mark.calm
     def test_killed_in_the_middle_of_a_burst_it_gets_every_batch_once(
         self, inbox: Inbox, own_prefect_server: PrefectServer
     ) -> None:

@@ -105,7 +105,7 @@ def test_what_is_no_queue_is_said(inbox: Inbox) -> None:
     reader.stop()
 
 
-@pytest.mark.slow
+@pytest.mark.calm
 def test_from_a_bucket_to_a_run_through_a_kill(tmp_path: Path) -> None:
     """moto's S3 tells its SQS; the receiver is killed, and what came meanwhile is read by the next."""
     moto = aws.start(tmp_path)
