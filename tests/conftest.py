@@ -45,7 +45,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Tell the process that schedules what it has to know of each test, before it hears that we are done."""
-    if hasattr(session.config, "workerinput"):
+    if given := getattr(session.config, "workerinput", None):
+        lanes.here_is(given["workerid"], _run_folder(session.config))
         lanes.write([lanes.facts_of(item) for item in session.items], _facts(session.config))
 
 

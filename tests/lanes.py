@@ -81,6 +81,16 @@ def read(file: Path) -> list[Facts]:
     ]
 
 
+def here_is(worker: str, run: Path) -> None:
+    """Each worker says which process it is."""
+    (run / f"{worker}.pid").write_text(str(os.getpid()))
+
+
+def yield_to_others(run: Path, worker: str) -> None:
+    """It and what it starts from now on."""
+    os.setpriority(os.PRIO_PROCESS, int((run / f"{worker}.pid").read_text()), YIELDS)
+
+
 class Unit:
     """Tests that one worker runs in a row."""
 
@@ -222,7 +232,7 @@ class LaneScheduling:
             self.workers[node].lane = lane
             self.lanes.staffed[lane] = True
             if lane == BUSY and len(present) > 1:
-                os.setpriority(os.PRIO_PROCESS, node.workerinfo["pid"], YIELDS)
+                yield_to_others(self.facts.parent, node.gateway.id)
 
     def mark_test_complete(self, node: WorkerController, item_index: int, duration: float = 0) -> None:
         self.workers[node].pending.remove(item_index)

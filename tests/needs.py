@@ -32,6 +32,7 @@ FIXTURES = {
     "cluster": "cluster",
     "digits_model": "sample app",
     "docker_client": "engine",
+    "e2e_registry": "registry",
     "moto": "moto",
     "moto_s3": "moto",
     "own_prefect_server": "prefect",
@@ -66,7 +67,7 @@ def needs_of(item: pytest.Item) -> frozenset[str]:
 def prepared(needs: Iterable[str]) -> Iterator[None]:
     """With all that these services are made of; engine and cluster that were started for them are stopped.
 
-    The fixture of the cluster starts it. Who is here to the end stops it, also when all who used it died.
+    The cluster is started by its fixture and stopped by the last who used it; here, if all of them died.
     """
     wanted = set(needs)
     packages = sorted({package for need in wanted for package in PACKAGES.get(need, ())})
@@ -79,12 +80,17 @@ def prepared(needs: Iterable[str]) -> Iterator[None]:
         _run("cluster.sh", "build", also=Unavailable.exit_code)
     with ExitStack() as stack:
         if "cluster" in wanted:
-            stack.enter_context(shared(cluster.USERS, start=lambda: None, stop=stop_cluster))
+            stack.callback(_stop_cluster_of_nobody)
         if "engine" in wanted:
             users = STATE / "engine-users.lock"
             stack.enter_context(shared(users, start=_start_engine, stop=_stop_engine))
             _run("base-image.sh")
         yield
+
+
+def _stop_cluster_of_nobody() -> None:
+    with shared(cluster.USERS, start=lambda: None, stop=stop_cluster):
+        pass
 
 
 def stop_cluster() -> None:

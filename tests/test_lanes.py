@@ -73,7 +73,6 @@ class Node:
 
     def __init__(self, name: str) -> None:
         self.gateway = SimpleNamespace(id=name)
-        self.workerinfo = {"pid": 0}
         self.queue: list[int] = []
         self.shutting_down = False
 
@@ -94,7 +93,7 @@ def scheduled(
 ) -> tuple[LaneScheduling, list[Node], list[str]]:
     """A scheduler that has begun, its workers, and what had to be prepared."""
     monkeypatch.setattr("tests.lanes.parse_tx_spec_config", lambda _: range(count))
-    monkeypatch.setattr("os.setpriority", lambda *_: None)
+    monkeypatch.setattr("tests.lanes.yield_to_others", lambda *_: None)
     write(all_of_them, folder / "facts")
     prepared: list[str] = []
     scheduler = LaneScheduling(cast(Any, None), folder / "facts", prepared.extend)

@@ -3,9 +3,10 @@
 import subprocess
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import docker
 import pytest
@@ -18,11 +19,14 @@ from flows.app_stream import app_stream
 from flows.build_and_deploy import build_and_deploy
 from flows.model_stream import model_stream
 from tests.e2e.front import FaultyProxy
+from tests.e2e.plain import PlainWorld
 from tests.e2e.world import World
 from tests.runtimes.harness import allow, as_linkspan
 from tests.services.cluster import RunningCluster
 from tests.services.prefect_server import PrefectServer
 from tests.services.registry import RunningRegistry, start_registry
+
+W = TypeVar("W", bound=PlainWorld)
 
 
 @dataclass
@@ -55,23 +59,42 @@ def e2e_registry(
         child.stop()
 
 
-@contextmanager
 def new_world(
     folder: Path,
     server: PrefectServer,
     registry: tuple[RunningRegistry, FaultyProxy],
     client: docker.DockerClient,
     base: str,
-) -> Iterator[World]:
+) -> AbstractContextManager[World]:
     """A world for an app that no other test has, gone when the block ends."""
-    running, front = registry
+    return _of_its_own(folder, World(_name(), folder / "world", *registry, client, base, server=server))
+
+
+@pytest.fixture
+def plain_world(
+    tmp_path: Path,
+    e2e_registry: tuple[RunningRegistry, FaultyProxy],
+    docker_client: docker.DockerClient,
+    base_image: str,
+) -> Iterator[PlainWorld]:
+    """A world without Prefect."""
+    made = PlainWorld(_name(), tmp_path / "world", *e2e_registry, docker_client, base_image)
+    with _of_its_own(tmp_path, made) as world:
+        yield world
+
+
+def _name() -> str:
+    return f"e2e-{uuid.uuid4().hex[:8]}"
+
+
+@contextmanager
+def _of_its_own(folder: Path, made: W) -> Iterator[W]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        made = World(f"e2e-{uuid.uuid4().hex[:8]}", folder / "world", server, running, front, client, base)
         try:
             yield made
         finally:
-            front.fail(None)
+            made.front.fail(None)
             made.destroy()
 
 

@@ -20,7 +20,8 @@ from pydantic import SecretStr
 from tests.e2e.conftest import new_world
 from tests.e2e.deployed import prefect_file
 from tests.e2e.front import FaultyProxy
-from tests.e2e.world import MODEL, World
+from tests.e2e.plain import MODEL
+from tests.e2e.world import World
 from tests.services.prefect_server import PrefectServer
 from tests.services.registry import RunningRegistry
 

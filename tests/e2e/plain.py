@@ -1,0 +1,218 @@
+"""One app in a world of its own, without Prefect: what the flows call is called here, with the same parts."""
+
+import shutil
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import docker
+import httpx
+
+from blocks import DockerRuntime, FileModelStore, GitRepository, ImageBuilder, KubernetesRuntime
+from linkspan.code import image
+from linkspan.code.image import CodeBuild
+from linkspan.code.source import GitSource
+from linkspan.ledger.values import PackagedModel
+from linkspan.models import ModelStore, open_models, publish
+from linkspan.models import package as layers
+from linkspan.nouns import Model, Revision
+from linkspan.registry.client import Registry
+from linkspan.release.newest import newest_code, newest_model, usable_config
+from linkspan.release.smoke import smoke_test
+from linkspan.release.steps import again, confirm, plan, push_candidate, repair, roll_out
+from linkspan.runtimes.base import Runtime, Service
+from tests.e2e import tiny_app
+from tests.e2e.front import FaultyProxy
+from tests.onnx_models import linear_model
+from tests.repos import Repository
+from tests.services.registry import RunningRegistry
+
+MODEL = "digits"
+ENVIRONMENT = "production"
+
+
+@dataclass
+class PlainWorld:
+    """Everything one app needs but Prefect: what the flows call is called here."""
+
+    app: str
+    folder: Path
+    running: RunningRegistry
+    front: FaultyProxy
+    docker: docker.DockerClient
+    base: str
+    place: DockerRuntime | KubernetesRuntime = field(default_factory=DockerRuntime)
+    environment: str = ENVIRONMENT
+    made: int = 0
+    repository: Repository = field(init=False)
+    models: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.repository = Repository(self.folder / "git")
+        self.models = self.folder / "models"
+        self.models.mkdir()
+
+    # What people do
+
+    def commit(self, word: str = "one", behaviour: str = "good", **files: str) -> str:
+        """Commit and push the app, with some of its files replaced (`linkspan_toml` for linkspan.toml)."""
+        named = {name.replace("_", "."): text for name, text in files.items()}
+        content = {**tiny_app.files(self.app, self.base, word, behaviour), **named}
+        return self.repository.commit(content, subject=f"Say {word}")
+
+    def model_folder(self, *, seed: int = 0, labels: str = tiny_app.LABELS, side: int = 300) -> Path:
+        """A model's files: about `4 * side²` bytes, others for each seed."""
+        self.made += 1
+        folder = self.folder / f"trained-{self.made}"
+        linear_model(side, side, folder / "model.onnx", seed=seed)
+        (folder / "labels.txt").write_text(labels)
+        return folder
+
+    def publish(self, folder: Path | None = None, version: str | None = None, **options: Any) -> Model:
+        return publish(
+            FileModelStore(path=str(self.models)).objects(),
+            MODEL,
+            folder or self.model_folder(**options),
+            version=version,
+            metrics={"accuracy": 0.97},
+            published_by="Grace",
+        )
+
+    def roll_back(self, to: str = "") -> Revision:
+        """What `linkspan rollback` does."""
+        from linkspan.cli.rollback import choose
+
+        live = self.live()
+        target = choose(self.runtime().history(self.service), live, to)
+        with self.registry() as registry:
+            wanted = again(registry, target, self.environment)
+        change = {"cause": "rollback by Ada", "pinned": True, "expect": live.number if live else 0}
+        return self.runtime().roll_out(wanted.model_copy(update=change), say=lambda _: None)
+
+    # What is there
+
+    @property
+    def service(self) -> Service:
+        return Service(app=self.app, environment=self.environment)
+
+    def runtime(self) -> Runtime:
+        auth = {"username": self.running.username, "password": self.running.password}
+        return self.place.open(auth)
+
+    def live(self) -> Revision | None:
+        return self.runtime().live(self.service)
+
+    def revision(self) -> Revision:
+        live = self.live()
+        assert live is not None, "nothing is live"
+        return live
+
+    def ask(self, path: str = "/version") -> Any:
+        return httpx.get(self.runtime().url(self.service) + path, timeout=5).raise_for_status().json()
+
+    def registry(self) -> Registry:
+        return self.running.settings(host=self.front.host).open(self.app)
+
+    def tags(self, prefix: str = "") -> set[str]:
+        with self.registry() as registry:
+            return {tag for tag in registry.tags() if tag.startswith(prefix)}
+
+    def layer(self) -> tuple[str, int]:
+        """Digest and size of the live release's model layer."""
+        with self.registry() as registry:
+            last = registry.manifest(self.revision().release.image).document["layers"][-1]
+        return last["digest"], last["size"]
+
+    def sent(self) -> int:
+        """Bytes pushed to the app's repository since `front.reset()`."""
+        return self.front.sent_to(self.app)
+
+    # What the flows do
+
+    def build_code(self, *, on_purpose: bool = False) -> CodeBuild:
+        """Of the newest commit: build, test, push; or it says in `held` why not."""
+        source = self.source()
+        commit = source.newest()
+        assert commit is not None
+        with self.registry() as registry, closing(ImageBuilder(memory="512m").open()) as builder:
+            built = image.build(
+                source, registry, builder, commit, refresh=False, on_purpose=on_purpose, say=_quiet
+            )
+            if built.held or built.digest:
+                return built
+            image.run_tests(builder, registry, built, say=_quiet)
+            return image.push(builder, registry, built, auth=self.auth, say=_quiet)
+
+    def package_model(self, *, on_purpose: bool = False) -> PackagedModel | str:
+        """Of the newest version: validate and package; or why it is held back."""
+        config = usable_config(self.source(), _quiet)
+        assert config is not None
+        store, folder = self.store(), config.model.path
+        pinned = store.newest()
+        assert pinned is not None
+        with self.registry() as registry:
+            if found := layers.packaged_already(registry, pinned, folder):
+                return found
+            if held := layers.held(registry, pinned, on_purpose=on_purpose):
+                return held
+            return layers.package(store, registry, pinned, folder, say=_quiet, progress=lambda _: None)
+
+    def release_pair(self, *, on_purpose: bool = False) -> tuple[str, str]:
+        """Of the newest code and model: what was decided, done, and the reason."""
+        runtime = self.runtime()
+        with self.registry() as registry:
+            code = newest_code(self.source(), registry)
+            assert code is not None
+            packaged = newest_model(self.store(), registry, code.config.model.path)
+            assert packaged is not None
+            planned = plan(registry, runtime, code, packaged, self.environment, on_purpose=on_purpose)
+            action = planned.decision.action
+            if action == "repair":
+                assert planned.live is not None
+                repair(registry, runtime, planned.live, self.environment, say=_quiet)
+            if action == "release":
+                push_candidate(registry, code, packaged)
+                smoke_test(
+                    registry,
+                    self.docker,
+                    planned.candidate,
+                    self.environment,
+                    auth=self.auth,
+                    say=_quiet,
+                    refused=lambda _: None,
+                )
+                confirm(registry, planned.candidate.release)
+                roll_out(registry, runtime, planned, self.environment, cause="build-and-deploy", say=_quiet)
+            return action, planned.decision.reason
+
+    def release_first(self) -> Revision:
+        """A first commit and a first model, live."""
+        self.commit()
+        self.publish()
+        self.build_code()
+        self.package_model()
+        self.release_pair()
+        return self.revision()
+
+    @property
+    def auth(self) -> Mapping[str, str] | None:
+        """The engine's login at the registry."""
+        return self.running.settings(host=self.front.host).docker_auth()
+
+    def source(self) -> GitSource:
+        return GitRepository(url=str(self.repository.bare)).open()
+
+    def store(self) -> ModelStore:
+        return open_models(FileModelStore(path=str(self.models)), MODEL)
+
+    def destroy(self) -> None:
+        self.runtime().destroy(self.service)
+        for made in self.docker.images.list(filters={"label": f"dev.linkspan.app={self.app}"}):
+            self.docker.images.remove(str(made.id), force=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _quiet(_: object) -> None:
+    """For words that no test looks at."""
