@@ -2,8 +2,7 @@
 
 import asyncio
 
-from blocks import ContainerRegistry
-from flows.support import load, opened, say, step
+from flows.support import opened, say, step
 from linkspan.code import image
 from linkspan.code.image import CodeBuild
 from linkspan.nouns import Commit
@@ -62,6 +61,6 @@ async def push(app: str, registry: str, builder: str, built: CodeBuild) -> CodeB
             await it.builder(builder),
             await it.registry(registry, app),
             built,
-            auth=(await load(ContainerRegistry, registry)).docker_auth(),
+            auth=await it.login(registry),
             say=say(),
         )

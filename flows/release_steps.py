@@ -5,7 +5,7 @@ import asyncio
 from prefect.artifacts import acreate_link_artifact, acreate_markdown_artifact
 
 from blocks import ContainerRegistry
-from flows.support import announce, load, opened, run_url, say, step
+from flows.support import announce, opened, run_url, say, step
 from linkspan.events import RELEASE_FAILED, RELEASE_LIVE, app_resource, told
 from linkspan.ledger.values import CodeImage, PackagedModel
 from linkspan.nouns import Model, Release, Revision
@@ -30,7 +30,10 @@ async def find_model(
     """The newest model that was validated, or the one that was asked for, packed where this code wants it."""
     wanted, service = code.config.model, release.service_of(code.config, environment)
     with opened() as it:
-        settings, login = await load(RuntimeSettings, runtime), await load(ContainerRegistry, registry)
+        settings, login = (
+            await it.block(RuntimeSettings, runtime),
+            await it.block(ContainerRegistry, registry),
+        )
 
         def live() -> Model | None:
             revision = settings.open(login.docker_auth()).live(service)
@@ -79,7 +82,7 @@ async def smoke_test(plan: Plan, environment: str, registry: str, builder: str) 
             await it.engine(builder),
             candidate,
             environment,
-            auth=(await load(ContainerRegistry, registry)).docker_auth(),
+            auth=await it.login(registry),
             say=say(),
             refused=lambda reason: _failed(candidate.release, environment, reason),
         )
@@ -132,6 +135,7 @@ async def write_report(
     service = release.service_of(plan.candidate.config, environment)
     with opened() as it:
         url = await asyncio.to_thread((await it.runtime(runtime, registry)).url, service)
+        place = await it.block(ContainerRegistry, registry)
     text = report.release_report(
         revision,
         environment=environment,
@@ -148,7 +152,7 @@ async def write_report(
     await acreate_markdown_artifact(text, key=f"{service}-release", description=revision.release.title)
     await acreate_link_artifact(url, link_text=f"{service}", key=f"{service}-service")
     await acreate_link_artifact(
-        (await load(ContainerRegistry, registry)).manifest_url(revision.release.app, revision.release.image),
+        place.manifest_url(revision.release.app, revision.release.image),
         link_text=plan.candidate.reference,
         key=f"{service}-image",
     )

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar, cast
 from uuid import uuid4
 
@@ -92,48 +92,54 @@ async def start(deployments: list[str], *, hint: str, key: str, parameters: dict
         get_run_logger().info("Started %s as %s", deployment, run.name)
 
 
-async def load(kind: type[B], reference: str) -> B:
-    """The saved block that `block-type/name` refers to. Raises ConfigError if there is none of that kind."""
-    try:
-        block = await Block.aload(reference)
-    except ValueError as error:  # what Prefect says of a block that was never saved
-        raise ConfigError(
-            f"block {reference} is not on the Prefect server",
-            found=error,
-            fix="Save it: in the UI (Blocks), or in Python with `.save(…)` as the README shows",
-        ) from None
-    if not isinstance(block, kind):
-        raise ConfigError(f"{reference!r} cannot stand here", expected=f"a {kind.__name__}")
-    return block
-
-
 @dataclass(frozen=True)
 class Opened:
-    """What a step works with: its blocks, loaded and opened; what has connections is closed after it."""
+    """What a step works with: its blocks, each loaded once, and opened; what has connections is closed."""
 
     _closing: ExitStack
+    _loaded: dict[str, Block] = field(default_factory=dict)
+
+    async def block(self, kind: type[B], reference: str) -> B:
+        """The saved block that `block-type/name` refers to. Raises ConfigError if there is none of a kind."""
+        block = self._loaded.get(reference)
+        if block is None:
+            try:
+                block = self._loaded[reference] = await Block.aload(reference)
+            except ValueError as error:  # what Prefect says of a block that was never saved
+                raise ConfigError(
+                    f"block {reference} is not on the Prefect server",
+                    found=error,
+                    fix="Save it: in the UI (Blocks), or in Python with `.save(…)` as the README shows",
+                ) from None
+        if not isinstance(block, kind):
+            raise ConfigError(f"{reference!r} cannot stand here", expected=f"a {kind.__name__}")
+        return block
 
     async def repository(self, block: str) -> GitSource:
-        return (await load(GitRepository, block)).open()
+        return (await self.block(GitRepository, block)).open()
 
     async def models(self, block: str, name: str) -> ModelStore:
-        return open_models(await load(StoreSettings, block), name)
+        return open_models(await self.block(StoreSettings, block), name)
 
     async def registry(self, block: str, app: str) -> Registry:
-        return self._closing.enter_context((await load(ContainerRegistry, block)).open(app))
+        return self._closing.enter_context((await self.block(ContainerRegistry, block)).open(app))
+
+    async def login(self, registry: str) -> Mapping[str, str] | None:
+        """What an engine or a cluster needs to pull: {"username": …, "password": …}."""
+        return (await self.block(ContainerRegistry, registry)).docker_auth()
 
     async def builder(self, block: str) -> Builder:
-        return self._closing.enter_context(closing((await load(ImageBuilder, block)).open()))
+        return self._closing.enter_context(closing((await self.block(ImageBuilder, block)).open()))
 
     async def engine(self, block: str) -> DockerClient:
         """The Docker Engine of an image builder."""
-        client = await asyncio.to_thread(engine, (await load(ImageBuilder, block)).base_url)
+        client = await asyncio.to_thread(engine, (await self.block(ImageBuilder, block)).base_url)
         return self._closing.enter_context(closing(client))
 
     async def runtime(self, block: str, registry: str) -> Runtime:
         """The runtime, which pulls with the password of the block `registry`."""
-        settings, login = await load(RuntimeSettings, block), await load(ContainerRegistry, registry)
-        return await asyncio.to_thread(lambda: settings.open(login.docker_auth()))
+        settings, login = await self.block(RuntimeSettings, block), await self.login(registry)
+        return await asyncio.to_thread(settings.open, login)
 
 
 @contextmanager

@@ -51,9 +51,10 @@ def events(
     begin = datetime.now(UTC) - span(since)
     shown = 0
     with known_server() as server:
-        for event in server.events((OURS, RUNS), since=begin, limit=limit, follow=follow):
-            if not about(event, app):
-                continue
+        found = server.events(
+            (OURS, RUNS), since=begin, limit=limit, wanted=lambda event: about(event, app), follow=follow
+        )
+        for event in found:
             shown += 1
             if as_json:
                 print(event.model_dump_json(), flush=True)  # noqa: T201 a result

@@ -1,7 +1,7 @@
 """The server's feed of events: what arrived, what it started, what became of it."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -16,24 +16,32 @@ _AHEAD = timedelta(days=2)
 _EVERY = 1.0
 
 
-def recent(http: ServerHttp, prefixes: Sequence[str], since: datetime, limit: int) -> list[Event]:
-    """The newest `limit` events since then whose name begins with one of these, oldest first."""
-    wanted = {
+Wanted = Callable[[Event], bool]
+
+
+def recent(
+    http: ServerHttp, prefixes: Sequence[str], since: datetime, limit: int, wanted: Wanted
+) -> list[Event]:
+    """The newest `limit` wanted events since then, oldest first, whose name begins with one of these."""
+    asked = {
         "event": {"prefix": list(prefixes)},
         # A machine whose clock is ahead has events from the future.
         "occurred": {"since": since.isoformat(), "until": (datetime.now(UTC) + _AHEAD).isoformat()},
         "order": "DESC",
     }
-    page = http.post("events/filter", {"filter": wanted, "limit": min(limit, _PAGE)})
-    found = list(page["events"])
-    while page["next_page"] and len(found) < limit:
+    page = http.post("events/filter", {"filter": asked, "limit": _PAGE})
+    found: list[Event] = []
+    while True:
+        found += [event for each in page["events"] if wanted(event := Event.of(each))]
+        if len(found) >= limit or not page["next_page"]:
+            return found[:limit][::-1]
         # The link has the address by which the server knows itself; only what is asked for matters.
         page = http.get("events/filter/next?" + page["next_page"].partition("?")[2])
-        found += page["events"]
-    return [Event.of(each) for each in reversed(found[:limit])]
 
 
-def follow(http: ServerHttp, prefixes: Sequence[str], since: datetime, limit: int) -> Iterator[Event]:
+def follow(
+    http: ServerHttp, prefixes: Sequence[str], since: datetime, limit: int, wanted: Wanted
+) -> Iterator[Event]:
     """The same, and then every further one as it comes, for ever. A server that is away is waited for.
 
     Of more than `limit` that come within half a minute the oldest are left out.
@@ -41,7 +49,7 @@ def follow(http: ServerHttp, prefixes: Sequence[str], since: datetime, limit: in
     seen: dict[str, datetime] = {}
     while True:
         with suppress(ServerUnavailable):
-            for event in recent(http, prefixes, since, limit):
+            for event in recent(http, prefixes, since, limit, wanted):
                 if event.id not in seen:
                     seen[event.id] = event.at
                     yield event

@@ -228,14 +228,20 @@ class Server:
         self._http.request("POST", "events", [record], what=f"event {event}")
 
     def events(
-        self, prefixes: Sequence[str], *, since: datetime, limit: int = 200, follow: bool = False
+        self,
+        prefixes: Sequence[str],
+        *,
+        since: datetime,
+        limit: int = 200,
+        wanted: feed.Wanted = lambda _: True,
+        follow: bool = False,
     ) -> Iterator[Event]:
-        """The newest `limit` events since then, oldest first, whose name begins with one of these.
+        """The newest `limit` wanted events since then, oldest first, whose name begins with one of these.
 
         With `follow` every further one too, as it comes, for ever; then a server that is away is waited for.
         """
         read = feed.follow if follow else feed.recent
-        yield from read(self._http, prefixes, since, limit)
+        yield from read(self._http, prefixes, since, limit, wanted)
 
     # The server itself
 

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -13,14 +13,16 @@ import pytest
 
 from linkspan.cli.events import span
 from linkspan.errors import ConfigError
+from linkspan.prefect_api.server import Server
 from tests.cli.shell import Result, shell
 from tests.services.prefect_server import AUTH, PrefectServer
+from tests.waiting import until
 
 
 @pytest.fixture
-def feed(engine_flows: PrefectServer) -> Callable[..., Result]:
+def feed(worker_server: PrefectServer) -> Callable[..., Result]:
     def ask(*arguments: str) -> Result:
-        return shell("events", *arguments, COLUMNS="", **environment(engine_flows))
+        return shell("events", *arguments, COLUMNS="", **environment(worker_server))
 
     return ask
 
@@ -29,19 +31,9 @@ def environment(server: PrefectServer) -> dict[str, str]:
     return {"PREFECT_API_URL": server.api_url, "PREFECT_API_AUTH_STRING": AUTH.get_secret_value()}
 
 
-def until(ask: Callable[[], Result], word: str) -> Result:
-    """The feed is written in batches."""
-    for _ in range(60):
-        found = ask()
-        assert found.code == 0, found
-        if word in found.out:
-            return found
-    raise AssertionError(f"{word!r} never came: {found}")
-
-
-def test_what_arrived_and_what_it_started(engine_flows: PrefectServer, feed: Callable[..., Result]) -> None:
+def test_what_arrived_and_what_it_started(worker_server: PrefectServer, feed: Callable[..., Result]) -> None:
     app, other = f"app-{uuid4().hex[:6]}", f"app-{uuid4().hex[:6]}"
-    with engine_flows.api() as api:
+    with worker_server.api() as api:
         for name in (app, other):
             told = {"hint": f"push by Ada to {name}", "deployment": f"app-stream/{name}", "run": "http://…"}
             api.emit("linkspan.webhook.accepted", "linkspan.webhook.github", told, name="github")
@@ -57,14 +49,16 @@ def test_what_arrived_and_what_it_started(engine_flows: PrefectServer, feed: Cal
             },
         )
         run = api.start("test-scheduled/test", {"hint": "push"}, idempotency_key=uuid4().hex)
-    found = until(lambda: feed("--app", app), "release.failed")
+        # The feed is written in batches.
+        until(lambda: {"linkspan.release.failed", "prefect.flow-run.Scheduled"} <= names(api))
+    found = feed("--app", app)
     lines = [line.split(maxsplit=1)[1] for line in found.out.splitlines()]
     assert lines == [
         f"webhook.accepted     github: push by Ada to {app} → app-stream/{app}",
         "model.published      reader v2",
         f"release.failed       {app}: 3fa9c1d + v2: it crashed with code 7",
     ]
-    everything = until(feed, run.name)
+    everything = feed()
     assert other in everything.out
     assert f"Scheduled            test-scheduled/test ({run.name})" in everything.out
     events = [json.loads(line) for line in feed("--json", "--limit", "1000").out.splitlines()]
@@ -72,12 +66,34 @@ def test_what_arrived_and_what_it_started(engine_flows: PrefectServer, feed: Cal
     assert [each["at"] for each in events] == sorted(each["at"] for each in events)
 
 
-def test_follow_shows_what_comes(engine_flows: PrefectServer) -> None:
+def names(api: Server) -> set[str]:
+    found = api.events(("linkspan.", "prefect.flow-run."), since=datetime.now(UTC) - timedelta(hours=1))
+    return {event.name for event in found}
+
+
+def test_what_others_do_hides_nothing_of_an_app(
+    worker_server: PrefectServer, feed: Callable[..., Result]
+) -> None:
+    """So many are shown, not so many looked at."""
+    app, last = f"app-{uuid4().hex[:6]}", f"linkspan.test.{uuid4().hex}"
+    with worker_server.api() as api:
+        api.emit("linkspan.code.tested", f"linkspan.app.{app}", {"hint": "a push"})
+        for number in range(60):  # more than the server gives at once
+            api.emit("linkspan.code.tested", f"linkspan.app.other-{number}", {"hint": "another push"})
+        api.emit(last, "linkspan.app.other", {})
+        until(lambda: last in names(api))
+    found = feed("--app", app, "--limit", "1")
+    assert [line.split(maxsplit=1)[1] for line in found.out.splitlines()] == [
+        "code.tested          a push",
+    ]
+
+
+def test_follow_shows_what_comes(worker_server: PrefectServer) -> None:
     command = [sys.executable, "-m", "linkspan", "events", "--follow", "--json", "--since", "1m"]
     with (
-        engine_flows.api() as api,
+        worker_server.api() as api,
         subprocess.Popen(
-            command, env={**os.environ, **environment(engine_flows)}, stdout=subprocess.PIPE, text=True
+            command, env={**os.environ, **environment(worker_server)}, stdout=subprocess.PIPE, text=True
         ) as child,
     ):
         try:

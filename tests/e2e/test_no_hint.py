@@ -25,7 +25,7 @@ from tests.e2e.world import World
 from tests.services.prefect_server import PrefectServer
 from tests.services.registry import RunningRegistry
 
-EVERY = 5
+EVERY = 10
 """Seconds between two scheduled runs; prefect.yaml has minutes."""
 CLOCK = {"slug": "reconcile", "interval": EVERY, "parameters": {"hint": "the clock"}}
 SECONDS = 200

@@ -30,7 +30,8 @@ from tests.prober import assert_no_failure
 from tests.services.prefect_server import PrefectServer
 from tests.services.registry import RunningRegistry
 
-pytestmark = pytest.mark.calm
+# Some ten starts of a process each: seconds on a quiet machine, minutes on a busy one.
+pytestmark = [pytest.mark.calm, pytest.mark.timeout(500)]
 
 SECONDS = 400
 
@@ -234,8 +235,6 @@ def killed(world: World, what: str, traps: list[str]) -> Told:
     return Told([before, f"{sha} {version}"], not_restarted, prober.report)
 
 
-# Some ten starts of a process each: seconds on a quiet machine, minutes on a busy one.
-@pytest.mark.timeout(500)
 @pytest.mark.parametrize("name", SERIES)
 def test_killed_at_every_boundary_the_work_is_finished_and_nobody_notices(
     told: dict[str, Future[Told]], name: str, capsys: pytest.CaptureFixture[str]

@@ -17,10 +17,28 @@ from linkspan.prefect_api.server import Server
 from linkspan.processes import Child, free_port
 from tests.services.postgres import start_postgres
 from tests.services.prefect_template import FLOWS_FILE, lay
-from tests.services.shared import of_this_run
+from tests.services.shared import PIDS, of_this_run
 
 ROOT = Path(__file__).parents[2]
 AUTH = SecretStr("linkspan:correct horse battery staple")
+# Automations and schedules act sooner than a person needs, so that tests need not wait.
+SOON = {
+    "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1",
+}
+# What no test waits for; a server that looks for it every few seconds takes a tenth of a core.
+SELDOM = {
+    f"PREFECT_SERVER_SERVICES_{service}_LOOP_SECONDS": "120"
+    for service in (
+        "CANCELLATION_CLEANUP",
+        "CLEANUP_RECONCILER",
+        "FOREMAN",
+        "LATE_RUNS",
+        "PAUSE_EXPIRATIONS",
+        "REPOSSESSOR",
+    )
+}
 
 
 @dataclass
@@ -45,6 +63,8 @@ class PrefectServer:
     def api(self) -> Server:
         return Server(self.api_url, self.auth)
 
+    soon: bool = True
+    """Whether anybody waits for its schedules and automations."""
     flows: bool = False
     """Whether it has those of tests/flows/engine_flows.py from the start, as flows.setup deploys them."""
 
@@ -58,10 +78,8 @@ class PrefectServer:
         env = {
             **prefect_settings.clean(),
             **prefect_settings.server(self.home, self.api_url, self.auth, self.database),
-            # Automations and schedules act sooner than a person needs, so that tests need not wait.
-            "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S",
-            "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
-            "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1",
+            **SELDOM,
+            **(SOON if self.soon else {}),
         }
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
         self.child = Child(
@@ -152,7 +170,7 @@ def _start(home: Path) -> dict[str, Any]:
     # SQLite refuses what several processes ask for at once.
     (home / "postgres").mkdir()
     database, url = start_postgres(home / "postgres")
-    server = PrefectServer(home / "server", database=url)
+    server = PrefectServer(home / "server", database=url, soon=False)
     try:
         server.start()
         server.set_up(FLOWS_FILE)
@@ -160,7 +178,7 @@ def _start(home: Path) -> dict[str, Any]:
         server.stop()
         database.stop()
         raise
-    return {"pids": [database.pid, server.child.pid], "home": str(server.home), "port": server.port}
+    return {PIDS: [database.pid, server.child.pid], "home": str(server.home), "port": server.port}
 
 
 @pytest.fixture

@@ -5,11 +5,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from linkspan.processes import Child, free_port
+from tests.services.shared import PIDS, of_this_run
 
 APP = Path(__file__).parent.parent.parent / "app"
 
@@ -62,9 +64,13 @@ RunApp = Callable[..., RunningApp]
 
 
 @pytest.fixture(scope="session")
-def digits_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that app/train.py wrote."""
-    folder = tmp_path_factory.mktemp("digits") / "model"
+def digits_model(run_folder: Path) -> Path:
+    """The folder that app/train.py wrote, for all who only read it."""
+    return Path(of_this_run(run_folder, "digits", _train)["folder"])
+
+
+def _train(home: Path) -> dict[str, Any]:
+    folder = home / "model"
     subprocess.run(
         [sys.executable, "train.py", "--out", str(folder)],
         cwd=APP,
@@ -72,7 +78,7 @@ def digits_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         timeout=240,
         capture_output=True,
     )
-    return folder
+    return {PIDS: [], "folder": str(folder)}
 
 
 @pytest.fixture

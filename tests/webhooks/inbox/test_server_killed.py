@@ -20,13 +20,14 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 from pydantic import SecretStr
 
 from linkspan.webhooks.inbox.file import recent
+from tests.effort import effort
 from tests.flows.engine_flows import scheduled
 from tests.services.prefect_server import PrefectServer
 from tests.waiting import until
 from tests.webhooks.process import Serving, environment, fields, routes_file, serving
 from tests.webhooks.serving import push
 
-ENDS = [signal.SIGKILL, signal.SIGTERM] * 5
+ENDS = [signal.SIGKILL, signal.SIGTERM] * effort(2, 5)
 BEFORE, DURING = 8, 2
 """Hints that arrive before each kill, and while the server is away."""
 STARTED = 3
@@ -47,7 +48,7 @@ def server(tmp_path: Path, postgres: SecretStr) -> Iterator[PrefectServer]:
         made.stop()
 
 
-def test_killed_ten_times_in_a_burst_every_hint_is_one_run(
+def test_killed_again_and_again_in_a_burst_every_hint_is_one_run(
     server: PrefectServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each hint has a route and a deployment of its own: those of one deployment may share a run."""
