@@ -1,14 +1,18 @@
 """Fixtures for real services; each lives in a file of its own and starts only what a test asks for."""
 
+import os
 import shutil
 import signal
 import tempfile
+import uuid
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.workermanage import NodeManager
 
+from linkspan.local import leftovers
 from tests import lanes
 from tests.needs import CannotPrepare, needs_of, prepared
 from tests.services.shared import stop_those_of
@@ -100,12 +104,18 @@ def pytest_configure(config: pytest.Config) -> None:
     """Hear SIGINT also where a shell started pytest in the background, and so would our children not."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not hasattr(config, "workerinput"):
+        os.environ[leftovers.MARK] = f"tests-{uuid.uuid4().hex}"
+        # Who is interrupted stops what it started: servers, containers, namespaces.
+        NodeManager.EXIT_TIMEOUT = 60
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Stop what was started for the tests."""
+    """Stop what was started for the tests, also by those that had no time to do it themselves."""
     if RUN in config.stash:
         stop_those_of(config.stash[RUN])
+    if not hasattr(config, "workerinput"):
+        leftovers.end_all(os.environ[leftovers.MARK])
     if PREPARED in config.stash:
         config.stash[PREPARED].close()
     if RUN in config.stash:

@@ -15,7 +15,7 @@ import pytest
 
 from tests.cluster import places as cluster
 from tests.cluster.places import Unavailable
-from tests.services.shared import shared
+from tests.services.shared import for_others_too, shared
 
 ROOT = Path(__file__).parents[1]
 STATE = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "linkspan"
@@ -114,6 +114,7 @@ def _stop_engine() -> None:
 
 
 def _run(script: str, *arguments: str, also: int = 0) -> None:
-    done = subprocess.run([str(ROOT / "scripts" / script), *arguments], check=False)
+    command = [str(ROOT / "scripts" / script), *arguments]
+    done = subprocess.run(command, env=for_others_too(), check=False)
     if done.returncode not in {0, also}:
         raise CannotPrepare(f"scripts/{script} {' '.join(arguments)} ended with {done.returncode}; see above")

@@ -11,7 +11,7 @@ import docker
 import httpx
 
 from blocks import DockerRuntime, FileModelStore, GitRepository, ImageBuilder, KubernetesRuntime
-from linkspan.code import image
+from linkspan.code import image as code_images
 from linkspan.code.image import CodeBuild
 from linkspan.code.source import GitSource
 from linkspan.ledger.values import PackagedModel
@@ -137,13 +137,13 @@ class PlainWorld:
         commit = source.newest()
         assert commit is not None
         with self.registry() as registry, closing(ImageBuilder(memory="512m").open()) as builder:
-            built = image.build(
+            built = code_images.build(
                 source, registry, builder, commit, refresh=False, on_purpose=on_purpose, say=_quiet
             )
             if built.held or built.digest:
                 return built
-            image.run_tests(builder, registry, built, say=_quiet)
-            return image.push(builder, registry, built, auth=self.auth, say=_quiet)
+            code_images.run_tests(builder, registry, built, say=_quiet)
+            return code_images.push(builder, registry, built, auth=self.auth, say=_quiet)
 
     def package_model(self, *, on_purpose: bool = False) -> PackagedModel | str:
         """Of the newest version: validate and package; or why it is held back."""
@@ -207,10 +207,15 @@ class PlainWorld:
     def store(self) -> ModelStore:
         return open_models(FileModelStore(path=str(self.models)), MODEL)
 
+    def images(self) -> set[str]:
+        """Those of the app that the engine has."""
+        found = self.docker.images.list(filters={"label": f"dev.linkspan.app={self.app}"})
+        return {str(image.id) for image in found}
+
     def destroy(self) -> None:
         self.runtime().destroy(self.service)
-        for made in self.docker.images.list(filters={"label": f"dev.linkspan.app={self.app}"}):
-            self.docker.images.remove(str(made.id), force=True)
+        for image in self.images():
+            self.docker.images.remove(image, force=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -101,14 +101,14 @@ async def test_a_commit_beside_the_app_builds_nothing_and_deploys_nothing(world:
     first = await world.first_release()
     # A commit with the same files, and one that a later commit takes back.
     sha = world.repository.commit(subject="Nothing but words")
-    images = {image.id for image in world.docker.images.list()}
+    images = world.images()
     done = await world.app_stream()
     assert done.name == "Completed"
     steps = await task_runs(done.id)
     assert {"run the app's tests", "push the code image"}.isdisjoint(steps)
     assert f"commit-{sha}" in world.tags()
     assert len(world.tags("code-")) == 1
-    assert {image.id for image in world.docker.images.list()} <= images
+    assert world.images() <= images
     assert (await world.release()).name == "UpToDate"
     assert world.revision() == first
 

@@ -53,7 +53,7 @@ async def test_many_releases_and_a_rollback_fail_no_request(
     pairs, seconds = [f"{sha} {version}"], []
     url = f"{world.runtime().url(world.service)}/version"
     clients: dict[Kind, int] = {"keep-alive": 2, "new connection": 2}
-    with Prober(url, pair_of, per_second=25, clients=clients) as prober:
+    with Prober(url, pair_of, per_second=effort(10, 25), clients=clients) as prober:
         for number in range(1, RELEASES + 1):
             if number % 2:
                 sha, stream = world.commit(f"word {number}", linkspan_toml=toml), world.app_stream
@@ -102,7 +102,7 @@ async def test_what_is_bad_or_was_edited_by_hand_is_put_right(world: World, clus
     assert deployment[CHANGE_CAUSE].startswith(first.release.title)
     assert "/runs/flow-run/" in deployment[RUN]
 
-    with Prober(f"{world.runtime().url(world.service)}/version", said) as prober:
+    with Prober(f"{world.runtime().url(world.service)}/version", said, per_second=20) as prober:
         # What the smoke test cannot see.
         world.commit("two", behaviour="dies soon")
         assert (await world.app_stream()).name == "Completed"

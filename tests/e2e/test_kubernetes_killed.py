@@ -61,7 +61,7 @@ async def test_killed_at_every_boundary_of_a_rollout_the_next_run_finishes_or_re
 ) -> None:
     first = await world.first_release()
     seen = [f"{first.release.commit.sha} v1"]
-    with Prober(f"{world.runtime().url(world.service)}/version", pair_of) as prober:
+    with Prober(f"{world.runtime().url(world.service)}/version", pair_of, per_second=20) as prober:
         # A good release, killed until it is live.
         sha = world.commit("two")
         assert (await world.app_stream()).name == "Completed"

@@ -27,18 +27,31 @@ from tests.e2e.front import FaultyProxy
 from tests.e2e.killable import TRAPS
 from tests.e2e.world import World, pair_of
 from tests.prober import assert_no_failure
+from tests.services.postgres import running_postgres
 from tests.services.prefect_server import PrefectServer
 from tests.services.registry import RunningRegistry
 
 # Some ten starts of a process each: seconds on a quiet machine, minutes on a busy one.
-pytestmark = [pytest.mark.calm, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.calm, pytest.mark.timeout(500), pytest.mark.needs("prefect", "postgres")]
 
 SECONDS = 400
 
 
 @pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
+    """On PostgreSQL: SQLite refuses too much of what four apps and their worker ask for at once."""
+    with running_postgres() as database:
+        made = PrefectServer(tmp_path_factory.mktemp("prefect"), database=database)
+        made.start()
+        try:
+            yield made
+        finally:
+            made.stop()
+
+
+@pytest.fixture(scope="module")
 def worlds(
-    worker_server: PrefectServer,
+    server: PrefectServer,
     e2e_registry: tuple[RunningRegistry, FaultyProxy],
     docker_client: docker.DockerClient,
     base_image: str,
@@ -47,27 +60,27 @@ def worlds(
     """A world for each of the series, with deployments of their own and one worker for all; all are live."""
     folder = tmp_path_factory.mktemp("worker")
     settings = {
-        PREFECT_API_URL: worker_server.api_url,
-        PREFECT_API_AUTH_STRING: worker_server.auth,
+        PREFECT_API_URL: server.api_url,
+        PREFECT_API_AUTH_STRING: server.auth,
     }
     with ExitStack() as stack:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setenv(TRAPS, str(folder / "traps"))
         made = [
             stack.enter_context(
-                new_world(folder / str(number), worker_server, e2e_registry, docker_client, base_image)
+                new_world(folder / str(number), server, e2e_registry, docker_client, base_image)
             )
             for number in range(len(SERIES))
         ]
         files = [prefect_file(each, "tests.e2e.killable.{0}") for each in made]
         deployments = [each for file in files for each in file["deployments"]]
         (folder / "prefect.yaml").write_text(yaml.safe_dump({**files[0], "deployments": deployments}))
-        worker_server.set_up(folder / "prefect.yaml")
+        server.set_up(folder / "prefect.yaml")
         stack.enter_context(temporary_settings(settings))
         for each in made:
             (folder / "traps" / each.app).mkdir(parents=True)
             asyncio.run(each.save_blocks())
-        stack.enter_context(worker_server.worker())
+        stack.enter_context(server.worker())
         # By the flows for one of them, as its test sees.
         sha = made[0].commit("one")
         made[0].publish()

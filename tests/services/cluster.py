@@ -21,7 +21,7 @@ from tests.cluster.network import load
 from tests.cluster.places import ADMIN, KUBECTL, LOCK, STARTED_BY_TESTS, USERS, Unavailable
 from tests.cluster.up import is_up
 from tests.needs import needs_of, stop_cluster
-from tests.services.shared import shared
+from tests.services.shared import for_others_too, shared
 
 ROOT = Path(__file__).parents[2]
 # A share of this one for each test, all of it for one that stops the API server.
@@ -145,7 +145,7 @@ def _start() -> None:
     if is_up():
         return
     script = [str(ROOT / "scripts" / "cluster.sh"), "up"]
-    done = subprocess.run(script, capture_output=True, text=True, check=False)
+    done = subprocess.run(script, env=for_others_too(), capture_output=True, text=True, check=False)
     if done.returncode == Unavailable.exit_code:
         pytest.skip(done.stderr.strip().splitlines()[-1])
     if done.returncode:

@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from linkspan.local import leftovers
+
 PIDS = "pids"
 
 
@@ -39,6 +41,11 @@ def shared(users: Path, *, start: Callable[[], None], stop: Callable[[], None]) 
                 pass  # another one uses it
             else:
                 stop()
+
+
+def for_others_too() -> dict[str, str]:
+    """The environment of what other runs use too: it does not end with this one."""
+    return {name: value for name, value in os.environ.items() if name != leftovers.MARK}
 
 
 def of_this_run(run: Path, name: str, start: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:

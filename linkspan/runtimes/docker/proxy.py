@@ -258,6 +258,8 @@ class Proxy:
             files[f"next/{live.revision.number:06}.json"] = live.revision.model_dump_json().encode()
         self._put(files)
         code, output = self._run(script, _NEXT)
+        if code != 0 and not output:  # a busy engine may lose the few words of what ends at once
+            code, output = self._run(script, _NEXT)
         if code != 0:
             raise RolloutFailed(
                 "nginx refuses its new configuration",
