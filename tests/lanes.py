@@ -149,9 +149,10 @@ class Lanes:
             yield [unit for unit in self.left if not self.staffed[unit.lane]]
 
 
-def _order(unit: Unit, started: frozenset[str]) -> tuple[bool, int, int]:
+def _order(unit: Unit, started: frozenset[str]) -> tuple[float, int, int]:
     """Less is earlier: may it take long; services that must be started; less those that are used again."""
-    return unit.seconds <= LONG, len(unit.needs - started), -len(unit.needs & started)
+    long = unit.seconds if unit.seconds > LONG else 0.0
+    return -long, len(unit.needs - started), -len(unit.needs & started)
 
 
 class Worker:

@@ -32,7 +32,7 @@ from tests.services.prefect_server import PrefectServer
 from tests.services.registry import RunningRegistry
 
 # Some ten starts of a process each: seconds on a quiet machine, minutes on a busy one.
-pytestmark = [pytest.mark.calm, pytest.mark.timeout(500), pytest.mark.needs("prefect", "postgres")]
+pytestmark = [pytest.mark.calm, pytest.mark.timeout(700), pytest.mark.needs("prefect", "postgres")]
 
 SECONDS = 400
 

@@ -45,7 +45,7 @@ def memory(pid: int) -> int:
             marks=pytest.mark.needs("postgres"),
             id="postgres",
         ),
-        pytest.param("sqlite", 5, 200, id="sqlite"),
+        pytest.param("sqlite", 5, effort(50, 200), id="sqlite"),
     ],
 )
 async def test_every_key_ends_at_its_newest_state(
