@@ -85,9 +85,10 @@ async def _run(client: PrefectClient, run: FlowRun) -> None:
     """Until it has an end, as a worker does: a server that is busy is asked again."""
     for _ in range(20):
         try:
-            answer: Any = await client.set_flow_run_state(run.id, Pending())
-            if answer.status.value == "ACCEPT":
-                claimed = await client.read_flow_run(run.id)
+            await client.set_flow_run_state(run.id, Pending())
+            claimed = await client.read_flow_run(run.id)
+            # There is one worker: what is pending is its own, also where it heard no answer to its claim.
+            if claimed.state and claimed.state.is_pending():
                 ended: Any = await run_flow_async(
                     storm, flow_run=claimed, parameters=claimed.parameters, return_type="state"
                 )
