@@ -27,7 +27,7 @@ SOON = {
     "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
     "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1",
 }
-# What no test waits for; a server that looks for it every few seconds takes a tenth of a core.
+# What nobody waits for where no run is worked on; a server that looks for it every few seconds takes a tenth of a core.
 SELDOM = {
     f"PREFECT_SERVER_SERVICES_{service}_LOOP_SECONDS": "120"
     for service in (
@@ -78,8 +78,7 @@ class PrefectServer:
         env = {
             **prefect_settings.clean(),
             **prefect_settings.server(self.home, self.api_url, self.auth, self.database),
-            **SELDOM,
-            **(SOON if self.soon else {}),
+            **(SOON if self.soon else SELDOM),
         }
         command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
         self.child = Child(
