@@ -27,7 +27,8 @@ SOON = {
     "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
     "PREFECT_SERVER_SERVICES_SCHEDULER_RECENT_DEPLOYMENTS_LOOP_SECONDS": "1",
 }
-# What nobody waits for where no run is worked on; a server that looks for it every few seconds takes a tenth of a core.
+# What nobody waits for where no run is worked on, and what a tenth of a core goes for. Elsewhere it matters:
+# the slot of a run that was claimed in vain is freed by one of these.
 SELDOM = {
     f"PREFECT_SERVER_SERVICES_{service}_LOOP_SECONDS": "120"
     for service in (
