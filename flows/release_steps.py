@@ -30,10 +30,8 @@ async def find_model(
     """The newest model that was validated, or the one that was asked for, packed where this code wants it."""
     wanted, service = code.config.model, release.service_of(code.config, environment)
     with opened() as it:
-        settings, login = (
-            await it.block(RuntimeSettings, runtime),
-            await it.block(ContainerRegistry, registry),
-        )
+        settings = await it.block(RuntimeSettings, runtime)
+        login = await it.block(ContainerRegistry, registry)
 
         def live() -> Model | None:
             revision = settings.open(login.docker_auth()).live(service)

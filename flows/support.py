@@ -126,7 +126,8 @@ class Opened:
 
     async def login(self, registry: str) -> Mapping[str, str] | None:
         """What an engine or a cluster needs to pull: {"username": …, "password": …}."""
-        return (await self.block(ContainerRegistry, registry)).docker_auth()
+        place = await self.block(ContainerRegistry, registry)
+        return await asyncio.to_thread(place.docker_auth)  # for some registries that is a call
 
     async def builder(self, block: str) -> Builder:
         return self._closing.enter_context(closing((await self.block(ImageBuilder, block)).open()))

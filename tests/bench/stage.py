@@ -50,9 +50,7 @@ def stage(say: Say) -> Iterator[Stage]:
         child, registry = start_registry(folder, folder / "storage")
         stack.callback(child.stop)
         front = stack.enter_context(FaultyProxy(registry.host))
-        server = PrefectServer(folder / "prefect")
-        server.start()
-        stack.callback(server.stop)
+        server = stack.enter_context(PrefectServer(folder / "prefect").running())
         settings = {PREFECT_API_URL: server.api_url, PREFECT_API_AUTH_STRING: server.auth}
         stack.enter_context(temporary_settings(settings))
         account = SecretStr(as_linkspan(cluster, folder / "kubeconfig").read_text())

@@ -36,12 +36,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.calm, pytest.mark.timeout(500)]
 @pytest.fixture(scope="module")
 def server(postgres: SecretStr, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """On PostgreSQL: on a busy machine SQLite may refuse what a worker asks for, and its run has crashed."""
-    made = PrefectServer(tmp_path_factory.mktemp("no-hint"), database=postgres)
-    made.start()
-    try:
+    with PrefectServer(tmp_path_factory.mktemp("no-hint"), database=postgres).running() as made:
         yield made
-    finally:
-        made.stop()
 
 
 @pytest.fixture

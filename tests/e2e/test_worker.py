@@ -40,13 +40,11 @@ SECONDS = 400
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """On PostgreSQL: SQLite refuses too much of what four apps and their worker ask for at once."""
-    with running_postgres() as database:
-        made = PrefectServer(tmp_path_factory.mktemp("prefect"), database=database)
-        made.start()
-        try:
-            yield made
-        finally:
-            made.stop()
+    with (
+        running_postgres() as database,
+        PrefectServer(tmp_path_factory.mktemp("prefect"), database=database).running() as made,
+    ):
+        yield made
 
 
 @pytest.fixture(scope="module")

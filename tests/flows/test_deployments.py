@@ -112,13 +112,9 @@ def test_reconciles_are_staggered() -> None:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """A server of its own with the real prefect.yaml; nothing runs there."""
-    server = PrefectServer(tmp_path_factory.mktemp("deployments"))
-    server.start()
-    try:
+    with PrefectServer(tmp_path_factory.mktemp("deployments")).running() as server:
         server.set_up(ROOT / "prefect.yaml", "--timezone", "Europe/Oslo")
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture

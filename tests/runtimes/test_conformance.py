@@ -362,7 +362,7 @@ def test_ten_rollouts_in_a_row_fail_no_request(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     if not harness.proxied:
-        pytest.skip("tests/e2e/test_kubernetes.py has twenty, and a rollback")
+        pytest.skip("tests/e2e/test_kubernetes.py has as many, and a rollback")
     runtime.roll_out(rollout(service, "v0", image_of("v0")), say=quiet)
     clients = {"keep-alive": 2, "new connection": 2}
     prober = Prober(reached(runtime, service), version_of, per_second=100, clients=clients).start()  # type: ignore[arg-type]

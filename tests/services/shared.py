@@ -7,8 +7,8 @@ this run of the tests is stopped at its end, by the process that the others are 
 import fcntl
 import json
 import os
+import select
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -77,16 +77,12 @@ def stop_those_of(run: Path) -> None:
 
 
 def _stop(pid: int) -> None:
-    for how, seconds in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
-        with suppress(ProcessLookupError):
-            os.killpg(pid, how)
-        end = time.monotonic() + seconds
-        while _runs(pid) and time.monotonic() < end:
-            time.sleep(0.05)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    with suppress(ProcessLookupError):
+        handle = os.pidfd_open(pid)
+        try:
+            for how, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
+                os.killpg(pid, how)
+                if select.select([handle], [], [], seconds)[0]:
+                    return
+        finally:
+            os.close(handle)

@@ -39,13 +39,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.calm, pytest.mark.timeout(600)]
 
 @pytest.fixture
 def server(tmp_path: Path, postgres: SecretStr) -> Iterator[PrefectServer]:
-    made = PrefectServer(tmp_path / "prefect", database=postgres)
-    made.start()
-    try:
-        with temporary_settings({PREFECT_API_URL: made.api_url, PREFECT_API_AUTH_STRING: made.auth}):
-            yield made
-    finally:
-        made.stop()
+    with (
+        PrefectServer(tmp_path / "prefect", database=postgres).running() as made,
+        temporary_settings({PREFECT_API_URL: made.api_url, PREFECT_API_AUTH_STRING: made.auth}),
+    ):
+        yield made
 
 
 def test_killed_again_and_again_in_a_burst_every_hint_is_one_run(
