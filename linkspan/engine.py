@@ -5,15 +5,25 @@ Building, smoke-testing and running go through the same engine; what can go wron
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+import struct
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
 import docker
 import requests
 from docker.context import ContextAPI
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import (
+    APIError,
+    DockerException,
+    ImageNotFound,
+    NotFound,
+    create_api_error_from_http_exception,
+)
+from docker.models.containers import Container
 from docker.models.images import Image
+from docker.utils.config import load_general_config
 from urllib3.exceptions import HTTPError
 
 from linkspan.errors import (
@@ -29,6 +39,8 @@ from linkspan.errors import (
 
 Unavailable = type[BuildUnavailable] | type[RuntimeUnavailable]
 """The error to raise when the engine cannot be reached: it says which step could not be done."""
+
+_EXIT_SECONDS = 10.0
 
 _START = "Start it (`systemctl start docker`), or set DOCKER_HOST to the engine you mean"
 
@@ -113,6 +125,43 @@ def reaching(unavailable: Unavailable = RuntimeUnavailable) -> Iterator[None]:
 def engine_time(client: docker.DockerClient) -> datetime:
     """What the engine's clock says: by ours, a machine a day ahead would remove what others just started."""
     return datetime.fromisoformat(str(client.info()["SystemTime"]))
+
+
+def run_in(client: docker.DockerClient, container: Container, command: Sequence[str]) -> tuple[int, str]:
+    """Run a command in a running container; returns its exit code and all that it printed.
+
+    Raises docker's APIError if the container does not run, RuntimeUnavailable if nobody says how it ended.
+    """
+    api = client.api
+    exec_id = api.exec_create(container.id, list(command))["Id"]
+    # Not docker's exec_start: it loses what comes together with the head of the answer, which on a busy
+    # machine may be all of it (docker-py #3332). An answer to an ordinary request ends with the command.
+    answer = api.post(
+        f"{api.base_url}/v{api.api_version}/exec/{exec_id}/start",
+        json={"Detach": False, "Tty": False},
+        headers=load_general_config().get("HttpHeaders"),
+        timeout=api.timeout,
+    )
+    try:
+        answer.raise_for_status()
+    except requests.HTTPError as error:
+        create_api_error_from_http_exception(error)  # raises it
+    output = b"".join(_frames(answer.content)).decode(errors="replace")
+    end = time.monotonic() + _EXIT_SECONDS
+    while (found := api.exec_inspect(exec_id))["Running"]:  # its output ends a moment before it does
+        if time.monotonic() > end:
+            raise RuntimeUnavailable(f"{container.name}: the Docker Engine does not say how a command ended")
+        time.sleep(0.01)
+    return int(found["ExitCode"]), output
+
+
+def _frames(data: bytes) -> Iterator[bytes]:
+    """The payloads of a stream of both outputs (Docker Engine API, ContainerAttach: stream format)."""
+    at = 0
+    while at + 8 <= len(data):
+        (size,) = struct.unpack_from(">4xL", data, at)
+        yield data[at + 8 : at + 8 + size]
+        at += 8 + size
 
 
 def pull(client: docker.DockerClient, image: str, auth: Mapping[str, str] | None = None) -> Image:

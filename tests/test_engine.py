@@ -1,11 +1,14 @@
 """The engine is opened with clear errors, and says why it cannot pull."""
 
+import http.client
+import time
 from pathlib import Path
 
 import docker
 import pytest
+from docker.errors import APIError
 
-from linkspan.engine import engine, pull, pull_error, reaching
+from linkspan.engine import engine, pull, pull_error, reaching, run_in
 from linkspan.errors import (
     BuildUnavailable,
     ConfigError,
@@ -83,6 +86,32 @@ def test_pull_by_digest_with_a_password(
         assert again == image, "what is there is not pulled"
     finally:
         docker_client.images.remove(reference)
+
+
+def test_what_a_command_printed_is_whole_also_on_a_busy_machine(
+    docker_client: docker.DockerClient, image_of: ImageOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = http.client.HTTPResponse.begin
+
+    def late(answer: http.client.HTTPResponse) -> None:
+        time.sleep(0.2)  # head and output have both arrived, and are read together
+        begin(answer)
+
+    container = docker_client.containers.run(image_of("v1"), detach=True)
+    try:
+        assert run_in(docker_client, container, ["sh", "-c", "seq 50000; exit 3"]) == (
+            3,
+            "".join(f"{number}\n" for number in range(1, 50001)),
+        )
+        monkeypatch.setattr(http.client.HTTPResponse, "begin", late)
+        assert run_in(docker_client, container, ["sh", "-c", "echo out; echo err >&2"]) == (0, "out\nerr\n")
+        monkeypatch.undo()
+        container.kill()
+        container.wait()
+        with pytest.raises(APIError, match="is not running"):
+            run_in(docker_client, container, ["true"])
+    finally:
+        container.remove(force=True, v=True)
 
 
 def push(client: docker.DockerClient, image: str, repository: str, auth: dict[str, str]) -> str:

@@ -14,6 +14,7 @@ from docker.models.containers import Container
 from docker.models.networks import Network
 from docker.types import IPAMConfig, IPAMPool
 
+from linkspan.engine import run_in
 from linkspan.errors import ConfigError, ReleaseError, RolloutFailed, RuntimeUnavailable
 from linkspan.nouns import Revision
 from linkspan.processes import free_port
@@ -182,7 +183,7 @@ class Proxy:
             time.sleep(0.1)
 
     def _revive(self, container: Container, say: Say) -> None:
-        code, output = _exec(container, ["sh", "-c", nginx.REVIVE])
+        code, output = run_in(self._client, container, ["sh", "-c", nginx.REVIVE])
         if code != 0:
             raise RolloutFailed(
                 f"nginx in the proxy {self.name} ended and cannot be started again",
@@ -229,7 +230,7 @@ class Proxy:
 
     def _control(self, container: Container) -> str | None:
         try:
-            code, output = _exec(container, ["sh", "-c", nginx.CONTROL])
+            code, output = run_in(self._client, container, ["sh", "-c", nginx.CONTROL])
         except APIError:
             return None  # it is not running (any more): no answer
         return output if code == 0 else None
@@ -258,8 +259,6 @@ class Proxy:
             files[f"next/{live.revision.number:06}.json"] = live.revision.model_dump_json().encode()
         self._put(files)
         code, output = self._run(script, _NEXT)
-        if code != 0 and not output:  # a busy engine may lose the few words of what ends at once
-            code, output = self._run(script, _NEXT)
         if code != 0:
             raise RolloutFailed(
                 "nginx refuses its new configuration",
@@ -286,20 +285,13 @@ class Proxy:
             raise ReleaseError(f"the proxy {self.name} cannot write its volume", found=output.strip()[-300:])
 
     def _run(self, script: str, *args: str) -> tuple[int, str]:
-        return _exec(self._running(), ["sh", "-c", script, "linkspan", *args])
+        return run_in(self._client, self._running(), ["sh", "-c", script, "linkspan", *args])
 
     def _running(self) -> Container:
         container = self.container()
         if container is None:
             raise RuntimeUnavailable(f"the proxy {self.name} was removed meanwhile")
         return container
-
-
-def _exec(container: Container, command: list[str]) -> tuple[int, str]:
-    code, output = container.exec_run(command)
-    # It is a stream only if one asks for it.
-    data = output if isinstance(output, bytes) else b"".join(output)
-    return code or 0, data.decode(errors="replace")
 
 
 def _subnet(network: Network) -> str:
