@@ -204,9 +204,11 @@ class LaneScheduling:
         self.workers[node] = Worker(self.orphans.pop() if self.orphans else None)
 
     def add_node_collection(self, node: WorkerController, collection: Sequence[str]) -> None:
-        if self.collection is not None and list(collection) != self.collection:
-            raise RuntimeError(f"{node.gateway.id}, which replaces another worker, found other tests")
         self.collections[node] = list(collection)
+        if self.collection is not None:
+            if list(collection) != self.collection:
+                raise RuntimeError(f"{node.gateway.id}, which replaces another worker, found other tests")
+            self._yields(node)
 
     def schedule(self) -> None:
         if self.collection is None:
@@ -232,8 +234,11 @@ class LaneScheduling:
             lane = present[number % len(present)]
             self.workers[node].lane = lane
             self.lanes.staffed[lane] = True
-            if lane == BUSY and len(present) > 1:
-                yield_to_others(self.facts.parent, node.gateway.id)
+            self._yields(node)
+
+    def _yields(self, node: WorkerController) -> None:
+        if self.workers[node].lane == BUSY and len(self.lanes.present) > 1:
+            yield_to_others(self.facts.parent, node.gateway.id)
 
     def mark_test_complete(self, node: WorkerController, item_index: int, duration: float = 0) -> None:
         self.workers[node].pending.remove(item_index)

@@ -17,6 +17,7 @@ from tests.cli.shell import linkspan
 from tests.e2e import tiny_app
 from tests.onnx_models import linear_model
 from tests.repos import Repository
+from tests.services.engine import images_of
 from tests.services.registry import USER, CountingProxy, RunningRegistry
 
 ROOT = Path(__file__).parents[2]
@@ -111,7 +112,7 @@ class World:
 
     def images(self) -> int:
         """How many images of the app the engine has."""
-        return len(self.docker.images.list(filters={"label": f"dev.linkspan.app={self.app}"}))
+        return len(images_of(self.docker, self.app))
 
     def status(self) -> Any:
         """`linkspan status --json`."""
@@ -124,6 +125,6 @@ class World:
 
     def destroy(self) -> None:
         DockerRuntimeSettings().open().destroy(self.service)
-        for image in self.docker.images.list(filters={"label": f"dev.linkspan.app={self.app}"}):
-            self.docker.images.remove(str(image.id), force=True)
+        for image in images_of(self.docker, self.app):
+            self.docker.images.remove(image, force=True)
         shutil.rmtree(self.folder, ignore_errors=True)

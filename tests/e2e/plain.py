@@ -27,6 +27,7 @@ from tests.e2e import tiny_app
 from tests.e2e.front import FaultyProxy
 from tests.onnx_models import linear_model
 from tests.repos import Repository
+from tests.services.engine import images_of
 from tests.services.registry import RunningRegistry
 
 MODEL = "digits"
@@ -111,6 +112,14 @@ class PlainWorld:
 
     def ask(self, path: str = "/version") -> Any:
         return httpx.get(self.runtime().url(self.service) + path, timeout=5).raise_for_status().json()
+
+    def answers(self, *names: str) -> list[str]:
+        """What the app says about itself; nothing while it does not answer."""
+        try:
+            said = self.ask()
+        except httpx.HTTPError:
+            return []
+        return [said[name] for name in names]
 
     def registry(self) -> Registry:
         return self.running.settings(host=self.front.host).open(self.app)
@@ -209,8 +218,7 @@ class PlainWorld:
 
     def images(self) -> set[str]:
         """Those of the app that the engine has."""
-        found = self.docker.images.list(filters={"label": f"dev.linkspan.app={self.app}"})
-        return {str(image.id) for image in found}
+        return images_of(self.docker, self.app)
 
     def destroy(self) -> None:
         self.runtime().destroy(self.service)

@@ -24,6 +24,7 @@ from tests.e2e.plain import MODEL
 from tests.e2e.world import World
 from tests.services.prefect_server import PrefectServer
 from tests.services.registry import RunningRegistry
+from tests.waiting import until
 
 EVERY = 10
 """Seconds between two scheduled runs; prefect.yaml has minutes."""
@@ -131,8 +132,8 @@ def wait_until_live(world: World, commit: str, version: str) -> None:
         assert not [run for run in runs if run.state_type and run.state_type.value == "FAILED"], told
         assert time.monotonic() < end, f"{commit} + {version} not live after {SECONDS} s: {told}"
         time.sleep(0.5)
-    answer = world.ask()
-    assert (answer["commit"], answer["model"]) == (commit, version)
+    # What is live is noted a moment before nginx knows: until then it says that nothing is released.
+    until(lambda: world.answers("commit", "model") == [commit, version], 10)
 
 
 async def all_runs(world: World) -> list[FlowRun]:

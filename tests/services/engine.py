@@ -148,6 +148,11 @@ def base_image(docker_client: docker.DockerClient) -> str:
     return BASE
 
 
+def images_of(client: docker.DockerClient, app: str) -> set[str]:
+    """The images of an app that the engine has, by ID."""
+    return {str(image.id) for image in client.images.list(filters={"label": f"dev.linkspan.app={app}"})}
+
+
 def build_image(client: docker.DockerClient, files: dict[str, str], *, tag: str) -> str:
     """Build a small image from files, with a Dockerfile among them; returns its ID."""
     context = io.BytesIO()

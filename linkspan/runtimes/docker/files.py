@@ -14,10 +14,17 @@ KEEP = 50
 """Revisions that are remembered."""
 
 _END = "--linkspan--"
-PROBE = f"""for url in "$@"; do
+PROBE = f"""looks=$1; shift
+for url in "$@"; do
+    while [ "$looks" -gt 0 ]; do
+        case $(curl -s -m 5 -o /dev/null -w '%{{http_code}}' "$url") in 2*) break ;; esac
+        looks=$((looks - 1)); sleep 0.1
+    done
+done
+for url in "$@"; do
     curl -s -m 5 -w '\\n%{{http_code}} %{{errormsg}}\\n{_END}\\n' "$url" || true
 done"""
-"""Run in a container: asks every URL, for `read_probes`."""
+"""Run in a container: asks every URL, for `read_probes`, after $1 looks at most for all to be ready."""
 
 
 def history_of(live: Revision | None, kept: Iterable[Revision]) -> list[Revision]:

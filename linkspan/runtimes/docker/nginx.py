@@ -14,6 +14,7 @@ import json
 from pydantic import Field
 
 from linkspan.nouns import Noun, Revision, sha256
+from linkspan.runtimes.docker.files import KEEP
 
 PROXY_PORT = 8080
 STATE = "/linkspan/state"
@@ -49,10 +50,9 @@ class Live(Noun):
         return sha256(self.model_dump_json(exclude={"revision": {"pinned"}}).encode())
 
 
-_SWITCH = """
+_OPENING = """
 worker_processes 2;
-worker_shutdown_timeout {seconds}s;
-pid {run}/switch.pid;
+pid {run}/{name}.pid;
 error_log stderr error;
 events {{ worker_connections 4096; }}
 http {{
@@ -60,7 +60,10 @@ http {{
     server_tokens off;
     client_max_body_size 0;
     client_body_buffer_size 1m;
-    large_client_header_buffers 8 32k;
+    large_client_header_buffers 8 32k;"""
+
+_SWITCH = """
+worker_shutdown_timeout {seconds}s;{opening}
 {upstream}
     map $http_upgrade $upstream_connection {{ default upgrade; '' ''; }}
     map $http_upgrade $websocket {{ default ''; '~*^websocket$' 1; }}
@@ -111,10 +114,16 @@ _APP = """        proxy_http_version 1.1;
 _NOTHING = """        location / { default_type text/plain; return 503 "Nothing is released yet.\\n"; }"""
 
 
+def _opening(name: str) -> str:
+    return _OPENING.format(run=RUN, name=name)
+
+
 def switch_conf(live: Live | None) -> str:
     """The configuration of the switch. None answers 503 to everything."""
     if live is None:
-        body = _SWITCH.format(seconds=30, run=RUN, upstream="", location=_NOTHING, marker="none")
+        body = _SWITCH.format(
+            seconds=30, opening=_opening("switch"), run=RUN, upstream="", location=_NOTHING, marker="none"
+        )
         return f"{_HEADER}null{body}{_END}\n"
     text = json.dumps(live.model_dump(mode="json"), ensure_ascii=True, sort_keys=True)
     header = "\n".join(_HEADER + text[at : at + _COMMENT] for at in range(0, len(text), _COMMENT))
@@ -124,6 +133,7 @@ def switch_conf(live: Live | None) -> str:
     seconds = max(1, round(live.request_seconds))
     body = _SWITCH.format(
         seconds=seconds,
+        opening=_opening("switch"),
         run=RUN,
         upstream=_UPSTREAM.format(servers=servers),
         location=_APP.format(seconds=seconds, tunnel=_TUNNEL),
@@ -144,17 +154,7 @@ def read_live(conf: str) -> Live | None:
     return None if text == "null" else Live.model_validate_json(text)
 
 
-EDGE = f"""
-worker_processes 2;
-pid {RUN}/edge.pid;
-error_log stderr error;
-events {{ worker_connections 4096; }}
-http {{
-    access_log off;
-    server_tokens off;
-    client_max_body_size 0;
-    client_body_buffer_size 1m;
-    large_client_header_buffers 8 32k;
+EDGE = f"""{_opening("edge")}
     keepalive_timeout 75s;
     keepalive_requests 100000;
     map $http_upgrade $upstream_connection {{ default upgrade; '' close; }}
@@ -201,7 +201,16 @@ workers() {{
 }}
 """
 
-WORKERS = _WORKERS + "workers"
+DRAINED = (
+    _WORKERS
+    + """
+for _ in $(seq "$1"); do
+    workers | grep -q leaving || exit 0
+    sleep 0.1
+done
+exit 3"""
+)
+"""Succeeds as soon as no worker leaves any more, within $1 tenths of a second."""
 
 # Workers outlive a master that was killed and still answer, but nobody can tell them anything any more.
 _LIVES = f"""
@@ -241,14 +250,29 @@ echo revived
 )
 """Starts the switch again if its master is gone, and says so."""
 
-_CHECK = 'set -e; nginx -e stderr -q -t -c "$1/live.conf"'
-
-_KEEP = f"""
-for file in "$1"/[0-9]*.json; do [ ! -e "$file" ] || mv -f "$file" {STATE}/revisions/; done
-mv -f "$1/live.conf" {STATE}/live.conf
+# What was put there by who was killed, and the oldest revisions.
+_FORGET = f"""
+for folder in "${{1%/*}}"/*; do [ "$folder" = "$1" ] || rm -rf "$folder"; done
+(cd {STATE}/revisions; ls | sort -r | sed '1,{KEEP}d' | while read -r file; do rm -f "$file"; done)
 """
 
-NOTE = _CHECK + _KEEP
+_CHECK = 'set -e; nginx -e stderr -q -t -c "$1/live.conf"'
+
+_REMEMBER = f"""
+for file in "$1"/[0-9]*.json; do [ ! -e "$file" ] || mv -f "$file" {STATE}/revisions/; done
+"""
+
+_KEEP = (
+    _REMEMBER
+    + f"""
+mv -f "$1/live.conf" {STATE}/live.conf
+"""
+)
+
+REMEMBER = _FORGET + _REMEMBER
+"""Keeps the revisions whose files are in the folder $1."""
+
+NOTE = _FORGET + _CHECK + _KEEP
 """Keeps a configuration that nginx works by already, without a reload.
 
 $1 is the folder that holds live.conf and, if it is a new revision, its file; so it is for SWITCH.
@@ -258,6 +282,7 @@ $1 is the folder that holds live.conf and, if it is a new revision, its file; so
 # still accepts connections.
 SWITCH = (
     _WORKERS
+    + _FORGET
     + _CHECK
     + """
 before=$(workers | sed -n 's/ serving//p')"""

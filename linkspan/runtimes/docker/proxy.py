@@ -6,6 +6,7 @@ and a file per revision for the history. It is written through the proxy contain
 
 import re
 import time
+import uuid
 from collections.abc import Callable, Iterable
 
 import docker
@@ -21,11 +22,10 @@ from linkspan.processes import free_port
 from linkspan.progress import Say
 from linkspan.runtimes.base import Service
 from linkspan.runtimes.docker import nginx, plan
-from linkspan.runtimes.docker.files import KEEP, PROBE, files_in, history_of, read_probes, tar_of
+from linkspan.runtimes.docker.files import PROBE, files_in, history_of, read_probes, tar_of
 from linkspan.runtimes.docker.nginx import EDGE, STATE, Live, read_live, switch_conf, whole
 from linkspan.runtimes.readiness import Probe, one_line
 
-_NEXT = f"{plan.VOLUME_PATH}/next"
 _START_SECONDS = 15.0
 
 
@@ -170,7 +170,7 @@ class Proxy:
         files: dict[str, bytes] = {"state/edge.conf": EDGE.encode()}
         if not whole(files_in(container, f"{STATE}/live.conf").get("live.conf", b"").decode()):
             files["state/live.conf"] = switch_conf(None).encode()
-        folders = ("state", "state/revisions", "next")
+        folders = ("state", "state/revisions")
         container.put_archive(plan.VOLUME_PATH, tar_of(files, folders, plan.NOBODY_ID))
 
     def _wait_for_nginx(self, container: Container) -> None:
@@ -218,10 +218,13 @@ class Proxy:
 
     # Asking and telling nginx
 
-    def probe(self, addresses: Iterable[str], port: int, path: str) -> list[Probe]:
-        """Ask replicas over the service's network from inside it, which works with every kind of engine."""
+    def probe(self, addresses: Iterable[str], port: int, path: str, *, looks: int = 0) -> list[Probe]:
+        """Ask replicas over the service's network from inside it, which works with every kind of engine.
+
+        First it looks so often, each tenth of a second, whether all are ready: that costs the engine nothing.
+        """
         urls = [f"http://{address}:{port}{path}" for address in addresses]
-        return read_probes(self._run(PROBE, *urls)[1], len(urls))
+        return read_probes(self._run(PROBE, str(looks), *urls)[1], len(urls))
 
     def serving(self) -> str | None:
         """The marker of the configuration that the switch works by; None if it does not answer."""
@@ -235,9 +238,9 @@ class Proxy:
             return None  # it is not running (any more): no answer
         return output if code == 0 else None
 
-    def leaving(self) -> int:
-        """How many of the switch's workers still serve requests under an earlier configuration."""
-        return self._run(nginx.WORKERS)[1].count(" leaving")
+    def drained(self, seconds: float) -> bool:
+        """Whether none of the switch's workers serves requests under an earlier configuration, in time."""
+        return self._run(nginx.DRAINED, str(max(1, round(seconds * 10))))[0] == 0
 
     def switch(self, live: Live | None) -> None:
         """Tell nginx and remember it; return when every new request goes there. None answers 503.
@@ -254,11 +257,10 @@ class Proxy:
         self._tell(nginx.NOTE, live)
 
     def _tell(self, script: str, live: Live | None) -> None:
-        files = {"next/live.conf": switch_conf(live).encode()}
+        files = {"live.conf": switch_conf(live).encode()}
         if live is not None:
-            files[f"next/{live.revision.number:06}.json"] = live.revision.model_dump_json().encode()
-        self._put(files)
-        code, output = self._run(script, _NEXT)
+            files |= _of(live.revision)
+        code, output = self._run(script, self._put(files))
         if code != 0:
             raise RolloutFailed(
                 "nginx refuses its new configuration",
@@ -266,21 +268,19 @@ class Proxy:
             )
 
     def remember(self, revision: Revision) -> None:
-        """Put a failed revision into the history, and forget the oldest."""
-        self._put({f"next/{revision.number:06}.json": revision.model_dump_json().encode()})
-        self._must(f"mv -f {_NEXT}/{revision.number:06}.json {STATE}/revisions/")
-        self.forget()
+        """Put a failed revision into the history."""
+        self._must(nginx.REMEMBER, self._put(_of(revision)))
 
-    def forget(self) -> None:
-        """Drop all but the newest revisions."""
-        self._must(f"cd {STATE}/revisions; ls | sort -r | sed '1,{KEEP}d' | while read f; do rm -f $f; done")
+    def _put(self, files: dict[str, bytes]) -> str:
+        """Put files into a folder that nobody else uses; its path. Who keeps them removes what is left."""
+        folder = f"next/{uuid.uuid4().hex}"
+        named = {f"{folder}/{name}": data for name, data in files.items()}
+        archive = tar_of(named, ("next", folder), plan.NOBODY_ID)
+        self._running().put_archive(plan.VOLUME_PATH, archive)
+        return f"{plan.VOLUME_PATH}/{folder}"
 
-    def _put(self, files: dict[str, bytes]) -> None:
-        self._must(f"rm -f {_NEXT}/*")
-        self._running().put_archive(plan.VOLUME_PATH, tar_of(files, (), plan.NOBODY_ID))
-
-    def _must(self, script: str) -> None:
-        code, output = self._run(script)
+    def _must(self, script: str, *args: str) -> None:
+        code, output = self._run(script, *args)
         if code != 0:
             raise ReleaseError(f"the proxy {self.name} cannot write its volume", found=output.strip()[-300:])
 
@@ -292,6 +292,11 @@ class Proxy:
         if container is None:
             raise RuntimeUnavailable(f"the proxy {self.name} was removed meanwhile")
         return container
+
+
+def _of(revision: Revision) -> dict[str, bytes]:
+    """Its file in the history."""
+    return {f"{revision.number:06}.json": revision.model_dump_json().encode()}
 
 
 def _subnet(network: Network) -> str:

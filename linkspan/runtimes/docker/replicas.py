@@ -23,6 +23,8 @@ from linkspan.runtimes.readiness import LOG_LINES, Observed, Probe, Readiness, r
 # Typed by hand: the type's own name is private to docker's stubs.
 _ALWAYS: Any = {"Name": "unless-stopped", "MaximumRetryCount": 0}
 _POLL_SECONDS = 0.1
+_LOOKS = 5
+"""In a row, before the engine is asked again whether all still run."""
 _SAY_SECONDS = 10.0
 _STOP_SECONDS = 5
 """What an app gets to end after SIGTERM; no request is left by then."""
@@ -49,8 +51,8 @@ class Replicas:
 
     # Watching
 
-    def observe(self) -> list[Observed]:
-        """All of them, as the engine and a readiness request see them now."""
+    def observe(self, *, looks: int = 0) -> list[Observed]:
+        """All of them, as the engine and a readiness request see them, the latter after some `looks`."""
         if self._live is None:
             return []
         found = {name: self._get(name) for name in self._addresses}
@@ -59,7 +61,10 @@ class Replicas:
             zip(
                 running,
                 self._proxy.probe(
-                    [self._addresses[name] for name in running], self._live.port, self._live.ready_path
+                    [self._addresses[name] for name in running],
+                    self._live.port,
+                    self._live.ready_path,
+                    looks=looks,
                 )
                 if running
                 else [],
@@ -68,9 +73,9 @@ class Replicas:
         )
         return [observed(name, container, probes.get(name)) for name, container in found.items()]
 
-    def verdicts(self) -> list[Readiness]:
+    def verdicts(self, *, looks: int = 0) -> list[Readiness]:
         path = self._live.ready_path if self._live else ""
-        return [readiness(seen, path) for seen in self.observe()]
+        return [readiness(seen, path) for seen in self.observe(looks=looks)]
 
     def check(self) -> None:
         """Raise RolloutFailed unless all are ready now."""
@@ -85,7 +90,7 @@ class Replicas:
         """
         start = spoke = time.monotonic()
         while True:
-            open_ = [verdict for verdict in self.verdicts() if not verdict.done]
+            open_ = [verdict for verdict in self.verdicts(looks=_LOOKS) if not verdict.done]
             if not open_:
                 break
             worst = next((verdict for verdict in open_ if not verdict.retriable), open_[0])

@@ -219,7 +219,6 @@ class DockerRuntime:
             raise failed from None
         say(f"revision {number}: removing what it replaces")
         new.remove_others()
-        proxy.forget()
         say(f"revision {number}: live")
         return revision
 
@@ -261,8 +260,8 @@ class DockerRuntime:
     def _drain(self, proxy: Proxy, seconds: float) -> None:
         """Wait until no request is left on what was live before; nginx cuts them off after `seconds`."""
         end = time.monotonic() + seconds + 5
-        while proxy.leaving() and time.monotonic() < end:
-            time.sleep(0.05)
+        while (left := end - time.monotonic()) > 0 and not proxy.drained(min(left, 5)):
+            pass  # not in one go: an engine that is silent for long has gone
 
     def _pull(self, rollout: Rollout, say: Say) -> str:
         say(f"pulling {rollout.image}")

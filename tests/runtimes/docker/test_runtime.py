@@ -146,8 +146,7 @@ def test_nginx_that_was_told_but_did_not_reload_is_told_again(
     assert live is not None
     # As a kill between the rename and the reload leaves it.
     told = live.model_copy(update={"request_seconds": 6.0})
-    proxy._put({"next/live.conf": switch_conf(told).encode()})
-    proxy._must(f"mv /linkspan/next/live.conf {STATE}/live.conf")
+    proxy._must(f"mv $1/live.conf {STATE}/live.conf", proxy._put({"live.conf": switch_conf(told).encode()}))
     assert proxy.live() == told
     assert runtime.drift(service, 2)
     with Prober(f"{runtime.url(service)}/", version_of) as prober:
@@ -175,10 +174,12 @@ def test_only_the_newest_revisions_are_kept(
     made: list[Revision] = [
         first.model_copy(update={"number": number}).with_outcome("failed", "no") for number in range(2, 60)
     ]
-    proxy._put({f"state/revisions/{each.number:06}.json": each.model_dump_json().encode() for each in made})
+    folder = proxy._put({f"{each.number:06}.json": each.model_dump_json().encode() for each in made})
+    proxy._must(f"mv $1/* {STATE}/revisions", folder)
     assert len(runtime.history(service)) == KEEP
-    proxy.forget()
+    proxy.remember(made[-1])
     assert len(proxy._read(f"{STATE}/revisions")) == KEEP
+    assert not proxy._read("/linkspan/next/" + folder.rpartition("/")[2])
     assert runtime.history(service)[0].number == 59
     assert runtime.live(service) == first
     plan = rollout(service, "v2", image_of("v2"), replicas=1, expect=1)
