@@ -10,6 +10,7 @@ import httpx
 from pydantic import SecretStr
 
 from linkspan.errors import ConfigError, ServerDenied, ServerError, ServerUnavailable
+from linkspan.tls import trusted
 
 Json = Any
 """A JSON document as the server gave it."""
@@ -37,7 +38,9 @@ class ServerHttp:
         elif auth is not None:
             user, _, password = auth.get_secret_value().partition(":")
             basic = httpx.BasicAuth(user, password)
-        self._client = httpx.Client(base_url=self.api_url + "/", auth=basic, headers=headers)
+        self._client = httpx.Client(
+            base_url=self.api_url + "/", auth=basic, headers=headers, verify=trusted()
+        )
 
     def close(self) -> None:
         self._client.close()

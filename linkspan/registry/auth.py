@@ -19,6 +19,7 @@ import httpx
 from pydantic import SecretStr
 
 from linkspan.errors import RegistryDenied, RegistryError, RegistryUnavailable
+from linkspan.tls import trusted
 
 # Renewed this long before they end: longer than the longest call that is made with them.
 _EARLY = 600.0
@@ -154,7 +155,11 @@ class Acr(_Cached):
         }
         try:
             answer = httpx.post(
-                self._base.join("/oauth2/exchange"), data=form, timeout=30, follow_redirects=False
+                self._base.join("/oauth2/exchange"),
+                data=form,
+                timeout=30,
+                follow_redirects=False,
+                verify=trusted(),
             )
         except httpx.TransportError as error:
             raise RegistryUnavailable(f"registry {service} cannot be reached", found=error) from None

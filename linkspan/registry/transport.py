@@ -1,8 +1,6 @@
 """HTTP to one registry: authorization, redirects, retries, counting, and errors that know what they mean."""
 
-import functools
 import random
-import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -15,6 +13,7 @@ from linkspan.registry.answers import error_for, retry_after
 from linkspan.registry.auth import CredentialRule
 from linkspan.registry.ref import is_loopback
 from linkspan.registry.token import Authorizer
+from linkspan.tls import trusted
 
 Body = bytes | Iterator[bytes]
 
@@ -63,7 +62,7 @@ class Transport:
         self.received = 0
         self._client = httpx.Client(
             timeout=_TIMEOUT,
-            verify=_tls(),
+            verify=trusted(),
             # A proxy of the company's is no way to this machine.
             trust_env=not is_loopback(base.netloc.decode()),
             headers={"User-Agent": "linkspan"},
@@ -215,11 +214,3 @@ class Transport:
             repository=self.repository,
             user=self.user,
         )
-
-
-@functools.cache
-def _tls() -> ssl.SSLContext:
-    # The machine's own authorities too, because private registries have private ones.
-    context = httpx.create_ssl_context()
-    context.load_default_certs()
-    return context

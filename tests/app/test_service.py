@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from linkspan.tls import trusted
 from tests.services.sample_app import APP, RELEASE, RunApp, RunningApp
 
 TINY = APP / "tests" / "tiny.onnx"
@@ -131,7 +132,7 @@ def test_concurrent_requests_get_their_own_answers(run_app: RunApp, tiny: Path) 
 
     def ask(number: int) -> bool:
         body, label = (UPPER, "0") if number % 2 else (lower, "1")
-        answer = httpx.post(app.url + "/score", json=body, timeout=30, trust_env=False)
+        answer = httpx.post(app.url + "/score", json=body, timeout=30, trust_env=False, verify=trusted())
         return answer.status_code == 200 and answer.json()["predictions"][0]["label"] == label
 
     with ThreadPoolExecutor(12) as pool:

@@ -13,6 +13,7 @@ from linkspan.errors import ServerUnavailable
 from linkspan.local.services import Local
 from linkspan.runtimes.base import Service
 from linkspan.runtimes.docker.runtime import DockerRuntimeSettings
+from linkspan.tls import trusted
 from tests.cli.shell import linkspan
 from tests.e2e import tiny_app
 from tests.onnx_models import linear_model
@@ -95,7 +96,9 @@ class World:
     def answer(self) -> dict[str, str]:
         """What the service says about itself."""
         url = DockerRuntimeSettings().open().url(self.service)
-        document: dict[str, str] = httpx.get(f"{url}/version", timeout=5).raise_for_status().json()
+        document: dict[str, str] = (
+            httpx.get(f"{url}/version", timeout=5, verify=trusted()).raise_for_status().json()
+        )
         return document
 
     def versions(self) -> list[str]:

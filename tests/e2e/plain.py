@@ -23,6 +23,7 @@ from linkspan.release.newest import newest_code, newest_model, usable_config
 from linkspan.release.smoke import smoke_test
 from linkspan.release.steps import again, confirm, plan, push_candidate, repair, roll_out
 from linkspan.runtimes.base import Runtime, Service
+from linkspan.tls import trusted
 from tests.e2e import tiny_app
 from tests.e2e.front import FaultyProxy
 from tests.onnx_models import linear_model
@@ -111,7 +112,8 @@ class PlainWorld:
         return live
 
     def ask(self, path: str = "/version") -> Any:
-        return httpx.get(self.runtime().url(self.service) + path, timeout=5).raise_for_status().json()
+        url = self.runtime().url(self.service) + path
+        return httpx.get(url, timeout=5, verify=trusted()).raise_for_status().json()
 
     def answers(self, *names: str) -> list[str]:
         """What the app says about itself; nothing while it does not answer."""

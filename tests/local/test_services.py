@@ -222,13 +222,14 @@ def test_a_run_is_a_fork_and_ends_with_whoever_stands_for_it(running_up: Up, tmp
         seen = tmp_path / "seen"
         return [int(line.split()[1]) for line in seen.read_text().splitlines()] if seen.exists() else []
 
-    def stand_in() -> int:
-        """The process that the worker started for the run."""
+    def stand_in(run: str) -> int:
+        """The process that the worker started for the run; a schedule has runs too."""
         [found] = [
             pid
             for pid in up.processes()
             if tether.__file__ in (line := Path(f"/proc/{pid}/cmdline").read_text().split("\0"))
             and line[-3:-1] == tether.ENGINE
+            and f"PREFECT__FLOW_RUN_ID={run}" in Path(f"/proc/{pid}/environ").read_text().split("\0")
         ]
         return found
 
@@ -239,7 +240,7 @@ def test_a_run_is_a_fork_and_ends_with_whoever_stands_for_it(running_up: Up, tmp
         ref = server.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
         until(lambda: len(attempts()) == 1)
         assert parent_of(attempts()[0]) == state.pids["warm"]
-        os.kill(stand_in(), signal.SIGKILL)
+        os.kill(stand_in(ref.id), signal.SIGKILL)
         until(lambda: gone(attempts()[0]), seconds=10)
         until(lambda: len(attempts()) == 2)
         assert parent_of(attempts()[1]) == state.pids["warm"]

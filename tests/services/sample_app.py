@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from linkspan.processes import Child, free_port
+from linkspan.tls import trusted
 from tests.services.shared import PIDS, of_this_run
 
 APP = Path(__file__).parent.parent.parent / "app"
@@ -47,7 +48,7 @@ class RunningApp:
     def get(self, path: str) -> int:
         """The status, or 0 while nothing listens."""
         try:
-            return httpx.get(self.url + path, timeout=10, trust_env=False).status_code
+            return httpx.get(self.url + path, timeout=10, trust_env=False, verify=trusted()).status_code
         except httpx.TransportError:
             return 0
 

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from linkspan.processes import Child, free_port
+from linkspan.tls import trusted
 from linkspan.webhooks.inbox.file import recent
 from tests.webhooks.prefect_fake import PASSWORD
 from tests.webhooks.serving import SECRET, headers
@@ -49,13 +50,18 @@ class Serving:
 
     def ready(self) -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{self.port}/readyz", timeout=2).status_code == 200
+            return (
+                httpx.get(f"http://127.0.0.1:{self.port}/readyz", timeout=2, verify=trusted()).status_code
+                == 200
+            )
         except httpx.TransportError:
             return False
 
     def call(self, body: bytes, name: str = "git", secret: str = SECRET) -> int:
         url = f"http://127.0.0.1:{self.port}/hooks/{name}"
-        return httpx.post(url, content=body, headers=headers(body, secret), timeout=20).status_code
+        return httpx.post(
+            url, content=body, headers=headers(body, secret), timeout=20, verify=trusted()
+        ).status_code
 
     def states(self) -> list[str]:
         return sorted({each.state for each in recent(self.inbox, 10_000)})

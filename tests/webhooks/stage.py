@@ -9,6 +9,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from linkspan.tls import trusted
 from linkspan.webhooks.base import Provider, Reading, Request, WebhookSettings
 from linkspan.webhooks.http.limits import Limits
 from linkspan.webhooks.http.receiver import Routes, create_app
@@ -69,7 +70,7 @@ class Stage:
         )
         self.port = self._held.enter_context(served(self.app))
         url = f"http://127.0.0.1:{self.port}"
-        self.http = self._held.enter_context(httpx.Client(base_url=url, timeout=20))
+        self.http = self._held.enter_context(httpx.Client(base_url=url, timeout=20, verify=trusted()))
         return self.http
 
     def call(self, body: bytes, path: str = "/hooks/git", **more: str) -> httpx.Response:

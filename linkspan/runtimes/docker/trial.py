@@ -22,6 +22,7 @@ from linkspan.runtimes.docker.lock import locked
 from linkspan.runtimes.docker.plan import CONFINED, TMP
 from linkspan.runtimes.docker.replicas import observed
 from linkspan.runtimes.readiness import Probe, Readiness, readiness
+from linkspan.tls import trusted
 
 LABEL = "dev.linkspan.smoke"
 NETWORK = "linkspan-smoke"
@@ -158,7 +159,9 @@ def _http(container: Container, port: int) -> Iterator[httpx.Client]:
         bindings = [{"HostPort": "1"}]  # it ended at once; the first look at it says how
     base = f"http://127.0.0.1:{bindings[0]['HostPort']}"
     # No proxy of the environment may come between.
-    with httpx.Client(base_url=base, trust_env=False, headers={"Connection": "close"}) as http:
+    with httpx.Client(
+        base_url=base, trust_env=False, headers={"Connection": "close"}, verify=trusted()
+    ) as http:
         yield http
 
 
