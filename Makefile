@@ -15,7 +15,7 @@ test:
 
 # Those that need no service: nothing is installed or started. For each save.
 test-quick: setup
-	@.venv/bin/python -m pytest -n 2 -q -m quick $(ARGS)
+	@.venv/bin/python -m pytest -n 4 --dist worksteal -q -m quick $(ARGS)
 
 # All tests, and those that throw much at something throw all of it.
 test-long:

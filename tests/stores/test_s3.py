@@ -61,9 +61,10 @@ def _error(code: str, status: int) -> Answer:
 def test_refusals_say_what_to_do(code: str, status: int, kind: type[LinkspanError], says: str) -> None:
     # To HEAD there is no body, so the code is only in the answer to the listing.
     with scripted(lambda method, path, headers: _error(code, status)) as server:
-        for call in (lambda s: list(s.list("")), lambda s: s.head("key"), lambda s: s.put("key", b"x")):
+        store = _store(server.port)
+        for call in (lambda: list(store.list("")), lambda: store.head("key"), lambda: store.put("key", b"x")):
             with pytest.raises(kind, match=says) as caught:
-                call(_store(server.port))
+                call()
             assert type(caught.value) is kind
             assert SECRET not in repr(caught.value) + str(caught.value)
 
