@@ -57,7 +57,9 @@ _NAMES_IN_WORDS = re.compile(r'"[^"]*"|https?://\S+')
 PASSES = re.compile(
     r"timed out|timeout|deadline exceeded|connection refused|no endpoints available|too many requests"
     r"|etcdserver|object has been modified|failed calling webhook|unable to handle the request"
-    r"|looking up service account|failed to sync",
+    r"|looking up service account|failed to sync"
+    # An API server that has just started has not read the roles yet, not even those of the cluster itself.
+    r'|User "system:(serviceaccount:kube-system:|kube-)[^"]*" cannot',
     re.IGNORECASE,
 )
 """What a cluster says of things that often pass by themselves."""

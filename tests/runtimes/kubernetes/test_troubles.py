@@ -97,11 +97,33 @@ def test_pods_that_may_not_be_created(words: str, says: str) -> None:
     assert verdict(rolling(events=[told])) == expected
 
 
-def test_a_refusal_that_may_pass() -> None:
+def test_a_refusal_for_want_of_room_may_pass() -> None:
     assert verdict(rolling(pod("z", 1, leaving=True), refused=QUOTA))[0] is True
-    away = 'Internal error occurred: failed calling webhook "w.example": connection refused'
-    assert verdict(rolling(refused=away), 29)[0] is True
-    assert verdict(rolling(refused=away), 31)[0] is False
+
+
+ROLES = (
+    'replicasets.apps is forbidden: User "system:serviceaccount:kube-system:deployment-controller" cannot '
+    'create resource "replicasets" in API group "apps" in the namespace "app-production"'
+)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        'Internal error occurred: failed calling webhook "w.example": connection refused',
+        'pods "app-rs2-x" is forbidden: User "system:kube-controller-manager" cannot create resource "pods"',
+        ROLES,
+    ],
+)
+def test_a_refusal_of_a_cluster_that_is_not_all_there_may_pass(words: str) -> None:
+    assert verdict(rolling(refused=words), 29)[0] is True
+    assert verdict(rolling(refused=words), 31)[0] is False
+
+
+@pytest.mark.parametrize(("seconds", "passes"), [(29, True), (31, False)])
+def test_a_replica_set_that_the_cluster_itself_may_not_create_yet(seconds: float, passes: bool) -> None:
+    failed = {"type": "Progressing", "status": "False", "reason": "ReplicaSetCreateError", "message": ROLES}
+    assert verdict(rolling(status={"conditions": [failed]}), seconds)[0] is passes
 
 
 def test_a_refusal_that_has_passed_is_forgotten() -> None:
