@@ -1,5 +1,6 @@
 """Fixtures for real services; each lives in a file of its own and starts only what a test asks for."""
 
+import gc
 import os
 import shutil
 import signal
@@ -49,6 +50,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Tell the process that schedules what it has to know of each test, before it hears that we are done."""
+    gc.freeze()  # what was imported stays: nobody need look through it for garbage
     if given := getattr(session.config, "workerinput", None):
         lanes.here_is(given["workerid"], _run_folder(session.config))
         lanes.write([lanes.facts_of(item) for item in session.items], _facts(session.config))

@@ -105,7 +105,7 @@ def allowed(cluster: RunningCluster, namespace: str) -> Iterator[None]:
     try:
         yield
     finally:
-        cluster.run("delete", "namespace", namespace, "--wait=false")
+        cluster.api.delete_namespace(namespace)
 
 
 NewWorld = Callable[[], Awaitable[World]]

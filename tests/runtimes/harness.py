@@ -156,7 +156,7 @@ class KubernetesHarness:
         allow(self._cluster, str(service))
 
     def forget(self, service: Service) -> None:
-        self._cluster.run("delete", "namespace", str(service), "--wait=false")
+        self._cluster.api.delete_namespace(str(service))
 
     def images(self, client: docker.DockerClient, image_of: ImageOf) -> ImageOf:
         repository = f"{self._registry.host}/conformance-{uuid.uuid4().hex[:8]}"
@@ -201,7 +201,7 @@ def as_linkspan(cluster: RunningCluster, path: Path) -> Path:
 
 def allow(cluster: RunningCluster, namespace: str) -> None:
     """Make a namespace and let Linkspan's account release to it, as the README tells an administrator to."""
-    cluster.run("create", "namespace", namespace)
+    cluster.api.create_namespace(namespace)
     binding = ["create", "rolebinding", "linkspan", "-n", namespace, "--clusterrole=linkspan-deployer"]
     cluster.run(*binding, "--serviceaccount=linkspan:linkspan")
 

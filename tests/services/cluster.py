@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.cluster.places import ADMIN, KUBECTL, LOCK, STARTED_BY_TESTS, USERS, 
 from tests.cluster.up import is_up
 from tests.needs import needs_of, stop_cluster
 from tests.services.shared import for_others_too, shared
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 # A share of this one for each test, all of it for one that stops the API server.
@@ -39,6 +41,11 @@ class RunningCluster:
     kubectl: Path
     api_server: str
     """Its URL."""
+
+    @cached_property
+    def api(self) -> Api:
+        """As the administrator, without kubectl."""
+        return Api(load())
 
     def run(self, *arguments: str, given: str = "", check: bool = True, seconds: float = 120) -> str:
         """What kubectl prints, as the administrator. Fails the test with what it says if it fails."""
@@ -91,9 +98,8 @@ class RunningCluster:
     def start_api_server(self) -> None:
         """Start it again, and wait until it is ready."""
         parts.start_again("apiserver")
-        api = Api(load())
         end = time.monotonic() + 60
-        while not api.ready():
+        while not self.api.ready():
             parts.check_running()
             if time.monotonic() > end:
                 pytest.fail(f"the API server is not ready after 60 s:\n{parts.tail('apiserver')}")
@@ -134,11 +140,11 @@ def share_of_the_api_server(request: pytest.FixtureRequest) -> Iterator[None]:
 def namespace(cluster: RunningCluster) -> Iterator[str]:
     """A new namespace; its deletion is begun at the end and not waited for."""
     name = f"test-{uuid.uuid4().hex[:10]}"
-    cluster.run("create", "namespace", name)
-    # Pods are refused until the controller manager has made it.
-    cluster.run("wait", "-n", name, "--for=create", "--timeout=60s", "serviceaccount/default")
+    cluster.api.create_namespace(name)
+    account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
+    until(lambda: cluster.api.get(account), 60, what=account)
     yield name
-    cluster.run("delete", "namespace", name, "--wait=false")
+    cluster.api.delete_namespace(name)
 
 
 def _start() -> None:

@@ -1,7 +1,6 @@
 """A real registry, Debian's docker-registry (CNCF Distribution), and a proxy before it that counts bytes."""
 
 import http.client
-import shutil
 import subprocess
 import threading
 import uuid
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 from pydantic import SecretStr
@@ -18,6 +17,7 @@ from pydantic import SecretStr
 from linkspan.processes import Child, free_port, listens
 from linkspan.registry.client import Registry
 from linkspan.registry.settings import RegistrySettings
+from tests.services.shared import PIDS, of_this_run
 
 USER, PASSWORD = "pusher", "s3cret-of-the-tests"
 
@@ -69,14 +69,18 @@ def start_registry(folder: Path, storage: Path) -> tuple[Child, RunningRegistry]
 
 
 @pytest.fixture(scope="session")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningRegistry]:
-    """A registry for the whole session; every test uses a repository of its own (`unique_app`)."""
-    folder = tmp_path_factory.mktemp("registry")
-    child, running = start_registry(folder, folder / "storage")
-    yield running
-    child.stop()
-    # pytest keeps the folders of three sessions, and images are large.
-    shutil.rmtree(folder / "storage", ignore_errors=True)
+def registry(run_folder: Path) -> RunningRegistry:
+    """The registry of this run of the tests; every test uses a repository of its own (`unique_app`).
+
+    One for all processes: to each address the engine compresses and pushes the base image anew.
+    """
+    said = of_this_run(run_folder, "registry", _start)
+    return RunningRegistry(said["host"], USER, PASSWORD)
+
+
+def _start(home: Path) -> dict[str, Any]:
+    child, running = start_registry(home, home / "storage")
+    return {PIDS: [child.pid], "host": running.host}
 
 
 @pytest.fixture
