@@ -114,10 +114,11 @@ def patiently(patience: float, call: Callable[[float], httpx.Response]) -> httpx
         try:
             return call(max(0.5, end - time.monotonic()))
         except ServerUnavailable:
-            pause = wait * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, hides nothing
-            if time.monotonic() + pause > end:
+            left = end - time.monotonic()
+            if left <= 0:
                 raise
-            time.sleep(pause)
+            # The last one comes when all of the time has passed, not before.
+            time.sleep(min(left, wait * random.uniform(0.5, 1.5)))  # noqa: S311 - spreads load, hides nothing
             wait = min(wait * 2, 5.0)
 
 

@@ -93,7 +93,7 @@ def test_a_server_that_is_away_is_waited_for_as_long_as_was_said() -> None:
         begin = time.monotonic()
         with pytest.raises(ServerUnavailable, match="cannot be reached"):
             nowhere.start("a/b", {}, idempotency_key="k", patience=1.5)
-        assert 0.5 < time.monotonic() - begin < 4
+        assert 1.5 <= time.monotonic() - begin < 4
 
 
 @pytest.mark.parametrize(
