@@ -5,7 +5,7 @@
 demo: setup
 	@RUNTIME=$(or $(RUNTIME),docker) .venv/bin/python -m demo $(if $(ONCE),once,up)
 
-# Remove everything the demo started, and nothing else.
+# Remove everything the demo started, and nothing else; but for the Docker Engine, which others may use.
 down:
 	@if [ -x .venv/bin/python ]; then .venv/bin/python -m demo down; fi
 

@@ -90,8 +90,7 @@ def play(*, stay: bool) -> None:
 
 
 def down() -> None:
-    """Remove everything the demo started, and nothing else."""
-    # Also the engine, if the demo has started it, and so nobody else uses it.
+    """Remove everything the demo started, and nothing else; but for the Docker Engine, which others may use."""
     for place in (HOME, WORLD):
         leftovers.end_all(Home(place).mark)
     try:

@@ -1,6 +1,7 @@
 """How the demo speaks: a line per thing that happened, and one table at the end."""
 
 import time
+from getpass import getuser
 from pathlib import Path
 
 from rich.console import Console
@@ -87,6 +88,6 @@ A commit of yours:
   [bold]cd {clone} && sed -i 's/Draw a digit/Draw any digit/' scoring/page/*.html &&
   git commit -qam 'Any digit' && git push && cd -[/]
 A model of yours:
-  [bold]linkspan publish {trained} --by $USER --wait[/]
+  [bold]linkspan publish {trained} --by {getuser()} --wait[/]
 
 [bold]Ctrl-C[/] stops all of it and removes it.""")
