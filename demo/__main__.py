@@ -90,7 +90,7 @@ def play(*, stay: bool) -> None:
 
 
 def down() -> None:
-    """Remove everything the demo started, and nothing else; but for the Docker Engine, which others may use."""
+    """Remove everything the demo started, and nothing else; the Docker Engine stays, as others may use it."""
     for place in (HOME, WORLD):
         leftovers.end_all(Home(place).mark)
     try:
