@@ -21,16 +21,18 @@ debian_root() {
     # A proxy may carry a password: into a file, never into the list of processes.
     (umask 077 && apt-config dump | grep -E '^Acquire::(https?(::[^ ]*)?::[Pp]roxy|Check-Valid-Until|Check-Date)' >"$work/apt.conf") || true
 
-    # Without perl (47 MB of 170): only `usrmerge`, which is not needed where /usr is merged at once, wants it.
-    printf 'Package: usrmerge\nPin: version *\nPin-Priority: -1\n' >"$work/preferences"
-
     root=$work/root
     mkdir "$root"
-    # shellcheck disable=SC2016 # mmdebstrap gives the hook its $1
-    mmdebstrap --quiet --mode=root --variant=minbase --format=directory \
-        --include="$2" \
-        --setup-hook=/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh \
-        --setup-hook="copy-in '$work/preferences' /etc/apt" --customize-hook='rm "$1/etc/apt/preferences"' \
+    set -- --include="$2"
+    # Without perl (47 MB of 170): only `usrmerge` wants it, which is not needed where /usr is merged at once.
+    merged=/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh
+    if [ -e "$merged" ]; then
+        printf 'Package: usrmerge\nPin: version *\nPin-Priority: -1\n' >"$work/preferences"
+        # shellcheck disable=SC2016 # mmdebstrap gives the hook its $1
+        set -- "$@" --setup-hook="$merged" --setup-hook="copy-in '$work/preferences' /etc/apt" \
+            --customize-hook='rm "$1/etc/apt/preferences"'
+    fi
+    mmdebstrap --quiet --mode=root --variant=minbase --format=directory "$@" \
         --aptopt="$work/apt.conf" \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
         --dpkgopt='path-exclude=/usr/share/info/*' --dpkgopt='path-exclude=/usr/share/locale/*' \

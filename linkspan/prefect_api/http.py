@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -88,14 +89,16 @@ class ServerHttp:
 
     def _ask(self, method: str, path: str, body: Json, seconds: float) -> httpx.Response:
         timeout = min(seconds, REQUEST_SECONDS)
+        # What is there but slow is asked again what changes nothing: once, or for as long as SQLite may stand
+        # still under load, where two transactions wait for each other for a minute.
+        tries = (
+            1 if method != "GET" and not path.endswith("/filter") else 2 if timeout < REQUEST_SECONDS else 5
+        )
         try:
-            try:
-                return self._client.request(method, path, json=body, timeout=timeout)
-            except httpx.ReadTimeout:
-                # It is there but slow, as on SQLite under load. What changes nothing is asked once more.
-                if method != "GET" and not path.endswith("/filter"):
-                    raise
-                return self._client.request(method, path, json=body, timeout=timeout)
+            for _ in range(tries - 1):
+                with suppress(httpx.ReadTimeout):
+                    return self._client.request(method, path, json=body, timeout=timeout)
+            return self._client.request(method, path, json=body, timeout=timeout)
         except httpx.TransportError as error:
             raise ServerUnavailable(
                 f"the Prefect server at {self.api_url} cannot be reached: {error or type(error).__name__}",

@@ -25,7 +25,7 @@ __all__ = ["Deployment", "Event", "LogLine", "Run", "RunRef", "Server", "Worker"
 POLL_SECONDS = 0.3
 # Runs write their logs in batches; the last one arrives after the final state.
 SETTLE_SECONDS = 2.0
-OUTAGE_SECONDS = 60.0
+OUTAGE_SECONDS = 90.0
 
 
 class Server:
@@ -55,7 +55,12 @@ class Server:
     # Runs
 
     def start(
-        self, deployment: str, parameters: Mapping[str, Any], *, idempotency_key: str, patience: float = 60.0
+        self,
+        deployment: str,
+        parameters: Mapping[str, Any],
+        *,
+        idempotency_key: str,
+        patience: float = OUTAGE_SECONDS,
     ) -> RunRef:
         """Start a run of `flow-name/deployment-name`, exactly once per key, and return when it is stored.
 
@@ -85,8 +90,8 @@ class Server:
     def follow(self, run_id: str, *, every: float = POLL_SECONDS) -> Iterator[Run | LogLine]:
         """The run whenever its state changes, and its log as it comes, until its state is final.
 
-        The last thing yielded is the run in its final state. A server that is away for less than a minute is
-        waited for.
+        The last thing yielded is the run in its final state. A server that is away for less than
+        OUTAGE_SECONDS is waited for.
         """
         seen: set[str] = set()
         since = datetime(2000, 1, 1, tzinfo=UTC)
