@@ -9,11 +9,10 @@ from linkspan.cli.context import Context
 from linkspan.cli.output import err, note, plain
 from linkspan.errors import LinkspanError, RunFailed, ServerUnavailable
 from linkspan.nouns import Release
-from linkspan.prefect_api.server import LogLine, Run
+from linkspan.prefect_api.server import OUTAGE_SECONDS, LogLine, Run
 
 COLOURS = {"COMPLETED": "green", "FAILED": "red", "CRASHED": "red", "CANCELLED": "yellow"}
 LIVE_SECONDS = 1800.0
-OUTAGE_SECONDS = 60.0
 # States between waiting and running, and log lines, that only say that a process was started.
 _ON_THE_WAY = frozenset({"Pending", "Submitting", "InfrastructurePending"})
 _CHATTER = (

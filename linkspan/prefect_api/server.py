@@ -20,11 +20,12 @@ from linkspan.prefect_api import feed
 from linkspan.prefect_api.http import Json, ServerHttp, check_names, deployment_path, patiently, split_ref
 from linkspan.prefect_api.values import Deployment, Event, LogLine, Run, RunRef, Worker
 
-__all__ = ["Deployment", "Event", "LogLine", "Run", "RunRef", "Server", "Worker"]
+__all__ = ["OUTAGE_SECONDS", "Deployment", "Event", "LogLine", "Run", "RunRef", "Server", "Worker"]
 
 POLL_SECONDS = 0.3
 # Runs write their logs in batches; the last one arrives after the final state.
 SETTLE_SECONDS = 2.0
+# More than one question takes of a server that stands still (http.py: 75 s): it is asked at least twice.
 OUTAGE_SECONDS = 90.0
 
 

@@ -50,10 +50,8 @@ class Serving:
 
     def ready(self) -> bool:
         try:
-            return (
-                httpx.get(f"http://127.0.0.1:{self.port}/readyz", timeout=2, verify=trusted()).status_code
-                == 200
-            )
+            url = f"http://127.0.0.1:{self.port}/readyz"
+            return httpx.get(url, timeout=2, verify=trusted()).status_code == 200
         except httpx.TransportError:
             return False
 
