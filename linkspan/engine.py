@@ -37,6 +37,7 @@ from linkspan.errors import (
     RuntimeUnavailable,
 )
 
+_KILLED = 128 + 9  # how a shell and the engine say SIGKILL
 Unavailable = type[BuildUnavailable] | type[RuntimeUnavailable]
 """The error to raise when the engine cannot be reached: it says which step could not be done."""
 
@@ -125,6 +126,21 @@ def reaching(unavailable: Unavailable = RuntimeUnavailable) -> Iterator[None]:
 def engine_time(client: docker.DockerClient) -> datetime:
     """What the engine's clock says: by ours, a machine a day ahead would remove what others just started."""
     return datetime.fromisoformat(str(client.info()["SystemTime"]))
+
+
+def killed_for_memory(container: Container) -> bool:
+    """Whether the kernel killed a container that has ended, because it took more memory than it may.
+
+    The engine hears of that from another source than of the end, and on a busy machine a moment later: who
+    was killed, by whomever, is looked at for two seconds.
+    """
+    end = time.monotonic() + 2
+    while True:
+        state = container.attrs["State"]
+        if state.get("OOMKilled") or state.get("ExitCode") != _KILLED or time.monotonic() > end:
+            return bool(state.get("OOMKilled"))
+        time.sleep(0.1)
+        container.reload()
 
 
 def run_in(client: docker.DockerClient, container: Container, command: Sequence[str]) -> tuple[int, str]:

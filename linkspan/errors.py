@@ -37,6 +37,7 @@ LinkspanError
 ├── ServerError                 the Prefect server
 │   ├── ServerUnavailable         (retriable)
 │   ├── ServerDenied
+│   ├── ServerUnknown
 │   └── RunFailed
 ├── WebhookRefused              a request to the receiver that is not believed, or not understood
 │   └── WebhookUnchecked          (retriable) its sender could not be checked now
@@ -208,6 +209,10 @@ class ServerUnavailable(ServerError):
 
 
 class ServerDenied(ServerError): ...
+
+
+class ServerUnknown(ServerError):
+    """What answers is no Prefect server: somebody else's page, or half of an answer."""
 
 
 class RunFailed(ServerError): ...

@@ -25,11 +25,12 @@ debian_root() {
     mkdir "$root"
     set -- --include="$2"
     # Without perl (47 MB of 170): only `usrmerge` wants it, which is not needed where /usr is merged at once.
-    merged=/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh
+    merged=/usr/share/mmdebstrap/hooks/merged-usr
     if [ -e "$merged" ]; then
         printf 'Package: usrmerge\nPin: version *\nPin-Priority: -1\n' >"$work/preferences"
         # shellcheck disable=SC2016 # mmdebstrap gives the hook its $1
-        set -- "$@" --setup-hook="$merged" --setup-hook="copy-in '$work/preferences' /etc/apt" \
+        set -- "$@" --setup-hook="$merged/setup00.sh" --essential-hook="$merged/essential00.sh" \
+            --setup-hook="copy-in '$work/preferences' /etc/apt" \
             --customize-hook='rm "$1/etc/apt/preferences"'
     fi
     mmdebstrap --quiet --mode=root --variant=minbase --format=directory "$@" \

@@ -71,7 +71,7 @@ def git_daemon(folder: Path) -> Iterator[str]:
     command = ["git", "daemon", "--reuseaddr", "--listen=127.0.0.1", f"--port={port}", "--export-all"]
     child = Child("git daemon", [*command, f"--base-path={folder}", str(folder)], log=folder / "daemon.log")
     try:
-        child.wait_until(lambda: listens(port), seconds=20)
+        child.wait_until(lambda: listens(port), seconds=600)
         yield f"git://127.0.0.1:{port}"
     finally:
         child.stop()

@@ -1,9 +1,12 @@
 """Clocks that are wrong, as on another machine: for Linkspan's own code, and for git's commits."""
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, tzinfo
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -24,8 +27,18 @@ def skewed(by: timedelta) -> Iterator[None]:
         def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
             return datetime.now(tz) + by
 
+    class WrongTime(ModuleType):
+        def time(self) -> float:
+            return time.time() + by.total_seconds()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(time, name)
+
+    wrong = {"datetime": (datetime, Wrong), "time": (time, WrongTime("time"))}
     with pytest.MonkeyPatch.context() as patch:
         for name, module in list(sys.modules.items()):
-            if name.split(".")[0] in {"linkspan", "flows"} and getattr(module, "datetime", None) is datetime:
-                patch.setattr(module, "datetime", Wrong)
+            if name.split(".")[0] in {"linkspan", "flows"}:
+                for used, (right, instead) in wrong.items():
+                    if getattr(module, used, None) is right:
+                        patch.setattr(module, used, instead)
         yield

@@ -3,12 +3,14 @@
 import http.client
 import time
 from pathlib import Path
+from typing import cast
 
 import docker
 import pytest
 from docker.errors import APIError
+from docker.models.containers import Container
 
-from linkspan.engine import engine, pull, pull_error, reaching, run_in
+from linkspan.engine import engine, killed_for_memory, pull, pull_error, reaching, run_in
 from linkspan.errors import (
     BuildUnavailable,
     ConfigError,
@@ -86,6 +88,23 @@ def test_pull_by_digest_with_a_password(
         assert again == image, "what is there is not pulled"
     finally:
         docker_client.images.remove(reference)
+
+
+class Ended:
+    """A container whose engine says after some looks that it was killed for its memory."""
+
+    def __init__(self, code: int, looks: int) -> None:
+        self.attrs = {"State": {"ExitCode": code, "OOMKilled": False}}
+        self.looks = looks
+
+    def reload(self) -> None:
+        self.looks -= 1
+        self.attrs["State"]["OOMKilled"] = self.looks == 0
+
+
+@pytest.mark.parametrize(("code", "looks", "expected"), [(137, 3, True), (137, 1000, False), (1, 1, False)])
+def test_that_it_was_for_memory_may_be_heard_of_later(code: int, looks: int, expected: bool) -> None:
+    assert killed_for_memory(cast(Container, Ended(code, looks))) is expected
 
 
 def test_what_a_command_printed_is_whole_also_on_a_busy_machine(

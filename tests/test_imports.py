@@ -12,6 +12,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,7 @@ VALUES = {
 Arrows = dict[str, set[str]]
 
 
+@cache
 def arrows() -> Arrows:
     """Which module of linkspan/ imports which, wherever in the file: for types, or in a function, too."""
     names = {named(path): path for path in sources("linkspan")}

@@ -1,6 +1,7 @@
 """`linkspan doctor`: checks every address, credential and version, and says how to mend what is wrong."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import typer
@@ -75,24 +76,10 @@ def _of_service(app: str, environment: str) -> list[Finding]:
         return f"{context.server.ui_url}, version {_server_version(context)}"
 
     first = _try("prefect", prefect)
-    if context is None:
-        return [first]
-    if not first.ok:
-        skipped = "not checked: the Prefect server says where everything is"
-        return [first, *(Finding(name, False, skipped) for name, _ in _checks(context))]
-    return [first, *(_try(name, check) for name, check in _checks(context))]
-
-
-def _checks(context: "Context") -> list[tuple[str, Callable[[], str]]]:
-    return [
-        ("deployments", lambda: _deployments(context)),
-        ("worker", lambda: _worker(context)),
-        ("repository", lambda: _repository(context)),
-        ("store", lambda: _store(context)),
-        ("registry", lambda: _registry(context)),
-        ("builder", lambda: context.builder_settings.open().check()),
-        ("runtime", lambda: _runtime(context)),
-    ]
+    if context is None or not first.ok:
+        skipped = "not checked while `prefect` fails: the server says where everything is"
+        return [first, *(Finding(name, False, skipped) for name in _CHECKS)]
+    return [first, *(_try(name, partial(check, context)) for name, check in _CHECKS.items())]
 
 
 def _python() -> str:
@@ -223,9 +210,14 @@ def _repository(context: "Context") -> str:
 
 
 def _store(context: "Context") -> str:
-    config = context.newest_config
+    try:
+        config, named = context.newest_config, True
+    except LinkspanError:  # the repository's own check says why
+        config, named = None, False
     store = context.models(config.model.name if config else context.app)
     newest = store.newest()
+    if not named:
+        return f"{store.url}: may be read; which model is taken from it, the repository does not say"
     if newest is None:
         return f"{store.url}: nothing published yet"
     return f"{store.url}: newest {newest.version or newest.name}"
@@ -241,3 +233,18 @@ def _runtime(context: "Context") -> str:
     if live is None:
         return "reachable, nothing is live yet"
     return f"{live.release.title} is live at {context.runtime.url(context.service)}"
+
+
+def _builder(context: "Context") -> str:
+    return context.builder_settings.open().check()
+
+
+_CHECKS = {
+    "deployments": _deployments,
+    "worker": _worker,
+    "repository": _repository,
+    "store": _store,
+    "registry": _registry,
+    "builder": _builder,
+    "runtime": _runtime,
+}

@@ -142,11 +142,13 @@ def _model_name(context: "Context", name: str) -> str:
     try:
         config = context.newest_config
     except SourceError as error:
-        if not name:
-            warn(
-                f"the repository cannot say which model it takes, so the name is {context.app}: {error.what}"
-            )
-        return name or context.app
+        if name:
+            return name
+        raise type(error)(
+            f"nothing was published: the repository of {context.app} cannot say which model it takes",
+            found=error.what,
+            fix="Name the model with --name",
+        ) from None
     wanted = config.model.name if config else ""
     if name and wanted and name != wanted:
         warn(f"the newest commit of {context.app} takes model {wanted}, so nobody will release {name}")

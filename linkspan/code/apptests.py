@@ -11,7 +11,7 @@ from docker.models.containers import Container
 
 from linkspan.code.output import Lines
 from linkspan.config import TestSection
-from linkspan.engine import engine_time, reaching
+from linkspan.engine import engine_time, killed_for_memory, reaching
 from linkspan.errors import AppTestsFailed, BuildFailed, BuildUnavailable
 from linkspan.progress import Say
 
@@ -119,7 +119,7 @@ def _run(container: Container, test: TestSection, say: Say) -> None:
         )
     if status != 0:
         container.reload()
-        killed = bool(container.attrs["State"].get("OOMKilled"))
+        killed = killed_for_memory(container)
         raise AppTestsFailed(
             f"the app's tests failed: `{command}`\n{lines.tail}\n",
             expected="exit code 0",

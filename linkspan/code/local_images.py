@@ -8,7 +8,6 @@ import hashlib
 import io
 import re
 import tarfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import requests
 from docker.errors import APIError, ImageNotFound
 
 from linkspan.code.output import Transfer
-from linkspan.engine import pull_error
+from linkspan.engine import engine_time, pull_error
 from linkspan.errors import BuildError, BuildFailed, BuildUnavailable, ConfigError, RegistryUnavailable
 from linkspan.ledger.labels import APP
 from linkspan.progress import Say
@@ -136,8 +135,9 @@ def tidy(client: docker.DockerClient, app: str, built: str) -> None:
         return
     code = [image for image in images if _code_tags(image, app)]
     code.sort(key=lambda image: (built in image["RepoTags"], image["Created"]), reverse=True)
+    now = engine_time(client).timestamp()
     names = [name for image in code[KEEP:] for name in _code_tags(image, app)]
-    names += [image["Id"] for image in images if _nameless(image) and time.time() - image["Created"] > STALE]
+    names += [image["Id"] for image in images if _nameless(image) and now - image["Created"] > STALE]
     for name in names:
         _remove(client, name)
 

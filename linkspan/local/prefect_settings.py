@@ -24,6 +24,9 @@ SERVER = {
     # The default keeps leases in memory: a slot held at a restart can be held for good.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    # Prefect's clients keep a connection for 5 s, and the server would end it after 5 s: who asks just then
+    # gets no answer. Longer than a load balancer's, too.
+    "PREFECT_SERVER_API_KEEPALIVE_TIMEOUT": "75",
     # Events appear in the feed after at most this many seconds.
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
 }

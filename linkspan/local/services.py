@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from linkspan.errors import ConfigError, ServerUnavailable
 from linkspan.local import leftovers, prefect_settings, recovery, tether
 from linkspan.local.home import Home, State
+from linkspan.local.server import START
 from linkspan.places import PORT
 from linkspan.prefect_api.server import Server
 from linkspan.processes import Child, listens
@@ -210,7 +211,7 @@ class Local:
 
     def _start_server(self) -> None:
         settings = prefect_settings.server(*self._address, self._database_url)
-        command = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port)]
+        command = [*START, "--host", "127.0.0.1", "--port", str(self.port)]
         begin = time.monotonic()
         self._say("starting the Prefect server; the first start takes longer")
         child = self._spawn("server", command, settings)

@@ -3,14 +3,14 @@
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 from pydantic import SecretStr
 
-from linkspan.errors import ConfigError, ServerDenied, ServerError, ServerUnavailable
+from linkspan.errors import ConfigError, ServerDenied, ServerError, ServerUnavailable, ServerUnknown
 from linkspan.tls import trusted
 
 Json = Any
@@ -18,7 +18,12 @@ Json = Any
 
 REQUEST_SECONDS = 15.0
 BUSY_SECONDS = 10.0
+IDLE_SECONDS = 2.0
+"""How long a connection without a request is kept. A server ends it after 5 s (uvicorn's default), and who
+asks just then gets no answer."""
 PAGE = 200
+# Of a server that is there: one that cannot be connected to is not asked again.
+_NO_ANSWER = (httpx.ReadTimeout, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 
 
 class ServerHttp:
@@ -29,7 +34,14 @@ class ServerHttp:
     """
 
     def __init__(self, api_url: str, auth: SecretStr | None, api_key: SecretStr | None) -> None:
-        url = httpx.URL(api_url)
+        try:
+            url = httpx.URL(api_url)
+        except httpx.InvalidURL as error:
+            raise ConfigError(
+                "the address of the Prefect server is no URL",
+                found=str(error),
+                expected="PREFECT_API_URL like http://127.0.0.1:4200/api",
+            ) from None
         # A password in the address would be in every message that names it.
         self.api_url = str(url.copy_with(userinfo=b"")).rstrip("/")
         headers: dict[str, str] = {}
@@ -40,19 +52,35 @@ class ServerHttp:
             user, _, password = auth.get_secret_value().partition(":")
             basic = httpx.BasicAuth(user, password)
         self._client = httpx.Client(
-            base_url=self.api_url + "/", auth=basic, headers=headers, verify=trusted()
+            base_url=self.api_url + "/",
+            auth=basic,
+            headers=headers,
+            verify=trusted(),
+            limits=httpx.Limits(keepalive_expiry=IDLE_SECONDS),
         )
 
     def close(self) -> None:
         self._client.close()
 
-    def get(self, path: str, *, what: str = "", seconds: float = REQUEST_SECONDS) -> Json:
+    def get(self, path: str, *, what: str = "", seconds: float | None = None) -> Json:
         """The JSON at `path`; `what` names it for people, should it be missing."""
-        return self.request("GET", path, what=what, seconds=seconds).json()
+        return self.read(self.request("GET", path, what=what, seconds=seconds))
 
     def post(self, path: str, body: Json) -> Json:
         """The JSON that the server answers."""
-        return self.request("POST", path, body).json()
+        return self.read(self.request("POST", path, body))
+
+    def read(self, answer: httpx.Response) -> Json:
+        """The JSON of an answer. Raises ServerUnknown if it is none."""
+        try:
+            return answer.json()
+        except ValueError:
+            raise ServerUnknown(
+                f"what answers at {self.api_url} is no Prefect server",
+                expected="JSON",
+                found=answer.headers.get("content-type", "no type"),
+                fix="Does the address end in /api, and is a login page in between?",
+            ) from None
 
     def pages(self, path: str, body: Mapping[str, Json] | None = None) -> Iterator[Json]:
         """All that a filter finds, over as many pages as it takes."""
@@ -71,39 +99,41 @@ class ServerHttp:
             return False
 
     def request(
-        self, method: str, path: str, body: Json = None, *, what: str = "", seconds: float = REQUEST_SECONDS
+        self, method: str, path: str, body: Json = None, *, what: str = "", seconds: float | None = None
     ) -> httpx.Response:
-        """The answer, if it is a success.
+        """The answer, if it is a success. `seconds` is the most that all of it may take.
 
         503 is what the server says when its database was locked and it did nothing (SQLite, under load), so
-        any request may be repeated then, for a while.
+        any request may be repeated then, for a while. What changes nothing is asked once more if a server
+        that is there does not answer, or ends the connection instead (RFC 9110, 9.2.2).
         """
-        end = time.monotonic() + min(seconds, BUSY_SECONDS)
+        begin = time.monotonic()
+        end = begin + (2 * REQUEST_SECONDS if seconds is None else seconds)
         while True:
-            response = self._ask(method, path, body, seconds)
+            response = self._ask(method, path, body, end)
             if response.is_success:
                 return response
-            if response.status_code != 503 or time.monotonic() > end:
+            if response.status_code != 503 or time.monotonic() > min(end, begin + BUSY_SECONDS):
                 raise refusal(response, what or f"{method} {path.partition('?')[0]}", self.api_url)
             time.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - spreads load, hides nothing
 
-    def _ask(self, method: str, path: str, body: Json, seconds: float) -> httpx.Response:
-        timeout = min(seconds, REQUEST_SECONDS)
-        # What is there but slow is asked again what changes nothing: once, or for as long as SQLite may stand
-        # still under load, where two transactions wait for each other for a minute.
-        tries = (
-            1 if method != "GET" and not path.endswith("/filter") else 2 if timeout < REQUEST_SECONDS else 5
-        )
+    def _ask(self, method: str, path: str, body: Json, end: float) -> httpx.Response:
+        again = method == "GET" or path.endswith("/filter")
         try:
-            for _ in range(tries - 1):
-                with suppress(httpx.ReadTimeout):
-                    return self._client.request(method, path, json=body, timeout=timeout)
-            return self._client.request(method, path, json=body, timeout=timeout)
+            with suppress(*_NO_ANSWER) if again else nullcontext():
+                return self._once(method, path, body, end)
+            return self._once(method, path, body, end)
         except httpx.TransportError as error:
             raise ServerUnavailable(
                 f"the Prefect server at {self.api_url} cannot be reached: {error or type(error).__name__}",
                 fix="Is it running? `linkspan up` starts one",
             ) from error
+
+    def _once(self, method: str, path: str, body: Json, end: float) -> httpx.Response:
+        left = end - time.monotonic()
+        if left <= 0:
+            raise httpx.ReadTimeout("timed out")
+        return self._client.request(method, path, json=body, timeout=min(left, REQUEST_SECONDS))
 
 
 def patiently(patience: float, call: Callable[[float], httpx.Response]) -> httpx.Response:

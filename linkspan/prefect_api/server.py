@@ -25,8 +25,8 @@ __all__ = ["OUTAGE_SECONDS", "Deployment", "Event", "LogLine", "Run", "RunRef", 
 POLL_SECONDS = 0.3
 # Runs write their logs in batches; the last one arrives after the final state.
 SETTLE_SECONDS = 2.0
-# More than one question takes of a server that stands still (http.py: 75 s): it is asked at least twice.
-OUTAGE_SECONDS = 90.0
+OUTAGE_SECONDS = 60.0
+"""How long a server that is away is waited for where somebody follows what it does."""
 
 
 class Server:
@@ -73,13 +73,15 @@ class Server:
         what = f"deployment {deployment}"
 
         def create(left: float) -> Any:
+            end = time.monotonic() + left
             found = self._http.get(deployment_path(deployment), what=what, seconds=left)
             check_names(deployment, parameters, found.get("parameter_openapi_schema") or {})
             path = f"deployments/{found['id']}/create_flow_run"
+            left = max(0.5, end - time.monotonic())
             return self._http.request("POST", path, body, what=f"a run of {what}", seconds=left)
 
         response = patiently(patience, create)
-        run = response.json()
+        run = self._http.read(response)
         return RunRef(
             id=run["id"], name=run["name"], url=self.run_url(run["id"]), created=response.status_code == 201
         )
@@ -101,7 +103,7 @@ class Server:
         path = f"flow_runs/{run_id}"
         while True:
             answer = patiently(OUTAGE_SECONDS, lambda left: self._http.request("GET", path, seconds=left))
-            run = Run.of(answer.json(), self.run_url(run_id))
+            run = Run.of(self._http.read(answer), self.run_url(run_id))
             if not run.final:
                 settled = float("inf")  # a crashed run may start again
                 if last is None or (run.state_name, run.run_count) != (last.state_name, last.run_count):

@@ -109,13 +109,13 @@ def _wait_ready(running: Trial, config: AppConfig) -> None:
 
 def _ask(running: Trial, wanted: SmokeSection) -> int:
     try:
-        answer = running.http.request(
-            wanted.method, wanted.path, json=wanted.json_body, timeout=wanted.timeout_seconds
+        answer = running.ask(
+            wanted.method, wanted.path, json=wanted.json_body, seconds=wanted.timeout_seconds
         )
     except httpx.TimeoutException:
         raise SmokeFailed(
             f"the smoke request {_request_line(wanted)} was not answered",
-            expected=f"an answer within {wanted.timeout_seconds:g} s",
+            expected=f"a whole answer within {wanted.timeout_seconds:g} s",
             fix=_with_log("Raise smoke.timeout_seconds if it may take longer", running),
         ) from None
     except httpx.HTTPError as error:

@@ -105,8 +105,9 @@ def roll_out(
         }
     )
     live = runtime.live(rollout.service)
-    # A try before this one may have got as far as the switch: then it is finished, not a conflict.
-    if live is not None and live.release.image == candidate.release.image:
+    # A try before this one, or another run, may have got as far as the switch: then it is finished, not a
+    # conflict. But a pin that somebody set meanwhile stays.
+    if live is not None and live.release.image == candidate.release.image and (pin or not live.pinned):
         rollout = rollout.model_copy(update={"expect": live.number})
     try:
         revision = runtime.roll_out(rollout, say=say)

@@ -133,7 +133,7 @@ def test_a_new_release_is_noticed(opened: Page) -> None:
         "model": {"name": "digits", "version": "v13", "digest": "sha256:" + "0" * 64},
     }
     opened.route("**/version", lambda route: route.fulfill(json=newer))
-    expect(opened.locator("#model")).to_have_text("digits v13", timeout=15_000)
+    expect(opened.locator("#model")).to_have_text("digits v13")
     expect(opened.get_by_text("A new release is answering now.")).to_be_visible()
 
 

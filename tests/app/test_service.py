@@ -15,6 +15,7 @@ import pytest
 
 from linkspan.tls import trusted
 from tests.services.sample_app import APP, RELEASE, RunApp, RunningApp
+from tests.waiting import until
 
 TINY = APP / "tests" / "tiny.onnx"
 UPPER = {"instances": [[16] * 32 + [0] * 32]}
@@ -34,7 +35,7 @@ def tiny(folder: Path) -> Path:
 
 
 def client(app: RunningApp) -> httpx.Client:
-    return httpx.Client(base_url=app.url, timeout=30, trust_env=False)
+    return httpx.Client(base_url=app.url, timeout=120, trust_env=False)
 
 
 def test_readiness_follows_the_model(run_app: RunApp, folder: Path) -> None:
@@ -57,7 +58,7 @@ def test_readiness_follows_the_model(run_app: RunApp, folder: Path) -> None:
 def test_a_broken_model_keeps_the_process_and_says_why(run_app: RunApp, folder: Path) -> None:
     (folder / "broken.onnx").write_bytes(b"no model")
     app = run_app(folder)
-    app.child.wait_until(lambda: "broken.onnx" in httpx.get(app.url + "/readyz").text, seconds=20)
+    app.child.wait_until(lambda: "broken.onnx" in httpx.get(app.url + "/readyz").text, seconds=600)
     assert app.get("/readyz") == 503
     assert app.get("/healthz") == 200
     assert app.child.running
@@ -82,17 +83,14 @@ def test_sigterm_lets_a_request_in_flight_finish(run_app: RunApp, tiny: Path) ->
     sock, rest = half_sent(app)
     time.sleep(0.3)  # nothing outside tells when the server has begun to read a body
     os.kill(app.child.pid, signal.SIGTERM)
-    app.child.wait_until(lambda: "Handling signal: term" in app.child.log.read_text(), seconds=10)
+    app.child.wait_until(lambda: "Handling signal: term" in app.child.log.read_text(), seconds=600)
     time.sleep(0.3)  # nothing tells either when a signal has passed from gunicorn to its worker
     assert app.child.running, "it ended with a request in flight"
     sock.sendall(rest)
     answer = everything(sock)
     assert answer.startswith(b"HTTP/1.1 200 "), answer[:200]
     assert b'"label":"0"' in answer
-    end = time.monotonic() + 10
-    while app.child.running and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not app.child.running, "it did not end after its last request"
+    until(lambda: not app.child.running, 10, what="its end after its last request")
 
 
 def test_no_request_fails_before_sigterm_is_seen(run_app: RunApp, tiny: Path) -> None:
@@ -118,10 +116,10 @@ def test_no_request_fails_before_sigterm_is_seen(run_app: RunApp, tiny: Path) ->
     senders = [threading.Thread(target=send) for _ in range(4)]
     for sender in senders:
         sender.start()
-    app.child.wait_until(lambda: len(answered) > 40, seconds=20)
+    app.child.wait_until(lambda: len(answered) > 40, seconds=600)
     os.kill(app.child.pid, signal.SIGTERM)
     for sender in senders:
-        sender.join(30)
+        sender.join(240)
     assert not failed
     assert set(answered) == {200}
 
@@ -132,7 +130,7 @@ def test_concurrent_requests_get_their_own_answers(run_app: RunApp, tiny: Path) 
 
     def ask(number: int) -> bool:
         body, label = (UPPER, "0") if number % 2 else (lower, "1")
-        answer = httpx.post(app.url + "/score", json=body, timeout=30, trust_env=False, verify=trusted())
+        answer = httpx.post(app.url + "/score", json=body, timeout=120, trust_env=False, verify=trusted())
         return answer.status_code == 200 and answer.json()["predictions"][0]["label"] == label
 
     with ThreadPoolExecutor(12) as pool:
@@ -172,7 +170,7 @@ def test_the_access_log_has_no_bodies_and_no_probes(run_app: RunApp, tiny: Path)
     app = run_app(tiny).ready()
     with client(app) as http:
         http.post("/score?key=hunter2", content=b'{"input": "secret-in-body"}', headers={"X-Key": "hunter3"})
-    app.child.wait_until(lambda: "POST /score" in app.child.log.read_text(), seconds=5)
+    app.child.wait_until(lambda: "POST /score" in app.child.log.read_text(), seconds=600)
     log = app.child.log.read_text()
     assert '"POST /score" 400' in log
     for absent in ("hunter", "secret-in-body", "GET /readyz", "GET /healthz"):

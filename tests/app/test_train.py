@@ -22,7 +22,7 @@ def train(folder: Path, quality: str, *, seed: str) -> str:
         cwd=APP,
         env={**os.environ, "PYTHONHASHSEED": seed},
         check=True,
-        timeout=240,
+        timeout=800,
     )
     return hashlib.sha256((folder / "digits.onnx").read_bytes()).hexdigest()
 

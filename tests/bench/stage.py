@@ -68,6 +68,6 @@ def stage(say: Say) -> Iterator[Stage]:
         program = [sys.executable, "-m", "flows.warm", str(warm)]
         forks = Child("warm", program, log=folder / "warm.log", env=server.worker_env, cwd=server.home)
         stack.callback(forks.stop)
-        forks.wait_until((warm / "socket").exists, seconds=60)
+        forks.wait_until((warm / "socket").exists, seconds=600)
         stack.enter_context(server.worker(**{tether.WARM: str(warm)}))
         yield Stage(world, cluster)

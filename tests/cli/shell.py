@@ -54,7 +54,7 @@ def shell(*arguments: str, **environment: str) -> Result:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=1200,
         check=False,
     )
     return Result(done.returncode, done.stdout, done.stderr)
@@ -77,7 +77,7 @@ def on_terminal(*arguments: str, columns: int = 80) -> list[str]:
             while chunk := os.read(master, 65536):
                 text += chunk
         except OSError:  # EIO is how a pseudo-terminal says that its other end is closed
-            process.wait(60)
+            process.wait(240)
         finally:
             os.close(master)
     return text.decode().splitlines()

@@ -92,6 +92,8 @@ def test_doctor_without_a_server(nowhere: Path) -> None:
     assert not checks["prefect"]["ok"]
     assert "`linkspan up`" in checks["prefect"]["fix"]
     assert all(checks[name]["ok"] for name in ("python", "packages", "git"))
+    left = {name for name, finding in checks.items() if finding["detail"].startswith("not checked")}
+    assert left == {"deployments", "worker", "repository", "store", "registry", "builder", "runtime"}
     assert "FAIL  prefect" in linkspan("doctor").out
 
 
@@ -125,7 +127,7 @@ def test_ctrl_c_is_130(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert process.stderr is not None
         assert process.stdout.readline() == "waiting\n"
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        assert process.wait(240) == 130
         assert "Traceback" not in process.stderr.read()
 
 
@@ -135,7 +137,7 @@ import time
 sleep = time.sleep
 def first(seconds):
     print("waiting", flush=True)
-    sleep(30)
+    sleep(3600)
 time.sleep = first
 from linkspan.cli import main
 main(["trigger", "commit", "--app", "digits"])

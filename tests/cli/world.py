@@ -97,7 +97,7 @@ class World:
         """What the service says about itself."""
         url = DockerRuntimeSettings().open().url(self.service)
         document: dict[str, str] = (
-            httpx.get(f"{url}/version", timeout=5, verify=trusted()).raise_for_status().json()
+            httpx.get(f"{url}/version", timeout=120, verify=trusted()).raise_for_status().json()
         )
         return document
 

@@ -118,13 +118,13 @@ def test_a_service_is_rolled_out(
     """Pulled with a password, answered through kube-proxy, seen into, and replaced while the API is away."""
     first, second = pushed("v1"), pushed("v2")
     cluster.apply(namespace, pull_secret(registry), SERVICE, deployment(first))
-    cluster.run("rollout", "status", "-n", namespace, "deployment/web", "--timeout=90s")
+    cluster.run("rollout", "status", "-n", namespace, "deployment/web", "--timeout=120s")
     port = cluster.get(namespace, "service", "web")["spec"]["ports"][0]["nodePort"]
     urls = [f"http://{host}:{port}/" for host in (cluster.node_ip, "127.0.0.1")]
     assert answer(urls, "v1")
 
     assert "this is v1" in cluster.run("logs", "-n", namespace, "deployment/web")
-    ask = "import urllib.request as u; print(u.urlopen('http://web', timeout=10).read().decode())"
+    ask = "import urllib.request as u; print(u.urlopen('http://web', timeout=120).read().decode())"
     inside = cluster.run("exec", "-n", namespace, "deployment/web", "--", "python3", "-c", ask)
     assert json.loads(inside)["version"] == "v1"
 
@@ -132,7 +132,7 @@ def test_a_service_is_rolled_out(
     cluster.stop_api_server()
     assert {version(url) for url in urls} <= {"v1", "v2"}
     cluster.start_api_server()
-    cluster.run("rollout", "status", "-n", namespace, "deployment/web", "--timeout=100s")
+    cluster.run("rollout", "status", "-n", namespace, "deployment/web", "--timeout=120s")
     assert answer(urls, "v2")
 
 
@@ -140,8 +140,8 @@ def test_the_registry_wants_its_password(cluster: RunningCluster, namespace: str
     """Without the secret nothing is pulled: the other test's pull did prove something."""
     cluster.apply(namespace, deployment(pushed("v3"), secret=False))
     waiting = "jsonpath={.status.containerStatuses[0].state.waiting.reason}=ErrImagePull"
-    cluster.run("wait", "-n", namespace, "--for=create", "pod", "-l", "app=web", "--timeout=30s")
-    cluster.run("wait", "-n", namespace, "pod", "-l", "app=web", f"--for={waiting}", "--timeout=30s")
+    cluster.run("wait", "-n", namespace, "--for=create", "pod", "-l", "app=web", "--timeout=120s")
+    cluster.run("wait", "-n", namespace, "pod", "-l", "app=web", f"--for={waiting}", "--timeout=120s")
 
 
 def test_rights_are_checked(cluster: RunningCluster, namespace: str, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from linkspan.processes import free_port
 from linkspan.runtimes.kubernetes.app_objects import MAX_BYTES
 from tests.code.apps import BASE, COMMIT, output, quiet, write
 from tests.services.registry import RunningRegistry
+from tests.waiting import until
 
 
 def test_the_key_depends_on_everything_that_decides() -> None:
@@ -176,11 +177,11 @@ def test_a_build_that_takes_too_long_is_stopped(
 ) -> None:
     unique = (folder / "unique").read_text()
     for number, command in enumerate(
-        (f": {unique}; sleep 600", f": {unique}; while :; do echo x; sleep 0.1; done")
+        (f": {unique}; sleep 3600", f": {unique}; while :; do echo x; sleep 0.1; done")
     ):
         write(folder, f"FROM {BASE}\nRUN {command}\n")
-        builder = BuilderSettings(timeout_seconds=2).open()
-        with pytest.raises(BuildFailed, match=r"longer than 2 s, at Step \d/\d : RUN"):
+        builder = BuilderSettings(timeout_seconds=15).open()
+        with pytest.raises(BuildFailed, match=r"longer than 15 s, at Step \d/\d : RUN"):
             builder.build(folder, commit=COMMIT, config=config, tag=f"{tag}{number}", say=quiet)
 
         def running() -> bool:
@@ -188,10 +189,7 @@ def test_a_build_that_takes_too_long_is_stopped(
                 unique in str(c.attrs["Config"]["Cmd"]) for c in client.containers.list(ignore_removed=True)
             )
 
-        end = time.monotonic() + 30
-        while running() and time.monotonic() < end:
-            time.sleep(0.1)
-        assert not running()
+        until(lambda: not running(), what="the end of what the build ran")
 
 
 def test_memory_is_limited(folder: Path, config: AppConfig, tag: str) -> None:
@@ -287,7 +285,7 @@ def test_an_engine_that_goes_away(
     write(folder, f"FROM {BASE}\nCOPY unique /\n")
     image = builder.build(folder, commit=COMMIT, config=config, tag=tag, say=quiet)
     tunnel = Tunnel()
-    test = Tests(command=("sh", "-c", f": {config.name}; echo begun; sleep 3"), timeout_seconds=20)
+    test = Tests(command=("sh", "-c", f": {config.name}; echo begun; sleep 3"), timeout_seconds=200)
     try:
         with pytest.raises(BuildUnavailable):
             BuilderSettings(base_url=tunnel.url).open().test(image, test, say=cut)

@@ -18,6 +18,7 @@ from linkspan.errors import (
 )
 from tests.code.apps import BASE, COMMIT, output, quiet, write
 from tests.services.registry import RunningRegistry
+from tests.skew import DAY, skewed
 
 
 def test_a_base_that_cannot_be_refreshed_is_taken_as_it_is(builder: Builder, folder: Path) -> None:
@@ -84,7 +85,8 @@ def test_our_nameless_images_are_removed_and_no_others(
 ) -> None:
     first = builder.build(folder, commit=COMMIT, config=config, tag=tag, say=quiet)
     (folder / "more").write_text("x")
-    second = builder.build(folder, commit=COMMIT, config=config, tag=tag, say=quiet)
+    with skewed(DAY):
+        second = builder.build(folder, commit=COMMIT, config=config, tag=tag, say=quiet)
     assert client.images.get(first)  # young: it could be a neighbour's
     monkeypatch.setattr(local_images, "STALE", -1.0)
     other, _ = client.images.build(

@@ -113,7 +113,7 @@ class PlainWorld:
 
     def ask(self, path: str = "/version") -> Any:
         url = self.runtime().url(self.service) + path
-        return httpx.get(url, timeout=5, verify=trusted()).raise_for_status().json()
+        return httpx.get(url, timeout=30, verify=trusted()).raise_for_status().json()
 
     def answers(self, *names: str) -> list[str]:
         """What the app says about itself; nothing while it does not answer."""

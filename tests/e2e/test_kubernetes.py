@@ -43,7 +43,7 @@ def two_replicas(world: World) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 async def test_many_releases_and_a_rollback_fail_no_request(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -63,7 +63,7 @@ async def test_many_releases_and_a_rollback_fail_no_request(
             assert (await stream()).name == "Completed"
             assert (await world.release()).name == "Completed"
             pairs.append(f"{sha} {version}")
-            assert await asyncio.to_thread(prober.wait_for, pairs[-1], seconds=10)
+            assert await asyncio.to_thread(prober.wait_for, pairs[-1], seconds=600)
             seconds.append(time.monotonic() - start)
 
         world.front.reset()
@@ -73,7 +73,7 @@ async def test_many_releases_and_a_rollback_fail_no_request(
         assert world.sent() == 0, "it pushed something"
         again = prober.report.versions[pairs[-2]]
         while prober.report.versions[pairs[-2]] == again:
-            assert time.monotonic() - start < 30, "nobody sees it"
+            assert time.monotonic() - start < 120, "nobody sees it"
             await asyncio.sleep(0.02)
         assert (await world.release()).name == "Pinned"
     report = prober.report

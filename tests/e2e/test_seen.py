@@ -2,10 +2,8 @@
 
 import asyncio
 import sys
-import time
 from typing import Any
 
-import httpx
 import pytest
 from prefect import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
@@ -13,6 +11,8 @@ from prefect.events.worker import EventsWorker
 
 from linkspan.nouns import short
 from tests.e2e.world import World, task_runs
+from tests.services.prefect_server import asked
+from tests.waiting import Patience
 
 
 async def artifacts(run_id: Any) -> dict[str, Any]:
@@ -25,15 +25,14 @@ async def artifacts(run_id: Any) -> dict[str, Any]:
 
 async def events(world: World, resources: list[str], count: int) -> list[dict[str, Any]]:
     wanted = {"filter": {"resource": {"id": resources}, "event": {"prefix": ["linkspan."]}}, "limit": 50}
-    user, _, password = world.server.auth.get_secret_value().partition(":")
-    end = time.monotonic() + 20
-    async with httpx.AsyncClient(auth=(user, password)) as http:
-        while True:
-            found = (await http.post(f"{world.server.api_url}/events/filter", json=wanted)).json()["events"]
-            if len(found) >= count:
-                return sorted(found, key=lambda each: each["occurred"])
-            assert time.monotonic() < end, [each["event"] for each in found]
-            await asyncio.sleep(0.3)
+    server, patience = world.server, Patience()
+    while True:
+        answer = await asyncio.to_thread(asked, server.api_url, server.auth, "POST", "events/filter", wanted)
+        found: list[dict[str, Any]] = answer.json()["events"]
+        if len(found) >= count:
+            return sorted(found, key=lambda each: each["occurred"])
+        patience.look(len(found), str([each["event"] for each in found]))
+        await asyncio.sleep(0.3)
 
 
 async def test_what_a_release_leaves_for_people(world: World, capsys: pytest.CaptureFixture[str]) -> None:

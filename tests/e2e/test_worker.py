@@ -30,11 +30,10 @@ from tests.prober import assert_no_failure
 from tests.services.postgres import running_postgres
 from tests.services.prefect_server import PrefectServer
 from tests.services.registry import RunningRegistry
+from tests.waiting import Patience
 
 # Some ten starts of a process each: seconds on a quiet machine, minutes on a busy one.
-pytestmark = [pytest.mark.calm, pytest.mark.timeout(700), pytest.mark.needs("prefect", "postgres")]
-
-SECONDS = 400
+pytestmark = [pytest.mark.calm, pytest.mark.timeout(1800), pytest.mark.needs("prefect", "postgres")]
 
 
 @pytest.fixture(scope="module")
@@ -107,20 +106,20 @@ def all_runs(world: World) -> list[tuple[str, Run]]:
 
 
 def wait_until_live(world: World, commit: str, model: str) -> int:
-    """Until the pair answers and no run is under way; a failed run is a failure at once.
+    """Until the pair answers and no run is under way; a failed run fails at once, and so does a standstill.
 
     Returns how many crashed runs nobody restarted within 20 s: under load SQLite makes the server drop the
     event that its automation waits for. Then this does what the schedule does, it starts a run.
     """
-    end = time.monotonic() + SECONDS
+    patience = Patience()
     earlier = {run.id for _, run in all_runs(world) if run.state_type == "CRASHED"}  # of tests before
     left = set(earlier)
     while True:
-        time.sleep(1)
+        time.sleep(2)  # four of these ask at once
         try:
             runs, live = all_runs(world), world.live()
-        except ServerUnavailable:
-            assert time.monotonic() < end
+        except ServerUnavailable as error:
+            patience.look(patience.seen, str(error))
             continue
         there = live and (live.release.commit.sha, live.release.model.version) == (commit, model)
         if there and all(run.state_type in {"COMPLETED", "CANCELLED"} or run.id in left for _, run in runs):
@@ -131,7 +130,7 @@ def wait_until_live(world: World, commit: str, model: str) -> int:
             if run.state_name != "Superseded"
         )
         assert not [run for _, run in runs if run.state_type == "FAILED"], told
-        assert time.monotonic() < end, f"{commit} + {model} not live after {SECONDS} s\n{told}"
+        patience.look(told, f"{commit} + {model} is not live\n{told}")
         for flow, run in runs:
             since = (datetime.now(UTC) - run.ended).total_seconds() if run.ended else 0
             if run.state_type == "CRASHED" and since > 20 and run.id not in left:
@@ -184,28 +183,38 @@ def before(module: str, *steps: str) -> list[str]:
     return [f"before {module} {step}" for step in steps]
 
 
-# At most four a run: the fifth attempt must be left (flows/coalesce.py).
+# At most four a run: the fifth attempt must be left (flows/coalesce.py). Three where there is room: a busy
+# machine may cost an attempt, too.
 SERIES: dict[str, tuple[str, list[str]]] = {
     "to the comparison": (
         "commit",
-        before("code_steps", *CODE[:4]) + before("release_steps", *RELEASE[:4]),
+        before("code_steps", *CODE[:3]) + before("release_steps", *RELEASE[:3]),
     ),
-    "from the push on": (
+    "from the app's tests on": (
         "commit",
         [
-            *before("code_steps", "push"),
+            *before("code_steps", *CODE[3:]),
             "before app_stream start",
             "after app_stream start",
-            *before("release_steps", *RELEASE[4:]),
+            *before("release_steps", *RELEASE[3:6], "write_report"),
         ],
     ),
     "to the report": (
         "model",
-        [*before("model_steps", *MODEL), "after release_steps write_report"],
+        [
+            *before("model_steps", *MODEL[:3]),
+            *before("release_steps", "roll_out"),
+            "after release_steps write_report",
+        ],
     ),
     "around the start of a release": (
         "model",
-        ["before model_stream start", "after model_stream start", "after release_steps roll_out"],
+        [
+            *before("model_steps", *MODEL[3:]),
+            "before model_stream start",
+            "after model_stream start",
+            "after release_steps roll_out",
+        ],
     ),
 }
 

@@ -46,10 +46,10 @@ path = "{path}"
 
 [test]
 command = ["python3", "/app/test.py"]
-timeout_seconds = 60
+timeout_seconds = 300
 
 [serve]
-ready_seconds = 30
+ready_seconds = 200
 request_seconds = 2
 
 [smoke]

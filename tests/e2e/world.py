@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from flows.model_stream import model_stream
 from linkspan.nouns import Revision
 from tests.e2e.plain import PlainWorld
 from tests.services.prefect_server import PrefectServer
+from tests.waiting import Patience
 
 
 @dataclass
@@ -137,7 +137,7 @@ async def flow_run(run_id: Any) -> FlowRun:
 
 async def task_runs(run_id: Any) -> dict[str, TaskRun]:
     """The steps of a run by name, once the server has heard the end of all of them."""
-    end = time.monotonic() + 20
+    patience = Patience()
     while True:
         async with get_client() as client:
             runs = await client.read_task_runs(
@@ -145,5 +145,6 @@ async def task_runs(run_id: Any) -> dict[str, TaskRun]:
             )
         if runs and all(run.state and run.state.is_final() for run in runs):
             return {run.name.rsplit("-", 1)[0]: run for run in runs}
-        assert time.monotonic() < end, [(run.name, run.state_name) for run in runs]
+        told = sorted((run.name, run.state_name or "") for run in runs)
+        patience.look(told, str(told))
         await asyncio.sleep(0.2)

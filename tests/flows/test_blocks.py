@@ -7,7 +7,6 @@ from types import FunctionType
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 from prefect.blocks.core import Block
 from pydantic import BaseModel, SecretStr
@@ -21,7 +20,7 @@ from linkspan.prefect_api.values import settings_from
 from linkspan.registry.settings import RegistrySettings
 from linkspan.runtimes.base import RuntimeSettings
 from linkspan.stores.settings import StoreSettings
-from tests.services.prefect_server import AUTH, PrefectServer
+from tests.services.prefect_server import AUTH, PrefectServer, asked
 
 SECRET = "s3cr3t-hunter2-hunter3"
 
@@ -126,9 +125,8 @@ async def test_nobody_sees_a_secret_who_does_not_ask_for_it(server: Server, slug
 
 
 def as_others_see_it(server: Server, slug: str, name: str) -> str:
-    auth = ("linkspan", AUTH.get_secret_value().partition(":")[2])
-    url = f"{server.api_url}/block_types/slug/{slug}/block_documents/name/{name}"
-    return httpx.get(url, auth=auth).raise_for_status().text
+    path = f"block_types/slug/{slug}/block_documents/name/{name}"
+    return asked(server.api_url, AUTH, "GET", path).text
 
 
 def test_replacing_drops_what_is_no_longer_said(server: Server) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
 import pytest
 from prefect.client.schemas.objects import FlowRun
 
@@ -17,7 +16,7 @@ from flows.coalesce import replaces
 from linkspan.errors import ServerUnavailable
 from linkspan.prefect_api.server import Run, Server
 from linkspan.prefect_api.values import FINAL
-from tests.services.prefect_server import AUTH, PrefectServer
+from tests.services.prefect_server import AUTH, PrefectServer, asked
 from tests.waiting import until
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -161,9 +160,7 @@ def lose_patience(api: Server, seconds: float) -> None:
         if automation["name"].endswith("without heartbeat has crashed"):
             body = {name: automation[name] for name in ("name", "description", "enabled", "actions")}
             body["trigger"] = {**automation["trigger"], "within": seconds}
-            url = f"{api.api_url}/automations/{automation['id']}"
-            auth = ("linkspan", AUTH.get_secret_value().partition(":")[2])
-            httpx.put(url, json=body, auth=auth).raise_for_status()
+            asked(api.api_url, AUTH, "PUT", f"automations/{automation['id']}", body)
 
 
 @pytest.mark.calm
@@ -197,5 +194,5 @@ def test_a_run_whose_worker_is_gone_too_is_noticed_and_finished_by_another(
         (tmp_path / "go").touch()
         assert api.run(ref.id).state_type == "RUNNING"
         with own_prefect_server.worker():
-            until(lambda: state(api, ref.id) == "COMPLETED", seconds=240)
+            until(lambda: state(api, ref.id) == "COMPLETED", seconds=400)
         assert api.run(ref.id).run_count == 2

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import httpx
 import pytest
 import yaml
 from prefect import Flow
@@ -21,7 +20,7 @@ from linkspan.cli.links import SETTINGS, Links
 from linkspan.errors import ConfigError
 from linkspan.local.prefect_settings import POOL
 from linkspan.prefect_api.server import Server
-from tests.services.prefect_server import AUTH, ROOT, PrefectServer
+from tests.services.prefect_server import AUTH, ROOT, PrefectServer, asked
 from tests.waiting import until
 
 DEPLOYMENTS: list[dict[str, Any]] = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
@@ -124,8 +123,7 @@ def api(server: PrefectServer) -> Iterator[Server]:
 
 
 def ask(api: Server, path: str, body: dict[str, Any]) -> Any:
-    auth = ("linkspan", AUTH.get_secret_value().partition(":")[2])
-    return httpx.post(f"{api.api_url}/{path}", json=body, auth=auth).raise_for_status().json()
+    return asked(api.api_url, AUTH, "POST", path, body).json()
 
 
 @pytest.mark.needs("prefect")

@@ -73,7 +73,7 @@ class Up:
         env = {**os.environ, **self.database, "PYTHONPATH": str(ROOT)}
         child = Child("up", [sys.executable, "-c", UP, *arguments], log=log, env=env)
         try:
-            child.wait_until(lambda: "UP\n" in log.read_text(), seconds=240)
+            child.wait_until(lambda: "UP\n" in log.read_text(), seconds=600)
         except ConfigError:
             child.stop()
             raise
@@ -209,7 +209,7 @@ def test_services_end_with_a_killed_up(up: Up) -> None:
     child = up.start()
     assert up.processes()
     os.kill(child.pid, signal.SIGKILL)
-    until(lambda: up.processes() == [], seconds=30)
+    until(lambda: up.processes() == [])
 
 
 @pytest.mark.calm
@@ -241,11 +241,11 @@ def test_a_run_is_a_fork_and_ends_with_whoever_stands_for_it(running_up: Up, tmp
         until(lambda: len(attempts()) == 1)
         assert parent_of(attempts()[0]) == state.pids["warm"]
         os.kill(stand_in(ref.id), signal.SIGKILL)
-        until(lambda: gone(attempts()[0]), seconds=10)
+        until(lambda: gone(attempts()[0]))
         until(lambda: len(attempts()) == 2)
         assert parent_of(attempts()[1]) == state.pids["warm"]
         os.kill(state.pids["warm"], signal.SIGKILL)
-        until(lambda: gone(attempts()[1]), seconds=30)
+        until(lambda: gone(attempts()[1]))
         until(lambda: len(attempts()) == 3)
         os.kill(attempts()[2], signal.SIGKILL)
         until(lambda: len(attempts()) == 4)
@@ -277,7 +277,7 @@ def test_a_killed_service_is_replaced_and_the_run_is_finished(
         until((tmp_path / "seen").exists)
         os.kill(state.pids[victim], signal.SIGKILL)
         (tmp_path / "go").touch()
-        until(lambda: completed(server, ref.id), seconds=120)
+        until(lambda: completed(server, ref.id))
     until(lambda: (found := up.home.read_state()) is not None and found.pids[victim] != state.pids[victim])
     assert httpx.get(f"{state.hooks_url}/readyz").status_code == 200
 
@@ -309,7 +309,7 @@ def test_a_taken_port_is_said_before_anything_starts(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     try:
-        child.wait_until(lambda: listens(port), seconds=20)
+        child.wait_until(lambda: listens(port), seconds=600)
         local = Local(tmp_path / "home", port=port)
         with pytest.raises(ConfigError, match=f"port {port} is taken"):
             local.start()
@@ -322,29 +322,29 @@ def test_a_taken_port_is_said_before_anything_starts(tmp_path: Path) -> None:
 
 def test_a_tethered_program_ends_with_its_parent(tmp_path: Path) -> None:
     note = tmp_path / "pid"
-    sleeper = [sys.executable, "-c", "import os,sys,time; print(os.getpid(), flush=True); time.sleep(600)"]
+    sleeper = [sys.executable, "-c", "import os,sys,time; print(os.getpid(), flush=True); time.sleep(3600)"]
     parent = f"""
 import subprocess, sys
 command = [sys.executable, "-ISs", {tether.__file__!r}, *{sleeper!r}]
 subprocess.Popen(command, stdout=open({str(note)!r}, "w")).wait()
 """
     process = subprocess.Popen([sys.executable, "-c", parent], start_new_session=True)
-    until(lambda: note.exists() and note.read_text().endswith("\n"), seconds=20)
+    until(lambda: note.exists() and note.read_text().endswith("\n"))
     pid = int(note.read_text())
     process.kill()
     process.wait()
-    until(lambda: not Path(f"/proc/{pid}").exists(), seconds=20)
+    until(lambda: not Path(f"/proc/{pid}").exists())
 
 
 def test_only_processes_with_the_mark_are_ended(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    command = [sys.executable, "-c", "import time; time.sleep(3600)"]
     mark = uuid4().hex
     ours = subprocess.Popen(command, env={leftovers.MARK: mark})
     other = subprocess.Popen(command, env={leftovers.MARK: mark + "0"})
     try:
-        until(lambda: leftovers.find(mark) == [ours.pid], seconds=20)
+        until(lambda: leftovers.find(mark) == [ours.pid])
         assert leftovers.end_all(mark) == 1
-        assert ours.wait(10) == -signal.SIGKILL
+        assert ours.wait(240) == -signal.SIGKILL
         assert other.poll() is None
     finally:
         for process in (ours, other):

@@ -341,9 +341,9 @@ def test_of_several_processes_one_publishes_a_version(root: Path, tmp_path: Path
     ]
     for process in processes:
         process.start()
-    said = dict(answers.get(timeout=60) for _ in processes)
+    said = dict(answers.get(timeout=240) for _ in processes)
     for process in processes:
-        process.join(10)
+        process.join(240)
 
     winners = [who for who, what in said.items() if what == "v1"]
     assert len(winners) == 1

@@ -6,8 +6,9 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import closing, contextmanager, suppress
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,14 +16,22 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from linkspan.errors import ConfigError, RunFailed, ServerDenied, ServerError, ServerUnavailable
+from linkspan.errors import (
+    ConfigError,
+    RunFailed,
+    ServerDenied,
+    ServerError,
+    ServerUnavailable,
+    ServerUnknown,
+)
 from linkspan.local.home import Home, State
 from linkspan.local.known import known_server
 from linkspan.prefect_api import http
-from linkspan.prefect_api.http import REQUEST_SECONDS, ServerHttp, refusal
+from linkspan.prefect_api.http import ServerHttp, refusal
 from linkspan.prefect_api.server import LogLine, Run, Server
 from linkspan.processes import free_port
-from tests.services.prefect_server import AUTH, PrefectServer
+from tests.services.prefect_server import AUTH, PrefectServer, asked
+from tests.waiting import until
 
 SCHEDULED = "test-scheduled/test"
 
@@ -70,8 +79,8 @@ def test_a_parameter_of_the_wrong_type_is_refused_in_the_servers_words(server: S
 def test_a_missing_deployment_is_said_at_once(server: Server) -> None:
     begin = time.monotonic()
     with pytest.raises(ServerError, match="deployment test-scheduled/nowhere is not on"):
-        server.start("test-scheduled/nowhere", {}, idempotency_key="k", patience=60)
-    assert time.monotonic() - begin < 10
+        server.start("test-scheduled/nowhere", {}, idempotency_key="k", patience=300)
+    assert time.monotonic() - begin < 240
 
 
 @pytest.mark.parametrize("name", ["nothing", "/x", "x/", ""])
@@ -95,7 +104,7 @@ def test_a_server_that_is_away_is_waited_for_as_long_as_was_said() -> None:
         begin = time.monotonic()
         with pytest.raises(ServerUnavailable, match="cannot be reached"):
             nowhere.start("a/b", {}, idempotency_key="k", patience=1.5)
-        assert 1.5 <= time.monotonic() - begin < 4
+        assert 1.5 <= time.monotonic() - begin < 15
 
 
 @pytest.mark.parametrize(
@@ -115,19 +124,27 @@ def test_what_an_answer_means(status: int, kind: type[ServerError]) -> None:
     assert error.retriable is (kind is ServerUnavailable)
 
 
-@pytest.mark.parametrize(("seconds", "stalls"), [(0.5, 1), (REQUEST_SECONDS, 4)])
-def test_a_slow_server_is_asked_again_what_changes_nothing(
-    seconds: float, stalls: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Once who has no time; all others for as long as SQLite stands still."""
-    monkeypatch.setattr(http, "REQUEST_SECONDS", 0.6)
-    asked: list[str] = []
+@contextmanager
+def unsteady(*, stalls: int = 0, hang_ups: int = 0) -> Iterator[tuple[str, list[tuple[str, int]]]]:
+    """A server that leaves the first so many requests to each path without an answer, and what was asked.
 
-    class Slow(BaseHTTPRequestHandler):
+    It says nothing, or hangs up. Of what was asked: the path, and the port at the other end.
+    """
+    asked: list[tuple[str, int]] = []
+    released = threading.Event()
+
+    class Unsteady(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
         def do_GET(self) -> None:
-            asked.append(self.path)
-            if asked.count(self.path) <= stalls:
-                released.wait(10)
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            asked.append((self.path, self.client_address[1]))
+            times = sum(path == self.path for path, _ in asked)
+            if times <= hang_ups:
+                self.close_connection = True
+                return
+            if times <= stalls:
+                released.wait(240)
             self.send_response(200)
             self.send_header("Content-Length", "2")
             self.end_headers()
@@ -139,21 +156,69 @@ def test_a_slow_server_is_asked_again_what_changes_nothing(
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             """Say nothing."""
 
-    released = threading.Event()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Unsteady)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    client = ServerHttp(f"http://127.0.0.1:{server.server_address[1]}", None, None)
     try:
-        for method, path in (("GET", "one"), ("POST", "things/filter")):
-            assert client.request(method, path, seconds=seconds).json() == []
-        with pytest.raises(ServerUnavailable, match="timed out"):
-            client.request("POST", "things", {}, seconds=seconds)
-        assert Counter(asked) == {"/one": stalls + 1, "/things/filter": stalls + 1, "/things": 1}
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked
     finally:
         released.set()
-        client.close()
         server.shutdown()
         server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("ways", "says"), [({"stalls": 1}, "timed out"), ({"hang_ups": 1}, "without sending a response")]
+)
+def test_an_unsteady_server_is_asked_once_more_what_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, ways: dict[str, int], says: str
+) -> None:
+    monkeypatch.setattr(http, "REQUEST_SECONDS", 3.0)
+    with unsteady(**ways) as (url, asked), closing(ServerHttp(url, None, None)) as client:
+        for method, path in (("GET", "one"), ("POST", "things/filter")):
+            assert client.request(method, path).json() == []
+        with pytest.raises(ServerUnavailable, match=says):
+            client.request("POST", "things", {})
+        assert Counter(path for path, _ in asked) == {"/one": 2, "/things/filter": 2, "/things": 1}
+
+
+def test_a_connection_is_not_kept_until_the_server_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert http.IDLE_SECONDS < 5, "uvicorn's default, and so that of any Prefect server"
+    monkeypatch.setattr(http, "IDLE_SECONDS", 0.1)
+    with unsteady() as (url, asked), closing(ServerHttp(url, None, None)) as client:
+
+        def connections() -> int:
+            client.get("one")
+            return len({port for _, port in asked})
+
+        until(lambda: connections() > 1, what="another connection")
+
+
+def test_a_server_that_never_answers_is_waited_for_as_long_as_was_said() -> None:
+    with unsteady(stalls=100) as (url, asked), Server(url) as server:
+        begin = time.monotonic()
+        with pytest.raises(ServerUnavailable, match="timed out"):
+            server.start("a/b", {}, idempotency_key="k", patience=2)
+        assert 2 <= time.monotonic() - begin < 10, "one question alone may take 15 s"
+    assert asked
+
+
+def test_what_answers_is_no_prefect_server(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("<html>Sign in</html>")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        with (
+            closing(ServerHttp(url, None, None)) as client,
+            pytest.raises(ServerUnknown, match=r"expected JSON.*text/html"),
+        ):
+            client.get("")
+    finally:
+        server.shutdown()
+        server.server_close()
+    with pytest.raises(ConfigError, match="is no URL"):
+        Server("http://[::1/api")
 
 
 def test_deployments_and_the_parts_of_one(server: Server) -> None:
@@ -214,13 +279,7 @@ def test_an_event_reaches_the_feed(server: Server) -> None:
     resource = f"linkspan.app.{uuid4().hex}"
     server.emit("linkspan.test.event", resource, {"n": 1}, name="x")
     wanted = {"filter": {"resource": {"id": [resource]}}}
-    end = time.monotonic() + 20
-    with httpx.Client(auth=("linkspan", AUTH.get_secret_value().partition(":")[2])) as http:
-        while True:
-            events = http.post(f"{server.api_url}/events/filter", json=wanted).json()["events"]
-            if events or time.monotonic() > end:
-                break
-            time.sleep(0.2)
+    events = until(lambda: asked(server.api_url, AUTH, "POST", "events/filter", wanted).json()["events"])
     assert [(each["event"], each["payload"]) for each in events] == [("linkspan.test.event", {"n": 1})]
 
 
@@ -254,7 +313,7 @@ def test_a_killed_server_loses_no_run_and_doubles_none(own_prefect_server: Prefe
 
     with ThreadPoolExecutor(6) as pool:
         asked = [pool.submit(start, key) for key in keys]
-        assert begun.wait(150)  # SQLite may stand still for a minute
+        assert begun.wait(240)
         own_prefect_server.child.kill()
         own_prefect_server.start()
         ids = [each.result() for each in asked]

@@ -180,7 +180,7 @@ def test_2_gb_are_linked_in_less_than_200_mb(
             input=json.dumps(job) + "\n",
             capture_output=True,
             text=True,
-            timeout=250,
+            timeout=1200,
             check=False,
         )
         seconds = time.monotonic() - start

@@ -28,7 +28,7 @@ def config(app: str, *, memory: str = "", **smoke_section: Any) -> AppConfig:
         {
             "name": app,
             "model": {"name": "digits"},
-            "serve": {"ready_seconds": 20},
+            "serve": {"ready_seconds": 200},
             "smoke": section,
         }
     )
@@ -63,6 +63,8 @@ def test_a_json_body_is_sent(docker_client: docker.DockerClient, image_of: Image
         ("good", {"expect_status": 201}, "got the wrong answer: status 200"),
         ("good", {"method": "PUT", "expect_json": None}, "501"),
         ("good", {"path": "/slow/9", "timeout_seconds": 0.3}, "within 0.3 s"),
+        ("good", {"path": "/endless/9", "timeout_seconds": 1}, "a whole answer within 1 s"),
+        ("good", {"path": "/endless/4000000", "timeout_seconds": 200}, "had not ended after 16 MiB"),
     ],
 )
 def test_what_is_wrong_is_said(
@@ -84,7 +86,7 @@ def test_never_ready_says_what_the_app_says(
     docker_client: docker.DockerClient, image_of: ImageOf, app: str
 ) -> None:
     impatient = config(app).model_copy(
-        update={"serve": config(app).serve.model_copy(update={"ready_seconds": 1})}
+        update={"serve": config(app).serve.model_copy(update={"ready_seconds": 20})}
     )
     with pytest.raises(SmokeFailed, match="answers /readyz with 503: the model cannot be opened: bad magic"):
         smoke(docker_client, image_of("v1", "never"), impatient, say=quiet)

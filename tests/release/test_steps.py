@@ -260,6 +260,18 @@ def test_a_try_that_got_as_far_as_the_switch_is_finished_and_anothers_release_is
         rolled_out(app_registry, runtime, pair, planned=planned)
 
 
+def test_a_rollback_by_hand_meanwhile_is_a_conflict_though_it_is_to_the_same_pair(
+    app_registry: Registry, pair: Pair, runtime: Remembering
+) -> None:
+    """Its pin would be lost: the run looks again, and finds it."""
+    runtime.revisions = [revision(7, another())]
+    planned = plan(app_registry, runtime, *pair, "production")
+    runtime.revisions = [revision(8, planned.candidate.release, pinned=True), *runtime.revisions]
+    with pytest.raises(RolloutConflict):
+        rolled_out(app_registry, runtime, pair, planned=planned, run="brave-otter")
+    assert runtime.revisions[0].pinned
+
+
 def test_a_pinned_environment_is_left_alone_until_somebody_asks_on_purpose(
     app_registry: Registry, pair: Pair, runtime: Remembering
 ) -> None:

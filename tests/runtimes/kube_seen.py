@@ -226,9 +226,9 @@ def rolling(
     )
 
 
-def verdict(seen: Observed, seconds: float = 10.0) -> tuple[bool, str]:
+def verdict(seen: Observed, stuck: float = 10.0) -> tuple[bool, str]:
     """(retriable, reason) of a rollout of revision 2 that is not done."""
-    found = rollout_readiness(seen, 2, seconds=seconds)
+    found = rollout_readiness(seen, 2, stuck=stuck)
     assert not found.done
     assert "\n" not in found.reason
     return found.retriable, found.reason

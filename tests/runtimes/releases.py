@@ -1,15 +1,15 @@
 """Rollouts of the test service, for the conformance suite."""
 
 import json
-import socket
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from linkspan.nouns import Commit, Model, ModelFile, Release, Revision, sha256
+from linkspan.processes import listens
 from linkspan.runtimes.base import Rollout, Runtime, Service
+from tests.waiting import until
 
 
 def quiet(_: str) -> None: ...
@@ -32,10 +32,10 @@ def release(app: str, version: str, image: str) -> Release:
 
 
 def rollout(service: Service, version: str, image: str, **options: Any) -> Rollout:
-    """A rollout with short times; `image` is a reference by digest, or an image ID, which is a digest too."""
+    """A rollout; `image` is a reference by digest, or an image ID, which is a digest too."""
     values: dict[str, Any] = {
         "cause": "test",
-        "ready_seconds": 60.0,
+        "ready_seconds": 200.0,
         "request_seconds": 5.0,
         "memory": "64m",
         "cpu": "10m",
@@ -74,13 +74,4 @@ def reached(runtime: Runtime, service: Service) -> str:
 def wait_for_port(url: str) -> None:
     """Wait until something takes connections there."""
     where = urlsplit(url)
-    end = time.monotonic() + 30
-    while True:
-        try:
-            socket.create_connection((where.hostname, where.port or 80), timeout=5).close()
-        except OSError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.05)
-        else:
-            return
+    until(lambda: listens(where.port or 80, where.hostname or ""), what=f"a connection to {url}")

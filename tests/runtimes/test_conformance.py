@@ -30,7 +30,7 @@ def image_of(harness: Harness, docker_client: docker.DockerClient, image_of: Ima
 
 
 def ask(runtime: Runtime, service: Service, path: str = "/", method: str = "GET", body: str = "") -> bytes:
-    connection = http.client.HTTPConnection(urlsplit(runtime.url(service)).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(runtime.url(service)).netloc, timeout=120)
     connection.request(method, path, body=body or None)
     answer = connection.getresponse()
     data = answer.read()
@@ -121,14 +121,20 @@ def test_users_reach_the_app_as_themselves(
     assert json.loads(ask(runtime, service, "/", "POST", "x" * 3_000_000))["size"] == 3_000_000
 
 
+LONG = {"ready_seconds": 200}
+"""How long it may take until it is ready, where waiting cannot help."""
+LISTENS = {"ready_seconds": 30}
+"""In that time an app listens on a busy machine too, and has answered."""
+
+
 @pytest.mark.parametrize(
     ("behaviour", "options", "says"),
     [
-        ("exits", {}, "exited with code 3: ImportError: no module named sklearn"),
-        ("never", {"ready_seconds": 3}, "not ready after 3 s: .* 503"),
+        ("exits", LONG, "exited with code 3: ImportError: no module named sklearn"),
+        ("never", LISTENS, "not ready after 30 s: .* 503"),
         ("deaf", {"ready_seconds": 3}, "not ready after 3 s: .*/readyz.*(refused|connect)"),
-        ("crashes", {}, "exited with code 9"),
-        ("hungry", {"memory": "32m"}, r"ran out of memory and was killed \(its limit is 32 ?MiB?\)"),
+        ("crashes", LONG, "exited with code 9"),
+        ("hungry", {**LONG, "memory": "32m"}, r"ran out of memory and was killed \(its limit is 32 ?MiB?\)"),
     ],
 )
 def test_a_release_that_does_not_become_ready_changes_nothing(
@@ -148,7 +154,7 @@ def test_a_release_that_does_not_become_ready_changes_nothing(
         start = time.monotonic()
         with pytest.raises(RolloutFailed, match=says):
             runtime.roll_out(plan, say=quiet)
-        assert time.monotonic() - start < 30, "it waited although waiting cannot help"
+        assert time.monotonic() - start < 100, "it waited although waiting cannot help"
     assert_no_failure(prober.report)
     assert set(prober.report.versions) == {"v1"}
     assert runtime.live(service) == live
@@ -174,7 +180,7 @@ def test_a_pull_that_fails_says_nothing_about_the_release(
     runtime: Runtime, service: Service, image_of: ImageOf
 ) -> None:
     live = runtime.roll_out(rollout(service, "v1", image_of("v1")), say=quiet)
-    missing = rollout(service, "v2", image_of("v1"), expect=1, ready_seconds=5)
+    missing = rollout(service, "v2", image_of("v1"), expect=1, ready_seconds=30)
     other = missing.model_copy(
         update={
             "image": f"127.0.0.1:1/digits@sha256:{'a' * 64}",
@@ -191,7 +197,7 @@ def test_a_slow_start_is_waited_for(runtime: Runtime, service: Service, image_of
     runtime.roll_out(rollout(service, "v1", image_of("v1")), say=quiet)
     with Prober(reached(runtime, service), version_of) as prober:
         runtime.roll_out(rollout(service, "v2", image_of("v2", "slow-start"), expect=1), say=quiet)
-        assert prober.wait_for("v2", seconds=5)
+        assert prober.wait_for("v2", seconds=600)
     assert_no_failure(prober.report)
 
 
@@ -321,14 +327,14 @@ def test_a_rollout_killed_at_any_step_leaves_a_release_serving_and_is_finished_b
     with Prober(reached(runtime, service), version_of) as prober:
         program = child_program(harness.opener(), plan.model_dump(mode="json"), said)
         killed = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=1200, check=False
         )
         assert killed.returncode == -9, killed.stderr
         live = runtime.live(service)
         assert live is not None
         assert live.number == live_after
         done = runtime.roll_out(plan.model_copy(update={"expect": live.number}), say=quiet)
-        assert prober.wait_for("v2", seconds=5)
+        assert prober.wait_for("v2", seconds=600)
     assert_no_failure(prober.report)
     assert done.number == 2
     assert runtime.live(service) == done
@@ -343,7 +349,7 @@ def test_the_first_rollout_may_be_killed_too(
     plan = rollout(service, "v1", image_of("v1"))
     for step in harness.first_steps:
         program = child_program(harness.opener(), plan.model_dump(mode="json"), step)
-        killed = subprocess.run([sys.executable, "-c", program], timeout=120, check=False)
+        killed = subprocess.run([sys.executable, "-c", program], timeout=1200, check=False)
         assert killed.returncode == -9, step
         assert runtime.live(service) is None, step
         assert runtime.history(service) == []

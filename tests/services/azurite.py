@@ -56,7 +56,7 @@ def azurite_program() -> Path:
                 cwd=home,
                 check=True,
                 capture_output=True,
-                timeout=240,
+                timeout=1200,
             )
     return program
 
@@ -72,7 +72,7 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
     command += ["--disableTelemetry"]
     server = Child("Azurite", command, log=folder / "azurite.log", cwd=folder)
     try:
-        server.wait_until(lambda: listens(port), seconds=60)
+        server.wait_until(lambda: listens(port), seconds=600)
         yield Azurite(port)
     finally:
         server.stop()

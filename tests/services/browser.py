@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 # Runs as root in a container without a GPU; and must not talk to anybody but the page under test.
 FLAGS = [
@@ -18,6 +18,8 @@ FLAGS = [
     "--disable-sync",
     "--no-proxy-server",
 ]
+SECONDS = 120.0
+"""What a page shows soon is waited for as long as a busy machine may take."""
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +31,7 @@ def browser() -> Iterator[Browser]:
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         pytest.fail("no Chromium on this machine: install Debian's package chromium")
+    expect.set_options(timeout=SECONDS * 1000)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=program, headless=True, args=FLAGS)
         yield chromium
@@ -40,7 +43,7 @@ def page(browser: Browser) -> Iterator[Page]:
     """A page in a context of its own: no cookies, no cache, no permissions from another test."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     fresh = context.new_page()
-    fresh.set_default_timeout(15_000)
+    fresh.set_default_timeout(SECONDS * 1000)
     yield fresh
     context.close()
 
@@ -52,6 +55,6 @@ def browser_touch(browser: Browser) -> Iterator[Page]:
         viewport={"width": 390, "height": 844}, device_scale_factor=3, has_touch=True, is_mobile=True
     )
     fresh = context.new_page()
-    fresh.set_default_timeout(15_000)
+    fresh.set_default_timeout(SECONDS * 1000)
     yield fresh
     context.close()

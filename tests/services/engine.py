@@ -105,6 +105,13 @@ class Handler(Leaving):
             return self.answer(200, b"ready")
         if self.path.startswith("/slow/"):
             time.sleep(float(self.path.rsplit("/", 1)[1]))
+        if self.path.startswith("/endless/"):
+            # A piece after the other, so many bytes long.
+            self.send_response(200)
+            self.end_headers()
+            while True:
+                self.wfile.write(b"x" * int(self.path.rsplit("/", 1)[1]))
+                time.sleep(0.05)
         if self.path == "/headers":
             return self.answer(200, dict(self.headers.items()))
         return self.answer(200, {{"version": VERSION}})

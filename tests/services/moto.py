@@ -52,7 +52,7 @@ def moto_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Moto]:
     command = [sys.executable, "-m", __name__, str(port)]
     server = Child("moto", command, log=folder / "moto.log", cwd=Path(__file__).parents[2])
     try:
-        server.wait_until(lambda: listens(port), seconds=60)
+        server.wait_until(lambda: listens(port), seconds=600)
         yield _with_user(f"http://127.0.0.1:{port}")
     finally:
         server.stop()

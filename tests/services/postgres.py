@@ -66,7 +66,7 @@ def start_postgres(home: Path) -> tuple[Child, SecretStr]:
     child = Child("postgres", [*as_user, *serve], log=home / "log", cwd=home)
     ask = [_program("pg_isready"), "-h", "127.0.0.1", "-p", str(port), "-q"]
     try:
-        child.wait_until(lambda: subprocess.run(ask, check=False).returncode == 0, seconds=60)
+        child.wait_until(lambda: subprocess.run(ask, check=False).returncode == 0, seconds=600)
     except BaseException:
         child.stop()
         raise

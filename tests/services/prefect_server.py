@@ -4,15 +4,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import httpx
 import pytest
 from pydantic import SecretStr
 
 from linkspan.local import prefect_settings, tether
+from linkspan.local.server import START
+from linkspan.prefect_api.http import Json, ServerHttp
 from linkspan.prefect_api.server import Server
 from linkspan.processes import Child, free_port
 from tests.services.postgres import start_postgres
@@ -81,12 +84,12 @@ class PrefectServer:
             **prefect_settings.server(self.home, self.api_url, self.auth, self.database),
             **(SOON if self.soon else SELDOM),
         }
-        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
+        command = [sys.executable, *START, "--host", "127.0.0.1"]
         self.child = Child(
             "prefect", [*command, "--port", str(self.port)], log=self.home / "server.log", env=env
         )
         with self.api() as server:
-            self.child.wait_until(server.ready, seconds=120)
+            self.child.wait_until(server.ready, seconds=600)
 
     def stop(self) -> None:
         self.child.stop()
@@ -128,9 +131,9 @@ class PrefectServer:
             with self.api() as server:
                 child.wait_until(
                     lambda: any(each.name == name for each in server.workers(prefect_settings.POOL)),
-                    seconds=60,
+                    seconds=600,
                 )
-            warm.wait_until((forks / "socket").exists, seconds=60)
+            warm.wait_until((forks / "socket").exists, seconds=600)
             yield child
         finally:
             child.stop()
@@ -139,9 +142,17 @@ class PrefectServer:
     def set_up(self, prefect_file: Path, *arguments: str) -> str:
         """Run `python -m flows.setup`; its output."""
         command = [sys.executable, "-m", "flows.setup", "--prefect-file", str(prefect_file), *arguments]
-        done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(
+            command, env=self.env, capture_output=True, text=True, timeout=1200, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+
+def asked(api_url: str, auth: SecretStr, method: str, path: str, body: Json = None) -> httpx.Response:
+    """What a server answers, where Server has no call for it; SQLite that was busy is asked again."""
+    with closing(ServerHttp(api_url, auth, None)) as http:
+        return http.request(method, path, body)
 
 
 def lay_database(home: Path, *, flows: bool) -> None:

@@ -61,7 +61,7 @@ def start_registry(folder: Path, storage: Path) -> tuple[Child, RunningRegistry]
     config.write_text(_CONFIG.format(storage=storage, htpasswd=htpasswd, port=port))
     child = Child("docker-registry", ["docker-registry", "serve", str(config)], log=folder / "registry.log")
     try:
-        child.wait_until(lambda: listens(port), seconds=20)
+        child.wait_until(lambda: listens(port), seconds=600)
     except BaseException:
         child.stop()
         raise

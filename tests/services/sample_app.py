@@ -53,11 +53,11 @@ class RunningApp:
             return 0
 
     def alive(self) -> "RunningApp":
-        self.child.wait_until(lambda: self.get("/healthz") == 200, seconds=60)
+        self.child.wait_until(lambda: self.get("/healthz") == 200, seconds=600)
         return self
 
     def ready(self) -> "RunningApp":
-        self.child.wait_until(lambda: self.get("/readyz") == 200, seconds=60)
+        self.child.wait_until(lambda: self.get("/readyz") == 200, seconds=600)
         return self
 
 
@@ -76,7 +76,7 @@ def _train(home: Path) -> dict[str, Any]:
         [sys.executable, "train.py", "--out", str(folder)],
         cwd=APP,
         check=True,
-        timeout=240,
+        timeout=800,
         capture_output=True,
     )
     return {PIDS: [], "folder": str(folder)}

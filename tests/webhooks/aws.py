@@ -104,7 +104,7 @@ def start(folder: Path, port: int = 0) -> Aws:
         # It posts to HTTP subscribers on this machine.
         env={**os.environ, "NO_PROXY": "127.0.0.1"},
     )
-    child.wait_until(lambda: listens(port), seconds=60)
+    child.wait_until(lambda: listens(port), seconds=600)
     return Aws(f"http://127.0.0.1:{port}", child)
 
 

@@ -37,7 +37,7 @@ class Serving:
         if self.routes:
             command += ["--routes", str(self.routes)]
         self.child = Child("receiver", command, log=self.folder / "serve.log", env=self.env, cwd=ROOT)
-        self.child.wait_until(self.ready, seconds=30, every=0.05)
+        self.child.wait_until(self.ready, seconds=600, every=0.05)
         return self
 
     @property
@@ -58,7 +58,7 @@ class Serving:
     def call(self, body: bytes, name: str = "git", secret: str = SECRET) -> int:
         url = f"http://127.0.0.1:{self.port}/hooks/{name}"
         return httpx.post(
-            url, content=body, headers=headers(body, secret), timeout=20, verify=trusted()
+            url, content=body, headers=headers(body, secret), timeout=120, verify=trusted()
         ).status_code
 
     def states(self) -> list[str]:

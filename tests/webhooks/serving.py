@@ -74,7 +74,7 @@ def served(app: Starlette) -> Iterator[int]:
             yield listener.getsockname()[1]
         finally:
             server.should_exit = True
-            thread.join(20)
+            thread.join(240)
             assert not thread.is_alive()
 
 

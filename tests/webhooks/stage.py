@@ -70,7 +70,7 @@ class Stage:
         )
         self.port = self._held.enter_context(served(self.app))
         url = f"http://127.0.0.1:{self.port}"
-        self.http = self._held.enter_context(httpx.Client(base_url=url, timeout=20, verify=trusted()))
+        self.http = self._held.enter_context(httpx.Client(base_url=url, timeout=120, verify=trusted()))
         return self.http
 
     def call(self, body: bytes, path: str = "/hooks/git", **more: str) -> httpx.Response:

@@ -13,18 +13,20 @@ from linkspan.runtimes.readiness import Probe
 KEEP = 50
 """Revisions that are remembered."""
 
-_END = "--linkspan--"
-PROBE = f"""looks=$1; shift
+PROBE = """mark=$1 looks=$2; shift 2
 for url in "$@"; do
     while [ "$looks" -gt 0 ]; do
-        case $(curl -s -m 5 -o /dev/null -w '%{{http_code}}' "$url") in 2*) break ;; esac
+        case $(curl -gs -m 5 -o /dev/null -w '%{http_code}' "$url") in 2*) break ;; esac
         looks=$((looks - 1)); sleep 0.1
     done
 done
 for url in "$@"; do
-    curl -s -m 5 -w '\\n%{{http_code}} %{{errormsg}}\\n{_END}\\n' "$url" || true
+    curl -gs -m 5 -w "\\n%{http_code} %{errormsg}\\n$mark\\n" "$url" || true
 done"""
-"""Run in a container: asks every URL, for `read_probes`, after $1 looks at most for all to be ready."""
+"""Run in a container: asks every URL, for `read_probes`, after $2 looks at most for all to be ready.
+
+$1 ends each answer: no body of an app may hold it.
+"""
 
 
 def history_of(live: Revision | None, kept: Iterable[Revision]) -> list[Revision]:
@@ -45,9 +47,9 @@ def history_of(live: Revision | None, kept: Iterable[Revision]) -> list[Revision
     ][:KEEP]
 
 
-def read_probes(output: str, count: int) -> list[Probe]:
+def read_probes(output: str, mark: str, count: int) -> list[Probe]:
     """What PROBE printed for `count` URLs."""
-    probes = [read_probe(answer) for answer in output.split(f"\n{_END}\n")[:-1]]
+    probes = [read_probe(answer) for answer in output.split(f"\n{mark}\n")[:-1]]
     return probes + [Probe(error="no answer")] * (count - len(probes))
 
 

@@ -66,7 +66,10 @@ _SWITCH = """
 worker_shutdown_timeout {seconds}s;{opening}
 {upstream}
     map $http_upgrade $upstream_connection {{ default upgrade; '' ''; }}
-    map $http_upgrade $websocket {{ default ''; '~*^websocket$' 1; }}
+    map "$request_method $http_upgrade $http_sec_websocket_key" $websocket {{
+        default '';
+        '~*^GET websocket .' 1;
+    }}
     server {{
         listen unix:{run}/switch.sock backlog=4096;
 {location}
@@ -86,15 +89,22 @@ _UPSTREAM = """    upstream app {{
         keepalive 32;
         keepalive_timeout 1s;
     }}"""
+# A replica that failed is left alone for a second. All of them have when some requests were slow in the same
+# second; then each serves as its own stand-in, or everybody would hear 502 until that second is over. An only
+# replica is never left alone, and has no stand-in that would be sent the same request again.
+_ALONE = "        server {server} max_fails=0;"
+_SERVER = """        server {server} max_fails=1 fail_timeout=1s;
+        server {server} max_fails=0 backup;"""
 
 # proxy_next_upstream's default: what failed before a byte was sent goes to the next replica; a POST that was
-# sent never does. nginx takes no variable as a timeout, so what asks for a WebSocket has its own location;
-# other upgrades (h2c, which some clients offer with every request) stay ordinary requests.
+# sent never does. nginx takes no variable as a timeout, so the handshake of a WebSocket (RFC 6455, 4.1) has
+# its own location; other upgrades (h2c, which some clients offer with every request) stay requests.
 _APP = """        proxy_http_version 1.1;
         proxy_set_header Host $http_host;
         proxy_set_header Connection $upstream_connection;
         proxy_set_header Upgrade $http_upgrade;
         proxy_next_upstream error timeout;
+        proxy_next_upstream_tries {tries};
         proxy_connect_timeout 2s;
         proxy_max_temp_file_size 0;
         proxy_socket_keepalive on;
@@ -127,16 +137,16 @@ def switch_conf(live: Live | None) -> str:
         return f"{_HEADER}null{body}{_END}\n"
     text = json.dumps(live.model_dump(mode="json"), ensure_ascii=True, sort_keys=True)
     header = "\n".join(_HEADER + text[at : at + _COMMENT] for at in range(0, len(text), _COMMENT))
-    servers = "\n".join(
-        f"        server {address}:{live.port} max_fails=1 fail_timeout=1s;" for address in live.addresses
-    )
+    replicas = len(live.addresses)
+    line = _SERVER if replicas > 1 else _ALONE
+    servers = "\n".join(line.format(server=f"{address}:{live.port}") for address in live.addresses)
     seconds = max(1, round(live.request_seconds))
     body = _SWITCH.format(
         seconds=seconds,
         opening=_opening("switch"),
         run=RUN,
         upstream=_UPSTREAM.format(servers=servers),
-        location=_APP.format(seconds=seconds, tunnel=_TUNNEL),
+        location=_APP.format(seconds=seconds, tunnel=_TUNNEL, tries=replicas),
         marker=live.marker,
     )
     return f"{header}{body}{_END}\n"

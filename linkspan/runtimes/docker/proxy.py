@@ -224,7 +224,8 @@ class Proxy:
         First it looks so often, each tenth of a second, whether all are ready: that costs the engine nothing.
         """
         urls = [f"http://{address}:{port}{path}" for address in addresses]
-        return read_probes(self._run(PROBE, str(looks), *urls)[1], len(urls))
+        mark = uuid.uuid4().hex
+        return read_probes(self._run(PROBE, mark, str(looks), *urls)[1], mark, len(urls))
 
     def serving(self) -> str | None:
         """The marker of the configuration that the switch works by; None if it does not answer."""

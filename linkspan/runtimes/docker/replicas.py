@@ -11,7 +11,7 @@ import docker
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container
 
-from linkspan.engine import engine_time
+from linkspan.engine import engine_time, killed_for_memory
 from linkspan.errors import RolloutFailed
 from linkspan.progress import Say
 from linkspan.runtimes.base import Rollout, Service
@@ -204,7 +204,7 @@ def observed(name: str, container: Container | None, probe: Probe | None) -> Obs
         name=name,
         state=container.status,
         exit_code=int(state.get("ExitCode") or 0),
-        oom_killed=bool(state.get("OOMKilled")),
+        oom_killed=not running and killed_for_memory(container),
         memory=f"{limit // (1 << 20)} MiB" if limit else "",
         error=str(state.get("Error") or ""),
         logs="" if running else container.logs(tail=LOG_LINES).decode(errors="replace"),

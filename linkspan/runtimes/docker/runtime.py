@@ -1,7 +1,7 @@
 """The docker runtime: replicas on one Docker Engine behind nginx, replaced without a failed request.
 
 roll_out reads like what it does: start the new replicas, wait until they are ready, switch nginx, let the old
-ones finish, remove them. The switch is one rename in the proxy's volume (docker_proxy.py): before it the old
+ones finish, remove them. The switch is one rename in the proxy's volume (proxy.py): before it the old
 release is live, after it the new one, whenever the process dies. What a killed rollout left behind is not in
 the live configuration, and that is how the next one knows it.
 """

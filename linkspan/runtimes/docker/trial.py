@@ -3,6 +3,7 @@
 It has no network but the way in from this machine's loopback. What fails does not stay on the engine.
 """
 
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ LABEL = "dev.linkspan.smoke"
 NETWORK = "linkspan-smoke"
 _LOG_LINES = 15
 _BODY = 500
+ANSWER_BYTES = 16 << 20
+"""The longest answer that is read, unpacked."""
 
 
 class Trial(NamedTuple):
@@ -47,9 +50,26 @@ class Trial(NamedTuple):
         """The last lines that it printed."""
         return self.container.logs(tail=_LOG_LINES).decode(errors="replace").strip()
 
+    def ask(self, method: str, path: str, *, json: Any = None, seconds: float) -> httpx.Response:
+        """The whole answer, within `seconds`, though it may come in pieces without end.
+
+        Raises httpx.HTTPError; httpx.ReadError for more than ANSWER_BYTES.
+        """
+        end = time.monotonic() + seconds
+        whole = bytearray()
+        with self.http.stream(method, path, json=json, timeout=seconds) as answer:
+            for piece in answer.iter_bytes():
+                whole += piece
+                if len(whole) > ANSWER_BYTES:
+                    raise httpx.ReadError(f"it had not ended after {ANSWER_BYTES >> 20} MiB")
+                if time.monotonic() > end:
+                    raise httpx.ReadTimeout("it did not end")
+        kind = {"Content-Type": answer.headers.get("Content-Type", "")}
+        return httpx.Response(answer.status_code, headers=kind, content=bytes(whole))
+
     def _probe(self, path: str) -> Probe:
         try:
-            answer = self.http.get(path, timeout=5)
+            answer = self.ask("GET", path, seconds=5)
         except httpx.HTTPError as error:
             return Probe(error=str(error) or type(error).__name__)
         return Probe(status=answer.status_code, body=answer.text)

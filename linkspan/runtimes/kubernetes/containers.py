@@ -145,26 +145,26 @@ def _who(pod: KubeObject, container: str, *, init: bool) -> str:
 
 
 def container_troubles(
-    pod: KubeObject, status: KubeObject, events: Sequence[KubeObject], seconds: float, *, init: bool
+    pod: KubeObject, status: KubeObject, events: Sequence[KubeObject], stuck: float, *, init: bool
 ) -> Iterator[Trouble]:
     """Containers that the kubelet cannot start."""
     waiting = field(status, "state", "waiting")
     why, words = text(waiting, "reason"), text(waiting, "message")
     who = _who(pod, text(status, "name"), init=init)
     if why in _PULL:
-        yield _unpulled(pod, status, events, seconds, who)
+        yield _unpulled(pod, status, events, stuck, who)
     elif why == "CreateContainerConfigError":
-        passes = bool(PASSES.search(words)) and seconds < PATIENCE
+        passes = bool(PASSES.search(words)) and stuck < PATIENCE
         yield Trouble(passes, Stage.CONFIGURED, name(pod), f"{who} cannot be configured: {sentence(words)}")
     elif why in _RUN:
         reason = f"{who} cannot be started: {start_words(words) or why}"
-        yield Trouble(seconds < PATIENCE, Stage.RUN, name(pod), reason)
+        yield Trouble(stuck < PATIENCE, Stage.RUN, name(pod), reason)
     elif why not in _ON_ITS_WAY:
         yield Trouble(True, Stage.RUN, name(pod), f"{who} waits: {why}: {sentence(words)}".rstrip(": "))
 
 
 def _unpulled(
-    pod: KubeObject, status: KubeObject, events: Sequence[KubeObject], seconds: float, who: str
+    pod: KubeObject, status: KubeObject, events: Sequence[KubeObject], stuck: float, who: str
 ) -> Trouble:
     words = pull_words(text(status, "state", "waiting", "message"))
     if not words:
@@ -175,7 +175,7 @@ def _unpulled(
     secret = text(newest(events, "FailedToRetrieveImagePullSecret"), "message")
     missing = re.search(r"secrets \(([^)]*)\)", secret)
     note = f" (there is no pull secret {missing[1]})" if missing else ""
-    if seconds < PATIENCE and (missing or _UNAUTHORIZED.search(words)):
+    if stuck < PATIENCE and (missing or _UNAUTHORIZED.search(words)):
         final = False  # a kubelet may learn of a new Secret a moment after it learns of a new pod
     image = sentence(text(status, "image")) or "its image"
     why = words or text(status, "state", "waiting", "reason")

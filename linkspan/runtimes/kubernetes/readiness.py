@@ -45,15 +45,15 @@ class Observed:
     endpoints: Sequence[KubeObject] = ()
 
 
-def rollout_readiness(seen: Observed, revision: int, *, seconds: float) -> Readiness:
-    """The verdict on the rollout of `revision`, which began `seconds` ago."""
+def rollout_readiness(seen: Observed, revision: int, *, stuck: float) -> Readiness:
+    """The verdict on the rollout of `revision`, in whose way something has been for `stuck` seconds."""
     if over := _over(seen.deployment, revision):
         return Readiness(done=False, retriable=False, reason=over)
     deployment = seen.deployment or {}
     missing = next(_lacks(deployment, seen, revision), "")
     if not missing:
         return Readiness(done=True, retriable=True, reason="")
-    worst = min(_troubles(deployment, seen, revision, seconds), default=None)
+    worst = min(_troubles(deployment, seen, revision, stuck), default=None)
     if worst and worst.stage is not Stage.STARTING:
         return Readiness(done=False, retriable=worst.passes, reason=worst.reason)
     said = [missing, worst.reason if worst else "", *_remarks(deployment)]
@@ -161,21 +161,21 @@ def _routed(piece: KubeObject, by_address: Mapping[str, str]) -> Iterator[str]:
             yield from (by_address.get(str(each), str(each)) for each in endpoint.get("addresses") or ())
 
 
-def _troubles(deployment: KubeObject, seen: Observed, revision: int, seconds: float) -> Iterator[Trouble]:
+def _troubles(deployment: KubeObject, seen: Observed, revision: int, stuck: float) -> Iterator[Trouble]:
     own = living(seen.pods, revision)
     short = sum(map(is_ready, own)) < _wanted(deployment)
     room = _makes_room(seen.pods, revision)
     for pod in seen.pods:
         # The remains of an evicted pod are no trouble once another is ready in its place.
         if revision_of(pod) == str(revision) and (short or not is_over(pod)):
-            yield from pod_troubles(pod, seen.events, seen.logs.get(name(pod)), seconds, room=room)
+            yield from pod_troubles(pod, seen.events, seen.logs.get(name(pod)), stuck, room=room)
     for replica_set in seen.replica_sets:
         if revision_of(replica_set) == str(revision):
-            yield from refusals(replica_set, seen.events, seconds, room=room)
+            yield from refusals(replica_set, seen.events, stuck, room=room)
     progress = condition(deployment, "Progressing")
     if _is_observed(deployment) and progress.get("reason") == "ReplicaSetCreateError":
         who = f"Deployment/{name(deployment)}"
-        yield refusal(who, text(progress, "message"), seconds, room=room)
+        yield refusal(who, text(progress, "message"), stuck, room=room)
 
 
 def _makes_room(pods: Sequence[KubeObject], revision: int) -> bool:

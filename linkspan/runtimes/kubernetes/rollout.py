@@ -1,6 +1,7 @@
 """The steps of one rollout in a cluster, and what is done when one of them goes wrong."""
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -110,6 +111,7 @@ class KubeRollout:
         An API server that is away is waited for; RuntimeUnavailable and RuntimeDenied if that lasts too long.
         """
         began = start = seen = time.monotonic()
+        stuck: float | None = None
         said = ""
         number = of.revision.number
         while True:
@@ -124,10 +126,15 @@ class KubeRollout:
                     self.say(f"revision {number}: {error.what}; waiting for it")
                 said = error.what
                 start += _LOOK_SECONDS  # nobody was looking: that is not the release's fault
+                stuck = None
                 time.sleep(_LOOK_SECONDS)
                 continue
             seen = time.monotonic()
-            verdict = rollout_readiness(observed, number, seconds=now - start)
+            verdict = rollout_readiness(observed, number, stuck=math.inf)
+            if not (verdict.done or verdict.retriable):
+                # Much of this passes: it is given up only when it has stood for long.
+                stuck = now if stuck is None else stuck
+                verdict = rollout_readiness(observed, number, stuck=now - stuck)
             if verdict.done or not verdict.retriable:
                 deleted = observed.deployment is None or is_leaving(observed.deployment)
                 # Whoever deleted it while it was rolled out has said nothing about the release.

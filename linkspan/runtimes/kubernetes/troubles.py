@@ -38,12 +38,12 @@ _PREPARE = ("FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreat
 
 
 def pod_troubles(
-    pod: KubeObject, events: Sequence[KubeObject], logs: str | None, seconds: float, *, room: bool
+    pod: KubeObject, events: Sequence[KubeObject], logs: str | None, stuck: float, *, room: bool
 ) -> Iterator[Trouble]:
     """Everything that keeps `pod` from being ready; nothing if it is.
 
-    `seconds` have passed since the rollout began. `room` tells that older pods leave or will, so that a node
-    or a quota which is full now need not stay so.
+    Something has been in its way for `stuck` seconds. `room` tells that older pods leave or will, so that a
+    node or a quota which is full now need not stay so.
     """
     if is_ready(pod) and not is_leaving(pod):
         return
@@ -54,9 +54,9 @@ def pod_troubles(
     if is_leaving(pod):
         yield Trouble(True, Stage.STARTING, name(pod), f"{name(pod)} is being removed")
         return
-    yield from _unscheduled(pod, events, seconds, room=room)
+    yield from _unscheduled(pod, events, stuck, room=room)
     for status, init in statuses(pod):
-        yield from container_troubles(pod, status, events, seconds, init=init)
+        yield from container_troubles(pod, status, events, stuck, init=init)
     if end := last_end(pod):
         yield crashed(pod, end, events, logs)
     yield from _unprepared(pod, events)
@@ -87,7 +87,7 @@ def _taken(pod: KubeObject, events: Sequence[KubeObject]) -> Iterator[Trouble]:
 
 
 def _unscheduled(
-    pod: KubeObject, events: Sequence[KubeObject], seconds: float, *, room: bool
+    pod: KubeObject, events: Sequence[KubeObject], stuck: float, *, room: bool
 ) -> Iterator[Trouble]:
     scheduled = condition(pod, "PodScheduled")
     if text(scheduled, "status") != "False":
@@ -103,7 +103,7 @@ def _unscheduled(
     adds = scaler in {"TriggeredScaleUp", "Nominated"}
     awaited = adds or room or bool(text(pod, "status", "nominatedNodeName"))
     reason = f"{who} fits on no node: {words}" + (" (a node is being added)" if adds else "")
-    yield Trouble(awaited or seconds < PATIENCE, Stage.SCHEDULED, who, reason)
+    yield Trouble(awaited or stuck < PATIENCE, Stage.SCHEDULED, who, reason)
 
 
 def _unprepared(pod: KubeObject, events: Sequence[KubeObject]) -> Iterator[Trouble]:
@@ -148,7 +148,7 @@ def _unready(pod: KubeObject, events: Sequence[KubeObject]) -> Iterator[Trouble]
 
 
 def refusals(
-    replica_set: KubeObject, events: Sequence[KubeObject], seconds: float, *, room: bool
+    replica_set: KubeObject, events: Sequence[KubeObject], stuck: float, *, room: bool
 ) -> Iterator[Trouble]:
     """Pods that the cluster does not let the replica set create: quota, limits, Pod Security, a webhook."""
     made = number(replica_set, "status", "replicas")
@@ -160,11 +160,11 @@ def refusals(
     words = text(failure, "message") if stands else text(event, "message")
     if words:
         # The condition goes when a creation succeeds; an event stays.
-        trouble = refusal(f"ReplicaSet/{name(replica_set)}", words, seconds, room=room)
+        trouble = refusal(f"ReplicaSet/{name(replica_set)}", words, stuck, room=room)
         yield trouble if stands or not made else trouble._replace(passes=True)
 
 
-def refusal(of: str, words: str, seconds: float, *, room: bool) -> Trouble:
+def refusal(of: str, words: str, stuck: float, *, room: bool) -> Trouble:
     """The cluster's refusal to create something, in its words."""
-    passes = (bool(PASSES.search(words)) and seconds < PATIENCE) or ("exceeded quota" in words and room)
+    passes = (bool(PASSES.search(words)) and stuck < PATIENCE) or ("exceeded quota" in words and room)
     return Trouble(passes, Stage.CREATED, of, f"{of} may not create pods: {refusal_words(words)}")

@@ -14,7 +14,14 @@ from typing import Self
 
 import httpx
 
-from linkspan.errors import ConfigError, InboxUnavailable, ServerDenied, ServerError, ServerUnavailable
+from linkspan.errors import (
+    ConfigError,
+    InboxUnavailable,
+    ServerDenied,
+    ServerError,
+    ServerUnavailable,
+    ServerUnknown,
+)
 from linkspan.events import WEBHOOK_ACCEPTED
 from linkspan.plain_text import plain_text
 from linkspan.prefect_api.server import Server
@@ -23,7 +30,7 @@ from linkspan.webhooks.inbox.durable import Batch, Inbox
 GATHER_SECONDS = 2.0
 THREADS = 4
 # How long one call waits by itself for a server that is away; after that it is this file that waits.
-PATIENCE = 2.0
+PATIENCE = 5.0
 FIRST_WAIT = 0.25
 LONGEST_WAIT = 15.0
 DISK_SECONDS = 30.0
@@ -184,8 +191,8 @@ class Starter:
             run = server.start(
                 batch.deployment, {"hint": batch.text}, idempotency_key=batch.key, patience=PATIENCE
             )
-        except (ServerUnavailable, ServerDenied) as error:
-            # A wrong password is mended at the server or here; the hint is as good afterwards.
+        except (ServerUnavailable, ServerDenied, ServerUnknown) as error:
+            # A wrong password or address is mended there or here; the hint is as good afterwards.
             self._outage.began(error, everybody=isinstance(error, ServerDenied) or not self._answers())
             return False
         except (ConfigError, ServerError) as error:

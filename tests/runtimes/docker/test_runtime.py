@@ -3,11 +3,12 @@
 import contextlib
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import docker
+import httpx
 import pytest
 from docker.errors import ImageNotFound
 
@@ -28,6 +29,7 @@ from tests.runtimes.test_conformance import version
 from tests.services.engine import ImageOf, build_image
 from tests.services.registry import RunningRegistry
 from tests.test_engine import push
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -44,13 +46,6 @@ def runtime(docker_client: docker.DockerClient) -> DockerRuntime:
 @pytest.fixture
 def proxy(docker_client: docker.DockerClient, service: Service) -> Proxy:
     return Proxy(docker_client, service, lambda: nginx_image(docker_client, "", "", say=quiet))
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.1)
 
 
 def test_containers_can_do_nothing_but_serve(
@@ -74,6 +69,32 @@ def test_containers_can_do_nothing_but_serve(
     assert replica.labels["dev.linkspan.revision"] == "1"
 
 
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_slow_requests_disturb_no_others(
+    runtime: DockerRuntime, service: Service, image_of: ImageOf, replicas: int
+) -> None:
+    """On all replicas at once: nginx leaves one that did not answer in time alone for a second."""
+    plan = rollout(service, "v1", image_of("v1"), request_seconds=2.0, replicas=replicas)
+    runtime.roll_out(plan, say=quiet)
+    url = runtime.url(service)
+    with Prober(f"{url}/", version_of) as prober, ThreadPoolExecutor(4) as pool:
+        for _ in range(2):
+            slow = pool.map(lambda _: httpx.get(f"{url}/slow/9", timeout=120, trust_env=False), range(4))
+            assert {answer.status_code for answer in slow} == {504}
+    assert_no_failure(prober.report)
+
+
+def test_a_path_is_asked_for_as_it_is(
+    runtime: DockerRuntime, service: Service, proxy: Proxy, image_of: ImageOf
+) -> None:
+    """curl takes braces and brackets for patterns, and an app may answer with anything."""
+    runtime.roll_out(rollout(service, "v1", image_of("v1")), say=quiet)
+    live = proxy.live()
+    assert live
+    for path in ("/readyz?a={1,2}", "/readyz?a=[1-3]"):
+        assert [probe.status for probe in proxy.probe(live.addresses, live.port, path)] == [200, 200]
+
+
 def test_the_machine_restarts(
     runtime: DockerRuntime, docker_client: docker.DockerClient, service: Service, image_of: ImageOf
 ) -> None:
@@ -85,7 +106,7 @@ def test_the_machine_restarts(
     assert runtime.drift(service, 2)
     for name in (names[0], names[2], names[1]):  # the engine keeps no order either
         docker_client.containers.get(name).start()
-    eventually(lambda: not runtime.drift(service, 2))
+    until(lambda: not runtime.drift(service, 2))
     assert runtime.url(service) == url
     assert version(runtime, service) == "v1"
 
@@ -98,7 +119,7 @@ def test_an_app_that_crashes_later_is_restarted(
     with Prober(f"{runtime.url(service)}/", version_of) as prober:
         # Its own process dies; nobody tells the engine to stop it.
         subprocess.run(["kill", "-9", str(victim.attrs["State"]["Pid"])], check=True)
-        eventually(lambda: not runtime.drift(service, 2))
+        until(lambda: not runtime.drift(service, 2))
     assert len(prober.report.failures) <= 1, "only a request that it had already taken is lost with it"
     assert prober.report.total > 10
 
@@ -120,7 +141,7 @@ def test_a_switch_that_died_is_started_again(
     container = docker_client.containers.get(f"linkspan-{service}")
     edge = container.attrs["State"]["StartedAt"]
     proxy._must(f"kill -{signal} $(cat /run/linkspan/switch.pid)")
-    eventually(lambda: runtime.drift(service, 1) != "")
+    until(lambda: runtime.drift(service, 1) != "")
     following = rollout(service, next_version, image_of(next_version), replicas=1, expect=1)
     said: list[str] = []
     with Prober(f"{runtime.url(service)}/", version_of) as prober:
@@ -128,12 +149,12 @@ def test_a_switch_that_died_is_started_again(
     assert "nginx in the proxy had ended and was started again" in said
     if signal == "KILL":
         assert_no_failure(prober.report)
-    eventually(lambda: not runtime.drift(service, 1))
+    until(lambda: not runtime.drift(service, 1))
     assert version(runtime, service) == next_version
     container.reload()
     assert container.attrs["State"]["StartedAt"] == edge, "nobody's connection was cut"
     # Two masters with two workers each: what outlived its master has gone, and the new one takes orders.
-    eventually(lambda: proxy._run("grep -l '^nginx: ' /proc/[0-9]*/cmdline | wc -l")[1].strip() == "6")
+    until(lambda: proxy._run("grep -l '^nginx: ' /proc/[0-9]*/cmdline | wc -l")[1].strip() == "6")
     proxy.switch(proxy.live())
 
 

@@ -64,12 +64,12 @@ PULLING = (
 @pytest.mark.parametrize("wrapping", ["", f'Back-off pulling image "{IMAGE}": ErrImagePull: '])
 def test_an_image_that_cannot_be_pulled(message: str, retriable: bool, says: str, wrapping: str) -> None:
     state = waiting("ImagePullBackOff" if wrapping else "ErrImagePull", wrapping + message)
-    assert verdict(rolling(one(state)), seconds=31) == (retriable, f"app-c cannot pull {SHORT}: {says}")
+    assert verdict(rolling(one(state)), stuck=31) == (retriable, f"app-c cannot pull {SHORT}: {says}")
 
 
 def test_a_kubelet_may_learn_of_a_new_secret_late() -> None:
     state = waiting("ErrImagePull", PULLING + "no basic auth credentials")
-    assert [verdict(rolling(one(state)), seconds=seconds)[0] for seconds in (5, 31)] == [True, False]
+    assert [verdict(rolling(one(state)), stuck=seconds)[0] for seconds in (5, 31)] == [True, False]
 
 
 def test_other_reasons_of_the_image_manager() -> None:

@@ -48,7 +48,7 @@ def widgets(cluster: RunningCluster, service: Service) -> Iterator[str]:
         },
     }
     cluster.apply("default", kind)
-    cluster.run("wait", f"crd/widgets.{group}", "--for=condition=Established", "--timeout=30s")
+    cluster.run("wait", f"crd/widgets.{group}", "--for=condition=Established", "--timeout=120s")
     yield group
     cluster.run("delete", f"crd/widgets.{group}", "--wait=false")
 
@@ -136,14 +136,12 @@ def test_a_release_says_where_it_came_from_and_keeps_the_password_to_itself(
 ) -> None:
     said: list[str] = []
     plans = [
-        rollout(
-            service, name, image_of(name), expect=i, run="http://prefect.example/runs/7", ready_seconds=20
-        )
+        rollout(service, name, image_of(name), expect=i, run="http://prefect.example/runs/7")
         for i, name in enumerate(["v1", "v2"])
     ]
     with pytest.raises(RuntimeUnavailable, match=r"cannot pull .*: 401 Unauthorized"):
         harness.open(pull_secret=False).roll_out(
-            plans[0].model_copy(update={"ready_seconds": 3}), say=said.append
+            plans[0].model_copy(update={"ready_seconds": 30}), say=said.append
         )
     for plan in plans:
         runtime.roll_out(plan, say=said.append)

@@ -41,7 +41,7 @@ UNHEALTHY = event("app-c", "Unhealthy", "Readiness probe failed: HTTP probe fail
 
 
 def test_done() -> None:
-    assert rollout_readiness(finished(), 2, seconds=4) == (True, True, "")
+    assert rollout_readiness(finished(), 2, stuck=4) == (True, True, "")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_done() -> None:
     ],
 )
 def test_also_done(changes: dict[str, Any]) -> None:
-    assert rollout_readiness(replace(finished(), **changes), 2, seconds=4) == (True, True, "")
+    assert rollout_readiness(replace(finished(), **changes), 2, stuck=4) == (True, True, "")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_endpoints_without_a_name_are_known_by_their_address() -> None:
     piece = endpoint_slice("c", "d")
     for endpoint in piece["endpoints"]:
         del endpoint["targetRef"], endpoint["conditions"]
-    assert rollout_readiness(replace(finished(), endpoints=[piece]), 2, seconds=4).done
+    assert rollout_readiness(replace(finished(), endpoints=[piece]), 2, stuck=4).done
     piece["endpoints"].append({"addresses": ["10.9.9.9"]})
     assert verdict(replace(finished(), endpoints=[piece]))[1] == "the Service still sends traffic to 10.9.9.9"
 
@@ -205,7 +205,7 @@ def test_the_troubles_of_older_pods_are_not_ours() -> None:
     seen = replace(seen, pods=[*older, pod("c")], replica_sets=[refused, *seen.replica_sets[1:]])
     assert verdict(seen) == (True, "1 of 2 replicas are of revision 2; app-c is being started")
     assert needs_logs(seen.pods, 2) == []
-    assert rollout_readiness(replace(finished(), pods=[*older, *finished().pods]), 2, seconds=4).done
+    assert rollout_readiness(replace(finished(), pods=[*older, *finished().pods]), 2, stuck=4).done
 
 
 def test_events_of_another_object_with_that_name_are_not_ours() -> None:
@@ -262,7 +262,7 @@ def test_no_field_that_is_missing_is_a_failure_of_ours(seen: Observed, null: boo
             del at[path[-1]]
         if "deployment" not in spoilt:
             continue
-        found = rollout_readiness(Observed(**spoilt), 2, seconds=40)
+        found = rollout_readiness(Observed(**spoilt), 2, stuck=40)
         assert found.done or found.reason
         assert all(isinstance(each[0], str) for each in needs_logs(spoilt["pods"], 2))
         tried += 1

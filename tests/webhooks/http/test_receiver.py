@@ -1,5 +1,6 @@
 """The receiver over real sockets: what it believes, what it keeps, and what it tells to whom."""
 
+import math
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from linkspan.errors import WebhookRefused, WebhookUnchecked
 from linkspan.webhooks.base import Hint, Reading, WebhookSettings
 from linkspan.webhooks.http.answers import to_grid
 from linkspan.webhooks.http.limits import Limits
+from tests.waiting import until
 from tests.webhooks.serving import headers, push, route
 from tests.webhooks.stage import Made, Stage
 
@@ -68,18 +70,19 @@ def test_refusals_take_the_same_time(stage: Stage) -> None:
     stage.serve(limits=Limits(refused_burst=1e9))
     body = push(more="x" * 900_000)
 
-    def least(path: str) -> float:
-        times = []
-        for _ in range(9):
+    least = {"/hooks/git": math.inf, "/hooks/unknown": math.inf}
+
+    def alike() -> bool:
+        for path in [*least] * 9:
             begin = time.monotonic()
             assert stage.http.post(path, content=body).status_code == 401
-            times.append(time.monotonic() - begin)
-        return min(times)
+            least[path] = min(least[path], time.monotonic() - begin)
+        # Without the grid a big body's signature shows; the least of many is what an idle machine takes.
+        known, unknown = least.values()
+        return abs(known - unknown) < 0.04
 
-    known, unknown = least("/hooks/git"), least("/hooks/unknown")
-    assert min(known, unknown) >= 0.05
-    # Without the grid a big body's signature shows; the least of nine is what an idle machine takes.
-    assert abs(known - unknown) < 0.04
+    until(alike, what="the same time for both")
+    assert min(least.values()) >= 0.05
 
 
 @pytest.mark.parametrize(("seconds", "wait"), [(0.0, 0.0), (0.01, 0.04), (0.05, 0.0), (0.06, 0.04)])
@@ -194,7 +197,7 @@ def test_many_at_once(stage: Stage) -> None:
     statuses: list[int] = []
 
     def tell(numbers: range) -> None:
-        with httpx.Client(base_url=f"http://127.0.0.1:{stage.port}", timeout=30) as http:
+        with httpx.Client(base_url=f"http://127.0.0.1:{stage.port}", timeout=120) as http:
             for number in numbers:
                 body = push(number % 200)
                 status = http.post("/hooks/git", content=body, headers=headers(body)).status_code

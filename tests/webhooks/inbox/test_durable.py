@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +19,7 @@ from linkspan.prefect_api.values import RunRef
 from linkspan.webhooks.base import Hint
 from linkspan.webhooks.inbox.durable import Inbox
 from linkspan.webhooks.inbox.file import FILE, recent
+from tests.waiting import until
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 RUN = RunRef(id="r1", name="busy-bee", url="http://prefect.example/r1", created=True)
@@ -30,7 +30,7 @@ def hint(key: str, text: str = "") -> Hint:
 
 
 def put(inbox: Inbox, key: str, *deployments: str, source: str = "git", at: datetime = NOW) -> bool:
-    return bool(inbox.put(source, deployments or ("a/x",), [hint(key)], at).result(10))
+    return bool(inbox.put(source, deployments or ("a/x",), [hint(key)], at).result(240))
 
 
 def test_the_same_key_of_a_source_is_one_hint(inbox: Inbox) -> None:
@@ -42,39 +42,39 @@ def test_the_same_key_of_a_source_is_one_hint(inbox: Inbox) -> None:
 
 def test_which_of_several_were_new_is_said(inbox: Inbox) -> None:
     put(inbox, "1")
-    new = inbox.put("git", ["a/x"], [hint("1"), hint("2"), hint("3")], NOW).result(10)
+    new = inbox.put("git", ["a/x"], [hint("1"), hint("2"), hint("3")], NOW).result(240)
     assert [each.key for each in new] == ["2", "3"]
 
 
 def test_a_duplicate_stays_one_after_its_run_was_started(inbox: Inbox) -> None:
     put(inbox, "k")
-    batch = inbox.take("a/x").result(10)
+    batch = inbox.take("a/x").result(240)
     assert batch
-    inbox.started(batch, RUN).result(10)
+    inbox.started(batch, RUN).result(240)
     assert not put(inbox, "k")
-    assert inbox.take("a/x").result(10) is None
+    assert inbox.take("a/x").result(240) is None
 
 
 def test_all_that_waits_for_a_deployment_is_one_batch(inbox: Inbox) -> None:
     for number in range(5):
         put(inbox, f"k{number}", "a/x", "b/y")
-    batch = inbox.take("a/x").result(10)
+    batch = inbox.take("a/x").result(240)
     assert batch
     assert (batch.hints, batch.text, batch.deployment) == (5, "push k4 (and 4 more)", "a/x")
-    assert inbox.waiting().result(10) == ["b/y"]
-    assert inbox.unfinished().result(10) == [batch]
+    assert inbox.waiting().result(240) == ["b/y"]
+    assert inbox.unfinished().result(240) == [batch]
 
 
 def test_whoever_asks_again_asks_with_the_same_key(tmp_path: Path) -> None:
     """The exactly-once of the whole path: killed after the run was asked for, before that was noted."""
     with Inbox(tmp_path) as inbox:
         put(inbox, "k")
-        batch = inbox.take("a/x").result(10)
+        batch = inbox.take("a/x").result(240)
     with Inbox(tmp_path) as again:
-        assert again.unfinished().result(10) == [batch]
+        assert again.unfinished().result(240) == [batch]
         assert batch
-        again.started(batch, RUN).result(10)
-        assert again.unfinished().result(10) == []
+        again.started(batch, RUN).result(240)
+        assert again.unfinished().result(240) == []
 
 
 def test_a_new_inbox_never_uses_the_key_of_an_old_one(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_new_inbox_never_uses_the_key_of_an_old_one(tmp_path: Path) -> None:
     for name in ("one", "two"):
         with Inbox(tmp_path / name) as inbox:
             put(inbox, "k")
-            batch = inbox.take("a/x").result(10)
+            batch = inbox.take("a/x").result(240)
             assert batch
             keys.add(batch.key)
     assert len(keys) == 2
@@ -91,14 +91,14 @@ def test_a_new_inbox_never_uses_the_key_of_an_old_one(tmp_path: Path) -> None:
 def test_told_again_starts_what_was_refused_before(inbox: Inbox) -> None:
     put(inbox, "k", "a/x", "b/y")
     for deployment in ("a/x", "b/y"):
-        batch = inbox.take(deployment).result(10)
+        batch = inbox.take(deployment).result(240)
         assert batch
         if deployment == "a/x":
-            inbox.failed(batch, "no such deployment").result(10)
+            inbox.failed(batch, "no such deployment").result(240)
         else:
-            inbox.started(batch, RUN).result(10)
+            inbox.started(batch, RUN).result(240)
     assert put(inbox, "k", "a/x", "b/y")
-    assert inbox.waiting().result(10) == ["a/x"]
+    assert inbox.waiting().result(240) == ["a/x"]
 
 
 def test_the_starter_hears_of_what_is_new_and_only_of_that(tmp_path: Path) -> None:
@@ -113,27 +113,27 @@ def test_the_starter_hears_of_what_is_new_and_only_of_that(tmp_path: Path) -> No
 def test_what_is_old_and_done_is_forgotten_and_nothing_else(inbox: Inbox) -> None:
     old = NOW - timedelta(days=31)
     put(inbox, "done", at=old)
-    done = inbox.take("a/x").result(10)
+    done = inbox.take("a/x").result(240)
     assert done
-    inbox.started(done, RUN).result(10)
+    inbox.started(done, RUN).result(240)
     put(inbox, "asked", at=old)
-    asked = inbox.take("a/x").result(10)
+    asked = inbox.take("a/x").result(240)
     put(inbox, "waiting", at=old)
     put(inbox, "new", "b/y")
-    assert inbox.forget(NOW - timedelta(days=30)).result(10) == 1
+    assert inbox.forget(NOW - timedelta(days=30)).result(240) == 1
     assert [each.text for each in recent(inbox.folder)] == ["push new", "push waiting", "push asked"]
-    assert inbox.unfinished().result(10) == [asked]
+    assert inbox.unfinished().result(240) == [asked]
     assert put(inbox, "done")
 
 
 def test_recent_says_what_became_of_each(inbox: Inbox) -> None:
     for key in ("started", "failed", "asked", "waiting"):
         put(inbox, key)
-        batch = inbox.take("a/x").result(10) if key != "waiting" else None
+        batch = inbox.take("a/x").result(240) if key != "waiting" else None
         if batch and key == "started":
-            inbox.started(batch, RUN).result(10)
+            inbox.started(batch, RUN).result(240)
         if batch and key == "failed":
-            inbox.failed(batch, "it takes no hint").result(10)
+            inbox.failed(batch, "it takes no hint").result(240)
     found = recent(inbox.folder, 10)
     assert [each.state for each in found] == ["waiting", "asked", "failed", "started"]
     assert [each.reason for each in found] == ["", "", "it takes no hint", ""]
@@ -170,12 +170,12 @@ def test_the_next_one_waits_for_the_one_that_ends(tmp_path: Path) -> None:
         second = pool.submit(Inbox, tmp_path, patience=20)
         assert put(first, "k")
         first.close()
-        with second.result(20) as opened:
-            assert opened.waiting().result(10) == ["a/x"]
+        with second.result(240) as opened:
+            assert opened.waiting().result(240) == ["a/x"]
 
 
 def test_text_that_has_no_utf8_is_kept_readable(inbox: Inbox) -> None:
-    assert inbox.put("git", ["a/x"], [Hint.model_construct(key="\ud800", text="a\udcff")], NOW).result(10)
+    assert inbox.put("git", ["a/x"], [Hint.model_construct(key="\ud800", text="a\udcff")], NOW).result(240)
     assert recent(inbox.folder)[0].text == "a\\udcff"
 
 
@@ -226,10 +226,10 @@ def test_a_full_disk_refuses_and_takes_again_once_there_is_room(inbox: Inbox) ->
     inbox._database.execute(f"PRAGMA max_page_count = {pages}")
     big = [Hint(key=f"k{number}", text="x" * 300) for number in range(500)]
     with pytest.raises(InboxUnavailable, match="full"):
-        inbox.put("git", ["a/x"], big, NOW).result(10)
+        inbox.put("git", ["a/x"], big, NOW).result(240)
     assert [each.text for each in recent(inbox.folder)] == ["push before"]
     inbox._database.execute("PRAGMA max_page_count = 1000000")
-    assert len(inbox.put("git", ["a/x"], big, NOW).result(10)) == 500
+    assert len(inbox.put("git", ["a/x"], big, NOW).result(240)) == 500
 
 
 def test_one_that_was_removed_while_it_runs_is_there_again_with_all_it_held(inbox: Inbox) -> None:
@@ -241,7 +241,7 @@ def test_one_that_was_removed_while_it_runs_is_there_again_with_all_it_held(inbo
         Inbox(inbox.folder, patience=0)
     inbox.close()
     with Inbox(inbox.folder) as later:
-        assert later.waiting().result(10) == ["a/x"]
+        assert later.waiting().result(240) == ["a/x"]
         assert later.id == inbox.id
 
 
@@ -258,7 +258,7 @@ def test_no_mistake_ends_the_thread_that_writes(inbox: Inbox) -> None:
         raise MemoryError  # what sqlite3 raises for SQLITE_NOMEM
 
     with pytest.raises(InboxUnavailable):
-        inbox._do(no_memory).result(10)
+        inbox._do(no_memory).result(240)
     assert put(inbox, "k")
 
 
@@ -282,18 +282,11 @@ def test_a_storm_is_written_in_groups(inbox: Inbox) -> None:
     inbox._database.set_trace_callback(count)
     begin = time.monotonic()
     futures = [inbox.put("git", [f"d/{hash(key) % 100}"], [hint(key)], NOW) for key in keys]
-    new = sum(bool(future.result(60)) for future in futures)
+    new = sum(bool(future.result(240)) for future in futures)
     seconds = time.monotonic() - begin
     print(f"10,000 hints in {seconds:.2f} s with {flushes} flushes")  # noqa: T201
     assert new == 7000
     assert flushes < 1000
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 WRITER = """
@@ -326,12 +319,12 @@ def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
             assert child.stdout
             reader = threading.Thread(target=lines.extend, args=(child.stdout,))
             reader.start()
-            wait_for(lambda lines=lines: len(lines) > 50)  # type: ignore[misc]
+            until(lambda lines=lines: len(lines) > 50)  # type: ignore[misc]
             child.kill()
             reader.join()
         acknowledged |= {line.strip() for line in lines if line.endswith("\n")}
     with Inbox(tmp_path) as inbox:
-        batch = inbox.take("a/x").result(10)
+        batch = inbox.take("a/x").result(240)
         keys = [row[0] for row in inbox._database.execute("SELECT key FROM hints")]
     assert len(keys) == len(set(keys)) == (batch.hints if batch else 0)
     assert acknowledged <= set(keys)

@@ -34,7 +34,7 @@ STARTED = 3
 """Runs that are stored between two kills at least, so that each kill is in the middle of it."""
 HINTS = (BEFORE + DURING) * len(ENDS)
 
-pytestmark = [pytest.mark.slow, pytest.mark.calm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.calm, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_killed_again_and_again_in_a_burst_every_hint_is_one_run(
             tell(DURING)
             assert {each.result() for each in told} == {202}
             server.start()
-        until(lambda: started(receiver) == HINTS, 120)
+        until(lambda: started(receiver) == HINTS)
         runs = asyncio.run(runs_of(ids))
     known = receiver.log.count("(it was known there already)")
     with capsys.disabled():

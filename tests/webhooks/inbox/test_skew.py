@@ -18,7 +18,7 @@ NOW = datetime.now(UTC)
 
 def put(inbox: Inbox, key: str, deployment: str, at: datetime, said: datetime | None = None) -> bool:
     hint = Hint(key=key, text=f"push {key}", at=said)
-    return bool(inbox.put("git", [deployment], [hint], at).result(10))
+    return bool(inbox.put("git", [deployment], [hint], at).result(240))
 
 
 def test_what_is_told_again_is_known_whatever_any_clock_says(inbox: Inbox) -> None:
@@ -29,7 +29,7 @@ def test_what_is_told_again_is_known_whatever_any_clock_says(inbox: Inbox) -> No
         with skewed(by):
             assert not put(inbox, "k", "a/x", NOW, said=NOW)
     assert put(inbox, "k2", "a/x", NOW - DAY, said=NOW - DAY)
-    batch = inbox.take("a/x").result(10)
+    batch = inbox.take("a/x").result(240)
     assert batch
     assert batch.text == "push k2 (and 1 more)"  # the last that came, though it is older by its time
 
@@ -39,12 +39,12 @@ def test_what_is_kept_for_thirty_days_is_kept_for_twenty_nine_by_a_wrong_clock(i
         put(inbox, f"{age}", f"a/{age}", NOW - age * DAY)
     put(inbox, "waits", "b/y", NOW - 40 * DAY)
     for age in (0, 28.9, 29.5, 31.5):
-        batch = inbox.take(f"a/{age}").result(10)
+        batch = inbox.take(f"a/{age}").result(240)
         assert batch
-        inbox.failed(batch, "of this test").result(10)
+        inbox.failed(batch, "of this test").result(240)
     for by, left in ((-DAY, {0, 28.9, 29.5}), (DAY, {0, 28.9})):
         with skewed(by):
-            inbox.forget().result(10)
+            inbox.forget().result(240)
         assert {each.text for each in recent(inbox.folder)} == {"push waits"} | {
             f"push {age}" for age in left
         }
@@ -65,6 +65,6 @@ def test_a_clock_that_jumps_between_two_calls_loses_nothing_and_doubles_nothing(
                 assert put(inbox, f"{key}", f"a/{key}", datetime.now(UTC) + by) == (key == number)
             until(lambda: starter.idle)
             if abs(by) <= DAY:
-                inbox.forget().result(10)
+                inbox.forget().result(240)
     assert fake.started() == {f"a/{number}": 1 for number in range(len(jumps))}
     assert {each.state for each in recent(inbox.folder)} == {"started"}

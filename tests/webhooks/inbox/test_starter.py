@@ -3,7 +3,6 @@
 import random
 import threading
 import time
-import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from linkspan.webhooks.base import Hint
 from linkspan.webhooks.inbox.durable import Inbox
 from linkspan.webhooks.inbox.file import recent
 from linkspan.webhooks.inbox.starter import Starter
+from tests.memory import traced
 from tests.services.prefect_server import PrefectServer
 from tests.waiting import until
 from tests.webhooks.prefect_fake import Failure, PrefectFake, prefect_fake
@@ -37,7 +37,7 @@ def starting(
 
 def told(inbox: Inbox, *deployments: str, text: str = "push", key: str = "") -> None:
     hint = Hint(key=key or uuid4().hex, text=text)
-    inbox.put("git", deployments, [hint], datetime.now(UTC)).result(10)
+    inbox.put("git", deployments, [hint], datetime.now(UTC)).result(240)
 
 
 def runs_of(inbox: Inbox) -> set[str]:
@@ -194,9 +194,8 @@ def test_a_server_that_is_away_is_waited_for_and_seldom_asked(inbox: Inbox) -> N
             until(lambda: states(inbox) == ["started"])
     assert set(state.started().values()) == {1}
     assert len(state.started()) == 50
-    away = [line for line in said if "cannot be reached" in line]
-    assert len(away) == 1, "an outage is one line"
-    assert any("is back after" in line for line in said)
+    back = next(number for number, line in enumerate(said) if "is back after" in line)
+    assert ["cannot be reached" in line for line in said[:back]] == [True], "an outage is one line"
 
 
 def test_what_comes_while_a_batch_waits_for_the_server_is_the_next_batch(inbox: Inbox) -> None:
@@ -231,7 +230,7 @@ def test_no_server_known_at_all_is_one_that_is_away(inbox: Inbox, fake: PrefectF
 def test_what_a_stopped_receiver_left_is_started_by_the_next(tmp_path: Path, fake: PrefectFake) -> None:
     with Inbox(tmp_path) as inbox:
         told(inbox, "asked/x", text="asked")
-        inbox.take("asked/x").result(10)
+        inbox.take("asked/x").result(240)
         told(inbox, "asked/x", text="came later")
         told(inbox, "waits/x", text="waits")
     with Inbox(tmp_path) as again, starting(again, fake.server):
@@ -242,7 +241,7 @@ def test_what_a_stopped_receiver_left_is_started_by_the_next(tmp_path: Path, fak
 def test_killed_between_the_run_and_its_note_there_is_one_run(tmp_path: Path, fake: PrefectFake) -> None:
     with Inbox(tmp_path) as inbox:
         told(inbox, "a/x")
-        batch = inbox.take("a/x").result(10)
+        batch = inbox.take("a/x").result(240)
         assert batch
         fake.server().start("a/x", {"hint": batch.text}, idempotency_key=batch.key)
     said: list[str] = []
@@ -279,7 +278,7 @@ def test_stopping_finishes_the_call_that_is_under_way(inbox: Inbox, fake: Prefec
     starter = Starter(inbox, fake.server)
     starter.start()
     told(inbox, "a/x")
-    assert slow.wait(10)
+    assert slow.wait(240)
     starter.stop()
     assert states(inbox) == ["started"]
     told(inbox, "a/x")
@@ -297,14 +296,13 @@ def test_a_storm(inbox: Inbox, fake: PrefectFake) -> None:
             inbox.put("git", [deployment], [Hint(key=key, text=f"push {key}")], datetime.now(UTC))
             for key, deployment in keys
         ]
-        assert sum(bool(future.result(60)) for future in futures) == 7000
+        assert sum(bool(future.result(240)) for future in futures) == 7000
         acknowledged = time.monotonic() - begin
-        tracemalloc.start()
-        until(lambda: starter.idle, 60)
-        assert states(inbox) == ["started"]
-        seconds = time.monotonic() - begin
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
+        with traced() as peak:
+            until(lambda: starter.idle, seconds=1200)
+            assert states(inbox) == ["started"]
+            seconds = time.monotonic() - begin
+            assert peak() < 20_000_000
     starts = fake.started()
     print(  # noqa: T201
         f"10,000 hints: acknowledged in {acknowledged:.1f} s, all started in {seconds:.1f} s with "
@@ -313,7 +311,6 @@ def test_a_storm(inbox: Inbox, fake: PrefectFake) -> None:
     assert len(starts) == 100
     # One at once, and one for each two seconds in which more came.
     assert max(starts.values()) <= 2 + seconds / 2
-    assert peak < 20_000_000
 
 
 class TestRealServer:
@@ -352,7 +349,7 @@ class TestRealServer:
                         until(lambda known=known: runs_of(inbox) > known)  # type: ignore[misc]
                 own_prefect_server.child.kill()
                 own_prefect_server.start()
-            until(lambda: "waiting" not in states(inbox) and "asked" not in states(inbox), 90)
+            until(lambda: "waiting" not in states(inbox) and "asked" not in states(inbox))
         found = recent(inbox.folder, 1000)
         # test-wait takes no `hint`: refused, with the reason, while the others went on.
         assert {each.state for each in found if each.deployment == "test-wait/test"} == {"failed"}

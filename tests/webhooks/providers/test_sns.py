@@ -304,7 +304,7 @@ def _slowly(handler: BaseHTTPRequestHandler, _: Request) -> None:
     handler.send_response(200)
     handler.end_headers()
     try:
-        for _number in range(200):
+        for _number in range(2000):
             handler.wfile.write(b"x")
             time.sleep(0.05)
     except OSError:
@@ -333,9 +333,9 @@ def test_a_certificate_is_fetched() -> None:
 def test_a_server_that_misbehaves(answer: Answer, *, retriable: bool) -> None:
     begin = time.monotonic()
     with listening(answer) as (address, _), pytest.raises(WebhookRefused) as refused:
-        fetch_certificate(f"{address}/a.pem", seconds=0.5)
+        fetch_certificate(f"{address}/a.pem", seconds=0.5 if answer is _slowly else 60)
     assert refused.value.retriable == retriable
-    assert time.monotonic() - begin < 8
+    assert time.monotonic() - begin < 60
 
 
 def test_a_server_that_is_away_is_asked_again_later() -> None:

@@ -34,7 +34,7 @@ class TestBodies:
         )
         assert answer.startswith(b"HTTP/1.1 413")
         assert b"connection: close" in answer.lower()
-        assert time.monotonic() - begin < 1
+        assert time.monotonic() - begin < 10
 
     def test_chunks_are_counted_while_they_come(self, stage: Stage) -> None:
         stage.serve(limits=self.LIMITS)
@@ -59,7 +59,7 @@ class TestBodies:
         begin = time.monotonic()
         answer = raw(stage.port, request(b"", "Content-Length: 100", length=False) + sent)
         assert answer.startswith(b"HTTP/1.1 408")
-        assert 0.9 < time.monotonic() - begin < 5
+        assert 0.9 < time.monotonic() - begin < 20
 
     def test_one_that_comes_a_byte_at_a_time_is_not_either(self, stage: Stage) -> None:
         stage.serve(limits=self.LIMITS)
@@ -128,7 +128,7 @@ class TestConnections:
         stage.serve()
         begin = time.monotonic()
         assert raw(stage.port, *parts, pause=0.1) == b""
-        assert time.monotonic() - begin < 8
+        assert time.monotonic() - begin < 20
 
     def test_also_in_the_second_request_of_a_connection(self, stage: Stage) -> None:
         stage.serve()
@@ -136,7 +136,7 @@ class TestConnections:
         begin = time.monotonic()
         answer = raw(stage.port, first, b"POST /hooks/git HTTP/1.1\r\n", pause=0.2)
         assert answer.count(b"HTTP/1.1") == 1
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < 20
 
     def test_a_slow_body_is_no_slow_header(self, stage: Stage) -> None:
         stage.serve()
