@@ -127,7 +127,7 @@ class DemoRegistry:
         self._child = Child(
             "docker-registry", ["docker-registry", "serve", str(config)], log=LOGS / "registry.log", env=env
         )
-        self._child.wait_until(lambda: listens(self.port), seconds=30)
+        self._child.wait_until(lambda: listens(self.port), seconds=240)
         return "Debian's docker-registry"
 
 

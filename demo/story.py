@@ -61,7 +61,7 @@ def first_release(stage: Stage) -> None:
     title("The service answers")
     answer = _score(stage.url, *_sample())
     done("A real digit", f"is read as {answer}")
-    version = httpx.get(f"{stage.url}/version").raise_for_status().json()
+    version = httpx.get(f"{stage.url}/version", timeout=30).raise_for_status().json()
     commit, model = live.release.commit.sha, live.release.model.version
     _must("/version names the commit and the model", commit in str(version) and model in str(version))
     done("/version", f"commit {short(commit)}, model {model}")
@@ -198,7 +198,7 @@ def _wait(stage: Stage, before: _Before, begin: float, wanted: Callable[[Revisio
 
 def _answers(url: str, live: Revision) -> bool:
     try:
-        answer = httpx.get(f"{url}/version", timeout=5)
+        answer = httpx.get(f"{url}/version", timeout=30)
     except httpx.TransportError:
         return False
     return (
@@ -225,7 +225,9 @@ def _request(picture: Path) -> bytes:
 
 def _score(url: str, picture: Path, label: str) -> str:
     headers = {"Content-Type": "application/json"}
-    answer = httpx.post(f"{url}/score", content=_request(picture), headers=headers).raise_for_status()
+    answer = httpx.post(
+        f"{url}/score", content=_request(picture), headers=headers, timeout=30
+    ).raise_for_status()
     read: str = answer.json()["predictions"][0]["label"]
     _must(f"{picture.name} is read as {label}", read == label)
     return read

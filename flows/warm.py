@@ -42,6 +42,7 @@ PRELOADED = (
     "flows.poll",
 )
 _REQUEST = 1 << 20
+_SOON = "socket.soon"
 # Descriptors that a run takes here are four: what is open for all of them stays below the limit.
 _PART_FOR_RUNS = 8
 # Only of interest to the process that was started with them.
@@ -227,17 +228,23 @@ def become(job: Job) -> None:
 
 
 def listen(folder: Path) -> socket.socket:
-    """A socket in a folder that only its owner may enter."""
+    """A socket in a folder that only its owner may enter; it is there under its own name after `announce`."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (folder / "socket").unlink(missing_ok=True)
+    for name in ("socket", _SOON):
+        (folder / name).unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     place = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
-        listener.bind(f"/proc/self/fd/{place}/socket")
+        listener.bind(f"/proc/self/fd/{place}/{_SOON}")
     finally:
         os.close(place)
     listener.listen(64)
     return listener
+
+
+def announce(folder: Path) -> None:
+    """From now on whoever sees the socket's file can connect, and is served."""
+    (folder / _SOON).rename(folder / "socket")
 
 
 def main() -> None:
@@ -245,8 +252,10 @@ def main() -> None:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()  # pages that are never written stay shared
-    forks = Forks(listen(Path(sys.argv[1])))
+    folder = Path(sys.argv[1])
+    forks = Forks(listen(folder))
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit())
+    announce(folder)
     try:
         job = forks.serve()
     finally:

@@ -41,7 +41,8 @@ _KILLED = 128 + 9  # how a shell and the engine say SIGKILL
 Unavailable = type[BuildUnavailable] | type[RuntimeUnavailable]
 """The error to raise when the engine cannot be reached: it says which step could not be done."""
 
-_EXIT_SECONDS = 10.0
+_EXIT_SECONDS = 60.0
+_MEMORY_SECONDS = 10.0
 
 _START = "Start it (`systemctl start docker`), or set DOCKER_HOST to the engine you mean"
 
@@ -131,16 +132,23 @@ def engine_time(client: docker.DockerClient) -> datetime:
 def killed_for_memory(container: Container) -> bool:
     """Whether the kernel killed a container that has ended, because it took more memory than it may.
 
-    The engine hears of that from another source than of the end, and on a busy machine a moment later: who
-    was killed, by whomever, is looked at for two seconds.
+    The engine hears of that from another source than of the end, and on a busy machine some seconds later:
+    who was killed (code 137), by whomever, is looked at until 10 s after its end. Not for longer: the repair
+    of what `docker kill` ended waits for it too. Who looks later than that does not wait.
     """
-    end = time.monotonic() + 2
-    while True:
+
+    def may_be() -> bool:
         state = container.attrs["State"]
-        if state.get("OOMKilled") or state.get("ExitCode") != _KILLED or time.monotonic() > end:
-            return bool(state.get("OOMKilled"))
-        time.sleep(0.1)
-        container.reload()
+        return state.get("ExitCode") == _KILLED and not state.get("OOMKilled")
+
+    if may_be() and container.client is not None:
+        ended = datetime.fromisoformat(container.attrs["State"]["FinishedAt"])
+        ago = (engine_time(container.client) - ended).total_seconds()
+        end = time.monotonic() + _MEMORY_SECONDS - max(ago, 0)  # the engine's clock may have been set back
+        while may_be() and time.monotonic() < end:
+            time.sleep(0.1)
+            container.reload()
+    return bool(container.attrs["State"].get("OOMKilled"))
 
 
 def run_in(client: docker.DockerClient, container: Container, command: Sequence[str]) -> tuple[int, str]:

@@ -14,6 +14,7 @@ import pytest
 from xdist.workermanage import NodeManager
 
 from linkspan.local import leftovers
+from linkspan.prefect_api import http, server
 from tests import lanes
 from tests.needs import CannotPrepare, needs_of, prepared
 from tests.services.shared import stop_those_of
@@ -38,6 +39,19 @@ PREPARED = pytest.StashKey[ExitStack]()
 def run_folder(request: pytest.FixtureRequest) -> Path:
     """A folder of this run of the tests, the same in all its processes."""
     return _run_folder(request.config)
+
+
+_USUAL = http.REQUEST_SECONDS, http.BUSY_SECONDS, server.OUTAGE_SECONDS
+_PATIENT = 240.0, 240.0, 600.0
+"""Longer than a Prefect server on SQLite may stand still."""
+_ASK_REAL_SERVERS = {"cli", "e2e", "flows", "local", "prefect_api"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Our client is patient, from a test's first fixture on; tests of its limits set their own."""
+    patient = item.path.parent.name in _ASK_REAL_SERVERS
+    http.REQUEST_SECONDS, http.BUSY_SECONDS, server.OUTAGE_SECONDS = _PATIENT if patient else _USUAL
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 import http.client
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
 
@@ -91,20 +92,47 @@ def test_pull_by_digest_with_a_password(
 
 
 class Ended:
-    """A container whose engine says after some looks that it was killed for its memory."""
+    """A container that ended some time ago, and whose engine says `late` s from now that it was for memory.
 
-    def __init__(self, code: int, looks: int) -> None:
-        self.attrs = {"State": {"ExitCode": code, "OOMKilled": False}}
-        self.looks = looks
+    It is its own engine and its own clock, which only moves while somebody sleeps.
+    """
+
+    def __init__(self, code: int, ago: float, late: float) -> None:
+        now = datetime.now(UTC)
+        ended = (now - timedelta(seconds=ago)).isoformat()
+        self.attrs = {"State": {"ExitCode": code, "OOMKilled": False, "FinishedAt": ended}}
+        self.client = self
+        self.info = lambda: {"SystemTime": now.isoformat()}
+        self.slept = 0.0
+        self.late = late
+
+    def monotonic(self) -> float:
+        return self.slept
+
+    def sleep(self, seconds: float) -> None:
+        self.slept += seconds
 
     def reload(self) -> None:
-        self.looks -= 1
-        self.attrs["State"]["OOMKilled"] = self.looks == 0
+        self.attrs["State"]["OOMKilled"] = self.slept >= self.late
 
 
-@pytest.mark.parametrize(("code", "looks", "expected"), [(137, 3, True), (137, 1000, False), (1, 1, False)])
-def test_that_it_was_for_memory_may_be_heard_of_later(code: int, looks: int, expected: bool) -> None:
-    assert killed_for_memory(cast(Container, Ended(code, looks))) is expected
+@pytest.mark.parametrize(
+    ("code", "ago", "late", "expected", "takes"),
+    [
+        (137, 0, 8, True, 8),
+        (137, 4, 3600, False, 6),
+        (137, 3600, 8, False, 0),
+        (137, -3600, 3600, False, 10),
+        (1, 0, 0, False, 0),
+    ],
+)
+def test_that_it_was_for_memory_may_be_heard_of_later(
+    *, monkeypatch: pytest.MonkeyPatch, code: int, ago: float, late: float, expected: bool, takes: float
+) -> None:
+    ended = Ended(code, ago, late)
+    monkeypatch.setattr("linkspan.engine.time", ended)
+    assert killed_for_memory(cast(Container, ended)) is expected
+    assert ended.slept == pytest.approx(takes, abs=0.2)
 
 
 def test_what_a_command_printed_is_whole_also_on_a_busy_machine(

@@ -34,7 +34,7 @@ class AppCase(unittest.TestCase):
     def client(self, **settings: Any) -> FlaskClient:
         """After loading came to an end, good or bad."""
         client, loader = self.starting(**settings)
-        self.assertTrue(loader.wait(30), "the model's loading came to no end")
+        self.assertTrue(loader.wait(240), "the model's loading came to no end")
         return client
 
     def starting(self, **settings: Any) -> tuple[FlaskClient, Any]:

@@ -21,12 +21,12 @@ class Readiness(AppCase):
         self.assertTrue(before.json["reason"])
         self.assertEqual(client.post("/score", json={"instances": [[0] * 64]}).status_code, 503)
         self.give_model()
-        self.assertTrue(loader.wait(30))
+        self.assertTrue(loader.wait(240))
         self.assertEqual(client.get("/readyz").status_code, 200)
 
     def test_a_missing_folder_is_named(self) -> None:
         client, _ = self.starting(model_path=self.folder / "nowhere")
-        end = time.monotonic() + 10
+        end = time.monotonic() + 240
         while "looking again" not in (reason := client.get("/readyz").json["reason"]):
             self.assertLess(time.monotonic(), end, reason)
         self.assertIn("nowhere", reason)

@@ -131,11 +131,11 @@ def tidy(client: docker.DockerClient, app: str, built: str) -> None:
     """
     try:
         images = client.api.images(filters={"label": f"{APP}={app}"})
+        now = engine_time(client).timestamp()
     except (APIError, requests.RequestException):
         return
     code = [image for image in images if _code_tags(image, app)]
     code.sort(key=lambda image: (built in image["RepoTags"], image["Created"]), reverse=True)
-    now = engine_time(client).timestamp()
     names = [name for image in code[KEEP:] for name in _code_tags(image, app)]
     names += [image["Id"] for image in images if _nameless(image) and now - image["Created"] > STALE]
     for name in names:

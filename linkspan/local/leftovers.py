@@ -20,9 +20,11 @@ def end_all(mark: str) -> int:
     are put back into their queues by `recovery.requeue_orphans`. Without /proc (not Linux) none is found.
     """
     handles: list[int] = []
+    pids: set[int] = set()  # one that takes its time to go is found again
     try:
         # Children may be forked while we look; look again until there are none.
         while found := find(mark):
+            pids.update(found)
             for pid in found:
                 with suppress(ProcessLookupError):
                     handles.append(os.pidfd_open(pid))
@@ -31,7 +33,7 @@ def end_all(mark: str) -> int:
                         signal.pidfd_send_signal(handles[-1], signal.SIGKILL)
             for handle in handles:
                 select.select([handle], [], [], 5)
-        return len(handles)
+        return len(pids)
     finally:
         for handle in handles:
             os.close(handle)

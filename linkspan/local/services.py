@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import Self
+from typing import Self, TypeVar
 
 from pydantic import SecretStr
 
@@ -23,9 +23,11 @@ from linkspan.places import PORT
 from linkspan.prefect_api.server import Server
 from linkspan.processes import Child, listens
 
+T = TypeVar("T")
+
 SERVER_SECONDS = 120.0
-WORKER_SECONDS = 60.0
-RECEIVER_SECONDS = 60.0
+WORKER_SECONDS = 120.0
+RECEIVER_SECONDS = 120.0
 SETUP_SECONDS = 300.0
 # A service that dies this often within RESTART_WINDOW seconds is not restarted again.
 RESTARTS = 5
@@ -63,6 +65,7 @@ class Local:
         self._held = ExitStack()
         self._children: dict[str, Child] = {}
         self._restarted: list[float] = []
+        self._awaited: set[str] = set()
         self.server: Server
 
     # Life
@@ -150,7 +153,8 @@ class Local:
     def tend(self) -> list[str]:
         """Restart what has died, and put runs that died with it back into their queues; what was restarted.
 
-        Call it every second or so. Raises ServerUnavailable when a service keeps dying.
+        Call it every second or so: what the server was too busy for is tried again. Raises ServerUnavailable
+        when a service keeps dying.
         """
         restarted = []
         starts = {
@@ -163,14 +167,24 @@ class Local:
             child = self._children.get(name)
             if child is None or child.running:
                 continue
-            now = time.monotonic()
-            self._restarted = [at for at in self._restarted if now - at < RESTART_WINDOW] + [now]
-            if len(self._restarted) > RESTARTS:
-                raise ServerUnavailable(f"the {name} keeps dying:\n{child.tail()}", fix=f"See {child.log}")
-            self._say(f"the {name} has died; starting it again")
-            child.kill()  # what is left of its session: the flow processes of a worker
-            start()
-            restarted.append(name)
+            if name not in self._awaited:
+                now = time.monotonic()
+                self._restarted = [at for at in self._restarted if now - at < RESTART_WINDOW] + [now]
+                if len(self._restarted) > RESTARTS:
+                    raise ServerUnavailable(
+                        f"the {name} keeps dying:\n{child.tail()}", fix=f"See {child.log}"
+                    )
+                self._say(f"the {name} has died; starting it again")
+                child.kill()  # what is left of its session: the flow processes of a worker
+            try:
+                start()
+            except ServerUnavailable as error:
+                if name not in self._awaited:
+                    self._say(f"the {name} has to wait for the Prefect server: {error.what}")
+                self._awaited.add(name)
+            if self._children[name] is not child:  # else the next call tries again
+                self._awaited.discard(name)
+                restarted.append(name)
         if restarted:
             self._write_state()
         return restarted
@@ -216,7 +230,7 @@ class Local:
         self._say("starting the Prefect server; the first start takes longer")
         child = self._spawn("server", command, settings)
         child.wait_until(self.server.ready, seconds=SERVER_SECONDS)
-        version = self.server.version()  # proves the password too
+        version = self._asked(self.server.version, SERVER_SECONDS)  # proves the password too
         self._say(f"Prefect {version} is ready at {self.ui_url} ({time.monotonic() - begin:.1f} s)")
 
     def _start_warm(self) -> None:
@@ -238,7 +252,7 @@ class Local:
 
     def _start_worker(self) -> None:
         # No worker of ours runs now, so whatever is said to run has died.
-        for run in recovery.requeue_orphans(self.server):
+        for run in self._asked(lambda: recovery.requeue_orphans(self.server), SERVER_SECONDS):
             self._say(f"run {run.name} was interrupted; it starts again")
         settings = {**prefect_settings.worker(*self._address), tether.WARM: str(self.home.warm)}
         name = f"linkspan-{self.home.mark[:8]}"
@@ -247,16 +261,29 @@ class Local:
         child = self._spawn("worker", [*command, "--name", name, "--install-policy", "never"], settings)
 
         def polls() -> bool:
+            workers = self._asked(lambda: self.server.workers(prefect_settings.POOL), WORKER_SECONDS)
             return any(
                 worker.name == name
                 and worker.online
                 and worker.last_heartbeat is not None
                 and worker.last_heartbeat.timestamp() >= begin
-                for worker in self.server.workers(prefect_settings.POOL)
+                for worker in workers
             )
 
         child.wait_until(polls, seconds=WORKER_SECONDS, every=0.2)
         self._say(f"the worker is ready ({time.time() - begin:.1f} s)")
+
+    def _asked(self, ask: Callable[[], T], seconds: float) -> T:
+        """What the server says. On SQLite it may stand still for a minute, which is no reason to give up."""
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                return ask()
+            except ServerUnavailable:
+                # One that has died is started again by `tend`, not by waiting.
+                if not self._children["server"].running or time.monotonic() > end:
+                    raise
+                time.sleep(0.5)
 
     def _spawn(self, name: str, arguments: list[str], settings: dict[str, str]) -> Child:
         env = {

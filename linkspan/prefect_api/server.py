@@ -61,12 +61,13 @@ class Server:
         parameters: Mapping[str, Any],
         *,
         idempotency_key: str,
-        patience: float = OUTAGE_SECONDS,
+        patience: float | None = None,
     ) -> RunRef:
         """Start a run of `flow-name/deployment-name`, exactly once per key, and return when it is stored.
 
-        Tries again for `patience` seconds while the server cannot be reached, then raises ServerUnavailable.
-        Raises ServerError when the server refuses, for example a parameter that the flow does not take.
+        While the server cannot be reached it tries again for `patience` seconds (None: OUTAGE_SECONDS), then
+        raises ServerUnavailable. Raises ServerError when the server refuses, for example a parameter that the
+        flow does not take.
         """
         # The server keeps keys unique per flow, not per deployment (PREFECT.md).
         body = {"parameters": dict(parameters), "idempotency_key": f"{deployment}:{idempotency_key}"}
@@ -80,7 +81,7 @@ class Server:
             left = max(0.5, end - time.monotonic())
             return self._http.request("POST", path, body, what=f"a run of {what}", seconds=left)
 
-        response = patiently(patience, create)
+        response = patiently(OUTAGE_SECONDS if patience is None else patience, create)
         run = self._http.read(response)
         return RunRef(
             id=run["id"], name=run["name"], url=self.run_url(run["id"]), created=response.status_code == 201

@@ -108,8 +108,9 @@ def _confinement(forced: str) -> tuple[str, tuple[str, ...]]:
 
 def _works(command: tuple[str, ...]) -> bool:
     try:
+        # Patient: what seems not to work now is done without for the life of this process.
         return (
-            subprocess.run([*command, "true"], capture_output=True, timeout=10, check=False).returncode == 0
+            subprocess.run([*command, "true"], capture_output=True, timeout=60, check=False).returncode == 0
         )
     except (OSError, subprocess.TimeoutExpired):
         return False

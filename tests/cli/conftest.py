@@ -6,6 +6,8 @@ from pathlib import Path
 import docker
 import pytest
 
+from linkspan.cli import follow, publish, why
+from linkspan.local import services
 from linkspan.local.home import Home
 from linkspan.local.services import Local
 from linkspan.processes import free_port
@@ -37,8 +39,14 @@ def world(
     counting_proxy: CountingProxy,
     docker_client: docker.DockerClient,
     base_image: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[World]:
     """Everything runs, the blocks are saved, nothing was committed or published."""
+    for name in ("SERVER_SECONDS", "WORKER_SECONDS", "RECEIVER_SECONDS", "SETUP_SECONDS"):
+        monkeypatch.setattr(services, name, 1200.0)
+    monkeypatch.setattr(follow, "OUTAGE_SECONDS", 600.0)
+    monkeypatch.setattr(publish, "PATIENCE", 600.0)
+    monkeypatch.setattr(why, "VERSION_SECONDS", 600)
     deployments = prefect_file(tmp_path, unique_app)
     home, hooks = Home(tmp_path / "home"), ("127.0.0.1", free_port())
     home.create()

@@ -22,7 +22,11 @@ from tests.waiting import until
 @pytest.fixture
 def feed(worker_server: PrefectServer) -> Callable[..., Result]:
     def ask(*arguments: str) -> Result:
-        return shell("events", *arguments, COLUMNS="", **environment(worker_server))
+        for _ in range(10):
+            told = shell("events", *arguments, COLUMNS="", **environment(worker_server))
+            if told.code != 9:  # SQLite, on a machine that does something else too
+                break
+        return told
 
     return ask
 
@@ -88,7 +92,7 @@ def test_what_others_do_hides_nothing_of_an_app(
 
 
 def test_follow_shows_what_comes(worker_server: PrefectServer) -> None:
-    command = [sys.executable, "-m", "linkspan", "events", "--follow", "--json", "--since", "1m"]
+    command = [sys.executable, "-m", "linkspan", "events", "--follow", "--json", "--since", "1h"]
     with (
         worker_server.api() as api,
         subprocess.Popen(

@@ -3,7 +3,6 @@
 import base64
 import json
 import subprocess
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from tests.services.cluster import ROOT, RunningCluster
 from tests.services.engine import ImageOf
 from tests.services.registry import RunningRegistry
+from tests.waiting import until
 
 Pushed = Callable[[str], str]
 
@@ -93,22 +93,20 @@ SERVICE: dict[str, Any] = {
 }
 
 
-def version(url: str) -> str:
-    return str(httpx.get(url, timeout=5, trust_env=False).json()["version"])
-
-
-def answer(urls: list[str], wanted: str) -> bool:
-    """Whether this version is soon all that answers: kube-proxy hears of new and ending pods a bit later."""
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
+def versions(urls: list[str]) -> set[str]:
+    """What answers; "" for no answer: a pod that has ended refuses, or says nothing at all."""
+    found = set()
+    for url in urls:
         try:
-            if {version(url) for url in urls * 5} == {wanted}:
-                return True
-        except httpx.TransportError:  # a pod that has ended refuses, or says nothing at all
-            continue
-        finally:
-            time.sleep(0.1)
-    return False
+            found.add(str(httpx.get(url, timeout=60, trust_env=False).json()["version"]))
+        except httpx.TransportError:
+            found.add("")
+    return found
+
+
+def answered_by(urls: list[str], wanted: str) -> None:
+    """This version is soon all that answers: kube-proxy hears of new and ending pods a bit later."""
+    until(lambda: versions(urls * 5) == {wanted}, what=f"{wanted} alone")
 
 
 @pytest.mark.alone_on_the_cluster
@@ -118,10 +116,10 @@ def test_a_service_is_rolled_out(
     """Pulled with a password, answered through kube-proxy, seen into, and replaced while the API is away."""
     first, second = pushed("v1"), pushed("v2")
     cluster.apply(namespace, pull_secret(registry), SERVICE, deployment(first))
-    cluster.run("rollout", "status", "-n", namespace, "deployment/web", "--timeout=120s")
+    cluster.run("rollout", "status", "-n", namespace, "deployment/web", "--timeout=600s")
     port = cluster.get(namespace, "service", "web")["spec"]["ports"][0]["nodePort"]
     urls = [f"http://{host}:{port}/" for host in (cluster.node_ip, "127.0.0.1")]
-    assert answer(urls, "v1")
+    answered_by(urls, "v1")
 
     assert "this is v1" in cluster.run("logs", "-n", namespace, "deployment/web")
     ask = "import urllib.request as u; print(u.urlopen('http://web', timeout=120).read().decode())"
@@ -130,18 +128,25 @@ def test_a_service_is_rolled_out(
 
     cluster.run("set", "image", "-n", namespace, "deployment/web", f"web={second}")
     cluster.stop_api_server()
-    assert {version(url) for url in urls} <= {"v1", "v2"}
+    until(lambda: versions(urls) <= {"v1", "v2"}, what="an answer without the API server")
     cluster.start_api_server()
-    cluster.run("rollout", "status", "-n", namespace, "deployment/web", "--timeout=120s")
-    assert answer(urls, "v2")
+    cluster.run("rollout", "status", "-n", namespace, "deployment/web", "--timeout=600s")
+    answered_by(urls, "v2")
 
 
 def test_the_registry_wants_its_password(cluster: RunningCluster, namespace: str, pushed: Pushed) -> None:
     """Without the secret nothing is pulled: the other test's pull did prove something."""
     cluster.apply(namespace, deployment(pushed("v3"), secret=False))
-    waiting = "jsonpath={.status.containerStatuses[0].state.waiting.reason}=ErrImagePull"
-    cluster.run("wait", "-n", namespace, "--for=create", "pod", "-l", "app=web", "--timeout=120s")
-    cluster.run("wait", "-n", namespace, "pod", "-l", "app=web", f"--for={waiting}", "--timeout=120s")
+    path = f"/api/v1/namespaces/{namespace}/pods?labelSelector=app%3Dweb"
+
+    def reasons() -> set[str]:
+        pods = (cluster.api.get(path) or {}).get("items", [])
+        states = [pod["status"].get("containerStatuses", [{}])[0].get("state", {}) for pod in pods]
+        return {state.get("waiting", {}).get("reason", "") for state in states}
+
+    # The first is there only for a moment after each attempt.
+    wanted = {"ErrImagePull", "ImagePullBackOff"}
+    until(lambda: (seen := reasons()) and seen <= wanted, what="pods that cannot pull")
 
 
 def test_rights_are_checked(cluster: RunningCluster, namespace: str, tmp_path: Path) -> None:
@@ -157,18 +162,27 @@ def test_rights_are_checked(cluster: RunningCluster, namespace: str, tmp_path: P
         f"--serviceaccount={namespace}:default",
     )
     config = cluster.kubeconfig_of(namespace, "default", tmp_path / "kubeconfig")
-    cluster.run("get", "pods", f"--kubeconfig={config}")
+    pods = ("get", "pods", f"--kubeconfig={config}")
+    # The API server hears of a new role a moment after it is made.
+    until(lambda: "Forbidden" not in cluster.run(*pods, check=False), what="its right to read pods")
+    cluster.run(*pods)
     assert "Forbidden" in cluster.run("get", "secrets", f"--kubeconfig={config}", check=False)
+
+
+def refused(cluster: RunningCluster, says: str, *command: str) -> None:
+    """It soon is: admission hears of labels and quotas a moment later. An attempt before leaves nothing."""
+    until(lambda: says in cluster.run(*command, "--dry-run=server", check=False), what=says)
+    assert says in cluster.run(*command, check=False)
 
 
 def test_admission_refuses(cluster: RunningCluster, namespace: str) -> None:
     """Pod Security and quotas are enforced."""
     cluster.run("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
-    refused = cluster.run("run", "-n", namespace, "--image=example.invalid/any", "privileged", check=False)
-    assert 'violates PodSecurity "restricted' in refused
+    pod = ("run", "-n", namespace, "--image=example.invalid/any", "privileged")
+    refused(cluster, 'violates PodSecurity "restricted', *pod)
     cluster.run("create", "quota", "-n", namespace, "none", "--hard=services=0")
-    refused = cluster.run("create", "service", "clusterip", "-n", namespace, "web", "--tcp=80", check=False)
-    assert "exceeded quota" in refused
+    service = ("create", "service", "clusterip", "-n", namespace, "web", "--tcp=80")
+    refused(cluster, "exceeded quota", *service)
 
 
 def test_up_twice(cluster: RunningCluster) -> None:

@@ -96,7 +96,7 @@ def is_up() -> bool:
     return READY.exists() and all(parts.running(name) for name in commands(Path(), load()))
 
 
-def _wait(what: str, ready: Callable[[], bool], *, seconds: float = 120) -> None:
+def _wait(what: str, ready: Callable[[], bool], *, seconds: float = 600) -> None:
     """Wait for a condition, as long as all parts live."""
     end = time.monotonic() + seconds
     while not ready():

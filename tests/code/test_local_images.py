@@ -7,6 +7,7 @@ from pathlib import Path
 
 import docker
 import pytest
+import requests
 from docker.errors import ImageNotFound
 
 from linkspan.code import local_images
@@ -14,6 +15,7 @@ from linkspan.code.builder import Builder, BuilderSettings
 from linkspan.config import AppConfig
 from linkspan.engine import pull
 from linkspan.errors import (
+    BuildFailed,
     ConfigError,
 )
 from tests.code.apps import BASE, COMMIT, output, quiet, write
@@ -97,6 +99,18 @@ def test_our_nameless_images_are_removed_and_no_others(
         client.images.get(first)
     assert client.images.get(second)
     client.images.remove(str(other.id))
+
+
+def test_tidying_does_not_decide_how_a_build_ends(
+    builder: Builder, folder: Path, config: AppConfig, tag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(_: docker.DockerClient) -> None:
+        raise requests.Timeout
+
+    monkeypatch.setattr(local_images, "engine_time", silent)
+    write(folder, f"FROM {BASE}\nCOPY nothing /x\n")
+    with pytest.raises(BuildFailed):
+        builder.build(folder, commit=COMMIT, config=config, tag=tag, say=quiet)
 
 
 def test_only_the_newest_code_images_are_kept(

@@ -74,7 +74,7 @@ def test_what_is_answered_is_no_failure(server: Server) -> None:
     report = probe(server, "good")
     assert report.failures == []
     assert report.versions["good"] == report.total >= 40
-    assert 0 < report.latency(0.5) <= report.latency(1.0) < 5
+    assert 0 < report.latency(0.5) <= report.latency(1.0) < 240
     assert "0 failed" in report.summary()
 
 

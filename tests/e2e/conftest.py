@@ -1,5 +1,6 @@
 """Worlds for the end-to-end tests, before one registry per session whose disk is in memory."""
 
+import copy
 import subprocess
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -10,6 +11,7 @@ from typing import TypeVar
 
 import docker
 import pytest
+import yaml
 from prefect.client.orchestration import get_client
 from prefect.logging.handlers import APILogHandler
 from pydantic import SecretStr
@@ -18,10 +20,12 @@ from blocks import KubernetesRuntime
 from flows.app_stream import app_stream
 from flows.build_and_deploy import build_and_deploy
 from flows.model_stream import model_stream
+from linkspan.runtimes.kubernetes.app_objects import default_objects
 from tests.e2e.front import FaultyProxy
 from tests.e2e.plain import PlainWorld
 from tests.e2e.world import World
 from tests.runtimes.harness import allow, as_linkspan
+from tests.runtimes.objects import app_of
 from tests.services.cluster import RunningCluster
 from tests.services.prefect_server import PrefectServer
 from tests.services.registry import RunningRegistry, start_registry
@@ -138,9 +142,20 @@ async def new_cluster_world(
         await APILogHandler.aflush()  # else the last lines look for the server when the session is over
 
 
+def patient_objects() -> str:
+    """Our own, but for a node that may be too busy to answer three probes in a row."""
+    objects = [copy.deepcopy(each) for each in default_objects()]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        app_of(objects)[probe]["failureThreshold"] = 240
+    return yaml.safe_dump_all(objects)
+
+
 @pytest.fixture
 async def cluster_world(new_cluster_world: NewWorld) -> World:
-    return await new_cluster_world()
+    """One whose replicas stay in service however busy the machine is."""
+    made = await new_cluster_world()
+    made.also = {"k8s/app.yaml": patient_objects()}
+    return made
 
 
 @pytest.fixture

@@ -48,6 +48,7 @@ class PlainWorld:
     place: DockerRuntime | KubernetesRuntime = field(default_factory=DockerRuntime)
     environment: str = ENVIRONMENT
     made: int = 0
+    also: Mapping[str, str] = field(default_factory=dict)
     repository: Repository = field(init=False)
     models: Path = field(init=False)
 
@@ -61,7 +62,7 @@ class PlainWorld:
     def commit(self, word: str = "one", behaviour: str = "good", **files: str) -> str:
         """Commit and push the app, with some of its files replaced (`linkspan_toml` for linkspan.toml)."""
         named = {name.replace("_", "."): text for name, text in files.items()}
-        content = {**tiny_app.files(self.app, self.base, word, behaviour), **named}
+        content = {**tiny_app.files(self.app, self.base, word, behaviour), **self.also, **named}
         return self.repository.commit(content, subject=f"Say {word}")
 
     def model_folder(self, *, seed: int = 0, labels: str = tiny_app.LABELS, side: int = 300) -> Path:
@@ -113,7 +114,7 @@ class PlainWorld:
 
     def ask(self, path: str = "/version") -> Any:
         url = self.runtime().url(self.service) + path
-        return httpx.get(url, timeout=30, verify=trusted()).raise_for_status().json()
+        return httpx.get(url, timeout=600, verify=trusted()).raise_for_status().json()
 
     def answers(self, *names: str) -> list[str]:
         """What the app says about itself; nothing while it does not answer."""

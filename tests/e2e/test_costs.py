@@ -104,7 +104,7 @@ async def test_a_commit_beside_the_app_builds_nothing_and_deploys_nothing(world:
     images = world.images()
     done = await world.app_stream()
     assert done.name == "Completed"
-    steps = await task_runs(done.id)
+    steps = await task_runs(done.id, "build the code image")
     assert {"run the app's tests", "push the code image"}.isdisjoint(steps)
     assert f"commit-{sha}" in world.tags()
     assert len(world.tags("code-")) == 1

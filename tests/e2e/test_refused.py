@@ -177,7 +177,7 @@ def test_a_store_that_is_not_there(world: PlainWorld) -> None:
 
 def test_a_release_that_is_good_alone_and_dies_when_it_is_rolled_out(world: PlainWorld) -> None:
     first = world.release_first()
-    world.commit("two", behaviour="dies soon")
+    world.commit("two", behaviour="dies when rolled out")
     assert world.build_code().digest
     with refused(
         f"{first.release.app}: ",

@@ -11,6 +11,7 @@ from typing import Any
 from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, State, TaskRun
+from prefect.events.worker import EventsWorker
 
 from blocks import ContainerRegistry, FileModelStore, GitRepository, ImageBuilder
 from flows.app_stream import app_stream
@@ -135,16 +136,18 @@ async def flow_run(run_id: Any) -> FlowRun:
         return await client.read_flow_run(run_id)
 
 
-async def task_runs(run_id: Any) -> dict[str, TaskRun]:
-    """The steps of a run by name, once the server has heard the end of all of them."""
+async def task_runs(run_id: Any, *names: str) -> dict[str, TaskRun]:
+    """The steps of a run by name, once the server has heard the end of all of them, and of those named."""
+    await EventsWorker.drain_all()  # type: ignore[misc]  # it hears of steps by events
     patience = Patience()
     while True:
         async with get_client() as client:
             runs = await client.read_task_runs(
                 flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
             )
-        if runs and all(run.state and run.state.is_final() for run in runs):
-            return {run.name.rsplit("-", 1)[0]: run for run in runs}
+        found = {run.name.rsplit("-", 1)[0]: run for run in runs}
+        if runs and found.keys() >= {*names} and all(run.state and run.state.is_final() for run in runs):
+            return found
         told = sorted((run.name, run.state_name or "") for run in runs)
         patience.look(told, str(told))
         await asyncio.sleep(0.2)

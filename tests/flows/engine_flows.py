@@ -54,6 +54,7 @@ async def wait(folder: str) -> None:
     _note(folder, f"pid {os.getpid()}")
     while not _may_go(folder):  # noqa: ASYNC110 - another process says so, by a file
         await asyncio.sleep(0.05)
+    get_run_logger().info("it may go")
 
 
 @flow(name="test-scheduled")

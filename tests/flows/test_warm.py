@@ -213,7 +213,7 @@ def test_nothing_that_a_run_started_is_left(stage: Stage, how: str) -> None:
     if how == "its stand-in is killed":
         run.kill()
     elif how == "all is stopped":
-        stage.child.stop()
+        stage.child.stop(grace=240)
     until(lambda: all(_ended(pid) for pid in pids), what="the end of its processes")
     assert stage.child.running == (how != "all is stopped")
 

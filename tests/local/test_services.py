@@ -21,6 +21,7 @@ from linkspan.local.known import known_server
 from linkspan.local.services import Local
 from linkspan.prefect_api.server import Server
 from linkspan.processes import Child, free_port, listens
+from tests.flows.heartbeats import wait_for_heartbeats
 from tests.services.prefect_server import lay_database
 from tests.waiting import until
 
@@ -31,7 +32,9 @@ UP = """
 import os, sys
 from pathlib import Path
 from pydantic import SecretStr
+from linkspan.local import services
 from linkspan.local.services import Local
+services.SERVER_SECONDS = services.WORKER_SECONDS = services.RECEIVER_SECONDS = services.SETUP_SECONDS = 1200
 say = lambda line: print(line, flush=True)
 url = os.environ.get("TEST_DATABASE")
 with Local(
@@ -50,6 +53,19 @@ def completed(server: Server, run_id: str) -> bool:
         return server.run(run_id).state_type == "COMPLETED"
     except ServerUnavailable:  # it is just being replaced
         return False
+
+
+def receives(url: str) -> bool:
+    """Whether the receiver can keep what it is told; a busy disk says no for a while."""
+    return httpx.get(f"{url}/readyz", timeout=600).status_code == 200
+
+
+def told(pid: int, file: str) -> list[str]:
+    """A process's arguments or environment; nothing if it has ended: a schedule has runs too."""
+    try:
+        return Path(f"/proc/{pid}/{file}").read_text().split("\0")
+    except OSError:
+        return []
 
 
 class Up:
@@ -73,7 +89,7 @@ class Up:
         env = {**os.environ, **self.database, "PYTHONPATH": str(ROOT)}
         child = Child("up", [sys.executable, "-c", UP, *arguments], log=log, env=env)
         try:
-            child.wait_until(lambda: "UP\n" in log.read_text(), seconds=600)
+            child.wait_until(lambda: "UP\n" in log.read_text(), seconds=1200)
         except ConfigError:
             child.stop()
             raise
@@ -99,9 +115,11 @@ def running_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     up = Up(tmp_path_factory.mktemp("up"), before=True)
     child = up.start()
     try:
+        with up.server() as server:
+            wait_for_heartbeats(server, up.home.auth(), 1200)
         yield up
-        child.stop(grace=40)
-        assert up.processes() == []
+        child.stop(grace=240)
+        until(lambda: up.processes() == [])
     finally:
         leftovers.end_all(up.home.mark)
 
@@ -122,9 +140,9 @@ def test_up_is_ready_sets_up_quickly_again_and_leaves_nothing(new_up: Up) -> Non
         state = up.home.read_state()
         assert state is not None
         assert set(state.pids) == {"server", "warm", "receiver", "worker"}
-        assert httpx.get(f"{state.hooks_url}/readyz").status_code == 200
+        until(lambda: receives(state.hooks_url))
         with up.server() as server:
-            assert server.ready()
+            until(server.ready)
             assert [worker.online for worker in server.workers(prefect_settings.POOL)] == [True]
             versions = {each.name: each.version for each in server.deployments()}
             before = server.automations()
@@ -140,15 +158,15 @@ def test_up_is_ready_sets_up_quickly_again_and_leaves_nothing(new_up: Up) -> Non
         assert stat.S_IMODE(up.home.path.stat().st_mode) == 0o700
         password = up.home.auth().get_secret_value().partition(":")[2]
         for pid in up.processes():
-            assert password not in Path(f"/proc/{pid}/cmdline").read_text()
+            assert password not in " ".join(told(pid, "cmdline"))
         assert password not in child.log.read_text()
 
         with pytest.raises(ConfigError, match=rf"already up in .* \(process {child.pid}\)"):
             Local(up.home, port=free_port()).start()
     finally:
-        child.stop(grace=40)
+        child.stop(grace=240)
     assert child.log.read_text().endswith("DOWN\n")
-    assert up.processes() == []
+    until(lambda: up.processes() == [])
     assert up.home.read_state() is None
     assert not listens(up.port)
     assert not listens(up.hooks)
@@ -171,8 +189,8 @@ def test_up_on_postgres_keeps_everything_there(postgres: SecretStr, tmp_path: Pa
             assert completed(server, ref.id)
         password = postgres.get_secret_value().rpartition("@")[0].rpartition(":")[2]
         for pid in up.processes():
-            assert password not in Path(f"/proc/{pid}/cmdline").read_text()
-        second.stop(grace=40)
+            assert password not in " ".join(told(pid, "cmdline"))
+        second.stop(grace=240)
         assert password not in child.log.read_text() + second.log.read_text()
         assert not list(up.home.prefect.glob("*.db*"))
     finally:
@@ -184,6 +202,7 @@ def test_up_on_postgres_keeps_everything_there(postgres: SecretStr, tmp_path: Pa
 def test_a_killed_up_is_taken_over_and_its_run_is_finished(up: Up, tmp_path: Path) -> None:
     first = up.start()
     with up.server() as server:
+        wait_for_heartbeats(server, up.home.auth(), 1200)
         ref = server.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
         until((tmp_path / "seen").exists)
     old = up.processes()
@@ -200,7 +219,7 @@ def test_a_killed_up_is_taken_over_and_its_run_is_finished(up: Up, tmp_path: Pat
             until(lambda: completed(server, ref.id))
             assert server.run(ref.id).run_count == 2
     finally:
-        second.stop(grace=40)
+        second.stop(grace=240)
 
 
 @pytest.mark.calm
@@ -223,13 +242,13 @@ def test_a_run_is_a_fork_and_ends_with_whoever_stands_for_it(running_up: Up, tmp
         return [int(line.split()[1]) for line in seen.read_text().splitlines()] if seen.exists() else []
 
     def stand_in(run: str) -> int:
-        """The process that the worker started for the run; a schedule has runs too."""
+        """The process that the worker started for the run."""
         [found] = [
             pid
             for pid in up.processes()
-            if tether.__file__ in (line := Path(f"/proc/{pid}/cmdline").read_text().split("\0"))
+            if tether.__file__ in (line := told(pid, "cmdline"))
             and line[-3:-1] == tether.ENGINE
-            and f"PREFECT__FLOW_RUN_ID={run}" in Path(f"/proc/{pid}/environ").read_text().split("\0")
+            and f"PREFECT__FLOW_RUN_ID={run}" in told(pid, "environ")
         ]
         return found
 
@@ -279,7 +298,7 @@ def test_a_killed_service_is_replaced_and_the_run_is_finished(
         (tmp_path / "go").touch()
         until(lambda: completed(server, ref.id))
     until(lambda: (found := up.home.read_state()) is not None and found.pids[victim] != state.pids[victim])
-    assert httpx.get(f"{state.hooks_url}/readyz").status_code == 200
+    until(lambda: receives(state.hooks_url))
 
 
 @pytest.mark.calm
@@ -289,15 +308,15 @@ def test_a_run_under_way_goes_on_after_an_orderly_stop(up: Up, tmp_path: Path) -
     with up.server() as server:
         ref = server.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
         until((tmp_path / "seen").exists)
-    first.stop(grace=40)
-    assert up.processes() == []
+    first.stop(grace=240)
+    until(lambda: up.processes() == [])
     (tmp_path / "go").touch()
     second = up.start()
     try:
         with up.server() as server:
             until(lambda: completed(server, ref.id))
     finally:
-        second.stop(grace=40)
+        second.stop(grace=240)
 
 
 def test_a_taken_port_is_said_before_anything_starts(tmp_path: Path) -> None:
@@ -318,6 +337,32 @@ def test_a_taken_port_is_said_before_anything_starts(tmp_path: Path) -> None:
             pass
     finally:
         child.stop()
+
+
+def test_who_waits_for_a_server_that_stands_still_is_started_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    local = Local(tmp_path / "home", say=said.append)
+    local.home.create()
+    answers = iter([False, False, True])
+
+    def start() -> None:
+        if not next(answers):
+            raise ServerUnavailable("it timed out")
+        local._spawn("worker", ["-c", "import time; time.sleep(3600)"], {})
+
+    monkeypatch.setattr(local, "_start_worker", start)
+    local._spawn("worker", ["-c", ""], {})
+    until(lambda: not local._children["worker"].running)
+    try:
+        assert [local.tend() for _ in range(4)] == [[], [], ["worker"], []]
+    finally:
+        local.stop()
+    assert said == [
+        "the worker has died; starting it again",
+        "the worker has to wait for the Prefect server: it timed out",
+    ]
 
 
 def test_a_tethered_program_ends_with_its_parent(tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ def kind(request: pytest.FixtureRequest) -> str:
     return name
 
 
-def _run(source: str, folder: Path, kind: str, *, timeout: float = 20, memory: int = 4 << 30) -> Outcome:
+def _run(source: str, folder: Path, kind: str, *, timeout: float = 600, memory: int = 4 << 30) -> Outcome:
     with tempfile.NamedTemporaryFile("w", suffix=".py") as script:
         script.write(source)
         script.flush()

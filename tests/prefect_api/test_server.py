@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from functools import partial
@@ -27,6 +27,7 @@ from linkspan.errors import (
 from linkspan.local.home import Home, State
 from linkspan.local.known import known_server
 from linkspan.prefect_api import http
+from linkspan.prefect_api import server as module
 from linkspan.prefect_api.http import ServerHttp, refusal
 from linkspan.prefect_api.server import LogLine, Run, Server
 from linkspan.processes import free_port
@@ -91,7 +92,7 @@ def test_a_deployment_has_two_names(server: Server, name: str) -> None:
 
 def test_a_wrong_password_is_refused_and_not_repeated_in_the_error(server: Server) -> None:
     with Server(server.api_url, SecretStr("linkspan:wr0ng")) as stranger:
-        assert stranger.ready()
+        until(stranger.ready)
         with pytest.raises(ServerDenied) as caught:
             stranger.start(SCHEDULED, {}, idempotency_key="k")
     assert "PREFECT_API_AUTH_STRING" in str(caught.value)
@@ -104,7 +105,7 @@ def test_a_server_that_is_away_is_waited_for_as_long_as_was_said() -> None:
         begin = time.monotonic()
         with pytest.raises(ServerUnavailable, match="cannot be reached"):
             nowhere.start("a/b", {}, idempotency_key="k", patience=1.5)
-        assert 1.5 <= time.monotonic() - begin < 15
+        assert 1.5 <= time.monotonic() - begin < 240
 
 
 @pytest.mark.parametrize(
@@ -125,10 +126,13 @@ def test_what_an_answer_means(status: int, kind: type[ServerError]) -> None:
 
 
 @contextmanager
-def unsteady(*, stalls: int = 0, hang_ups: int = 0) -> Iterator[tuple[str, list[tuple[str, int]]]]:
+def unsteady(
+    *, stalls: int = 0, hang_ups: int = 0, stalled: Callable[[], None] = lambda: None
+) -> Iterator[tuple[str, list[tuple[str, int]]]]:
     """A server that leaves the first so many requests to each path without an answer, and what was asked.
 
-    It says nothing, or hangs up. Of what was asked: the path, and the port at the other end.
+    It says nothing, but calls `stalled`, or hangs up. Of what was asked: the path, and the port at the other
+    end.
     """
     asked: list[tuple[str, int]] = []
     released = threading.Event()
@@ -144,6 +148,7 @@ def unsteady(*, stalls: int = 0, hang_ups: int = 0) -> Iterator[tuple[str, list[
                 self.close_connection = True
                 return
             if times <= stalls:
+                stalled()
                 released.wait(240)
             self.send_response(200)
             self.send_header("Content-Length", "2")
@@ -172,10 +177,18 @@ def unsteady(*, stalls: int = 0, hang_ups: int = 0) -> Iterator[tuple[str, list[
 def test_an_unsteady_server_is_asked_once_more_what_changes_nothing(
     monkeypatch: pytest.MonkeyPatch, ways: dict[str, int], says: str
 ) -> None:
-    monkeypatch.setattr(http, "REQUEST_SECONDS", 3.0)
-    with unsteady(**ways) as (url, asked), closing(ServerHttp(url, None, None)) as client:
+    def patience(seconds: float) -> None:
+        monkeypatch.setattr(http, "REQUEST_SECONDS", seconds)
+
+    # Of a question and its repetition only the one that nobody answers has to be short.
+    with (
+        unsteady(**ways, stalled=lambda: patience(240)) as (url, asked),
+        closing(ServerHttp(url, None, None)) as client,
+    ):
         for method, path in (("GET", "one"), ("POST", "things/filter")):
-            assert client.request(method, path).json() == []
+            patience(3)
+            assert client.request(method, path, seconds=600).json() == []
+        patience(3)
         with pytest.raises(ServerUnavailable, match=says):
             client.request("POST", "things", {})
         assert Counter(path for path, _ in asked) == {"/one": 2, "/things/filter": 2, "/things": 1}
@@ -198,7 +211,7 @@ def test_a_server_that_never_answers_is_waited_for_as_long_as_was_said() -> None
         begin = time.monotonic()
         with pytest.raises(ServerUnavailable, match="timed out"):
             server.start("a/b", {}, idempotency_key="k", patience=2)
-        assert 2 <= time.monotonic() - begin < 10, "one question alone may take 15 s"
+        assert 2 <= time.monotonic() - begin < http.REQUEST_SECONDS, "one question alone may take that long"
     assert asked
 
 
@@ -285,17 +298,20 @@ def test_an_event_reaches_the_feed(server: Server) -> None:
 
 @pytest.mark.calm
 def test_following_a_run_shows_states_and_log_and_ends_with_the_last_state(
-    own_prefect_server: PrefectServer, tmp_path: Path
+    own_prefect_server: PrefectServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(module, "SETTLE_SECONDS", 240)
+    seen: list[Run | LogLine] = []
     with own_prefect_server.worker(), own_prefect_server.api() as server:
-        ref = server.start(
-            "test-crash/test", {"folder": str(tmp_path), "times": 0}, idempotency_key=uuid4().hex
-        )
-        seen = list(server.follow(ref.id, every=0.05))
+        ref = server.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
+        for each in server.follow(ref.id, every=0.05):
+            seen.append(each)
+            if isinstance(each, Run) and each.state_name == "Running":
+                (tmp_path / "go").touch()
     states = [each.state_name for each in seen if isinstance(each, Run)]
     lines = [each.message for each in seen if isinstance(each, LogLine)]
     assert states[-2:] == ["Running", "Completed"]
-    assert lines.count("it lives") == 1
+    assert lines.count("it may go") == 1
     assert isinstance(seen[-1], Run)
 
 
@@ -309,7 +325,7 @@ def test_a_killed_server_loses_no_run_and_doubles_none(own_prefect_server: Prefe
         with own_prefect_server.api() as own:
             if key == keys[10]:
                 begun.set()
-            return own.start("test-wait/test", {"folder": key}, idempotency_key=key, patience=120).id
+            return own.start("test-wait/test", {"folder": key}, idempotency_key=key, patience=600).id
 
     with ThreadPoolExecutor(6) as pool:
         asked = [pool.submit(start, key) for key in keys]

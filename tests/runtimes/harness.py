@@ -4,6 +4,7 @@ A new runtime adds one class here and one parameter in conftest.py.
 """
 
 import contextlib
+import fcntl
 import json
 import uuid
 from collections.abc import Mapping, Sequence
@@ -17,11 +18,12 @@ from pydantic import SecretStr
 from linkspan.runtimes.base import Runtime, Service
 from linkspan.runtimes.docker.runtime import DockerRuntimeSettings
 from linkspan.runtimes.kubernetes.runtime import KubernetesRuntimeSettings
-from tests.services.cluster import RunningCluster
+from tests.services.cluster import API_SERVER, RunningCluster
 from tests.services.engine import ImageOf
 from tests.services.registry import RunningRegistry
 
 ROOT = Path(__file__).parents[2]
+_ACCOUNT = API_SERVER.with_name("cluster-account.lock")
 
 
 class Harness(Protocol):
@@ -176,7 +178,7 @@ class KubernetesHarness:
         return sorted(pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"])
 
     def kill_replica(self, service: Service) -> None:
-        self._cluster.run("delete", "pod", "-n", str(service), self.replicas(service)[0], "--now")
+        self._cluster.run("delete", "pod", "-n", str(service), self.replicas(service)[0])
 
     def remove_proxy(self, service: Service) -> bool:
         self._cluster.run("delete", "service", "-n", str(service), "app")
@@ -195,7 +197,11 @@ class KubernetesHarness:
 
 def as_linkspan(cluster: RunningCluster, path: Path) -> Path:
     """Apply k8s/linkspan and write a kubeconfig of its account, which has those rights and no others."""
-    cluster.run("apply", "-k", str(ROOT / "k8s" / "linkspan"))
+    # Of two that apply something new at once the later one is told that it is there already.
+    with _ACCOUNT.open("w") as turn, API_SERVER.open("w") as share:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        fcntl.flock(share, fcntl.LOCK_SH)
+        cluster.run("apply", "-k", str(ROOT / "k8s" / "linkspan"))
     return cluster.kubeconfig_of("linkspan", "linkspan", path)
 
 
@@ -204,6 +210,7 @@ def allow(cluster: RunningCluster, namespace: str) -> None:
     cluster.api.create_namespace(namespace)
     binding = ["create", "rolebinding", "linkspan", "-n", namespace, "--clusterrole=linkspan-deployer"]
     cluster.run(*binding, "--serviceaccount=linkspan:linkspan")
+    cluster.until_linkspan_may(namespace, "patch", "apps", "deployments")
 
 
 def push(client: docker.DockerClient, repository: str, tag: str, registry: RunningRegistry) -> str:

@@ -36,7 +36,7 @@ def rollout(service: Service, version: str, image: str, **options: Any) -> Rollo
     values: dict[str, Any] = {
         "cause": "test",
         "ready_seconds": 200.0,
-        "request_seconds": 5.0,
+        "request_seconds": 60.0,  # only what hangs takes so long
         "memory": "64m",
         "cpu": "10m",
     }

@@ -47,7 +47,7 @@ class RunningCluster:
         """As the administrator, without kubectl."""
         return Api(load())
 
-    def run(self, *arguments: str, given: str = "", check: bool = True, seconds: float = 120) -> str:
+    def run(self, *arguments: str, given: str = "", check: bool = True, seconds: float = 1200) -> str:
         """What kubectl prints, as the administrator. Fails the test with what it says if it fails."""
         done = subprocess.run(
             [str(self.kubectl), *arguments],
@@ -72,9 +72,15 @@ class RunningCluster:
         value: dict[str, Any] = json.loads(self.run("get", "-n", namespace, *what, "-o", "json"))
         return value
 
+    def until_linkspan_may(self, namespace: str, verb: str, group: str, resource: str) -> None:
+        """Wait until the API server has heard of a right that was just given to Linkspan's account."""
+        attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource}
+        spec = {"user": "system:serviceaccount:linkspan:linkspan", "resourceAttributes": attributes}
+        until(lambda: self.api.allows(spec), what=f"the right to {verb} {resource} in {namespace}")
+
     def kubeconfig_of(self, namespace: str, service_account: str, path: Path) -> Path:
         """Write a kubeconfig with a token of a service account, which may do only what RBAC lets it."""
-        token = self.run("create", "token", "-n", namespace, service_account).strip()
+        token = self.run("create", "token", "-n", namespace, service_account, "--duration=24h").strip()
         value = json.loads(self.kubeconfig.read_text())
         value["users"] = [{"name": service_account, "user": {"token": token}}]
         value["contexts"][0]["context"] = {
@@ -142,7 +148,7 @@ def namespace(cluster: RunningCluster) -> Iterator[str]:
     name = f"test-{uuid.uuid4().hex[:10]}"
     cluster.api.create_namespace(name)
     account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
-    until(lambda: cluster.api.get(account), 60, what=account)
+    until(lambda: cluster.api.get(account), what=account)
     yield name
     cluster.api.delete_namespace(name)
 

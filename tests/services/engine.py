@@ -46,7 +46,7 @@ class Leaving(http.server.BaseHTTPRequestHandler):
 def leave(*_):
     LEAVING.set()
     def end():
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while OPEN and time.monotonic() < deadline:
             time.sleep(0.02)
         os._exit(0)

@@ -74,7 +74,9 @@ def _with_user(endpoint: str) -> Moto:
     everything = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'
     iam.put_user_policy(UserName="linkspan", PolicyName="everything", PolicyDocument=everything)
     key = iam.create_access_key(UserName="linkspan")["AccessKey"]
-    httpx.post(f"{endpoint}/moto-api/reset-auth", content="0", trust_env=False).raise_for_status()
+    httpx.post(
+        f"{endpoint}/moto-api/reset-auth", content="0", timeout=600, trust_env=False
+    ).raise_for_status()
     return Moto(endpoint, key["AccessKeyId"], key["SecretAccessKey"])
 
 

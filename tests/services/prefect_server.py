@@ -13,6 +13,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from linkspan.errors import ServerUnavailable
 from linkspan.local import prefect_settings, tether
 from linkspan.local.server import START
 from linkspan.prefect_api.http import Json, ServerHttp
@@ -127,12 +128,16 @@ class PrefectServer:
         )
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", prefect_settings.POOL]
         child = Child(name, [*command, "--name", name], log=self.home / f"{name}.log", env=env, cwd=self.home)
+
+        def known() -> bool:
+            try:
+                return any(each.name == name for each in server.workers(prefect_settings.POOL))
+            except ServerUnavailable:
+                return False  # a server that stands still for a moment
+
         try:
             with self.api() as server:
-                child.wait_until(
-                    lambda: any(each.name == name for each in server.workers(prefect_settings.POOL)),
-                    seconds=600,
-                )
+                child.wait_until(known, seconds=600)
             warm.wait_until((forks / "socket").exists, seconds=600)
             yield child
         finally:

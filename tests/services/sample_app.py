@@ -48,7 +48,7 @@ class RunningApp:
     def get(self, path: str) -> int:
         """The status, or 0 while nothing listens."""
         try:
-            return httpx.get(self.url + path, timeout=10, trust_env=False, verify=trusted()).status_code
+            return httpx.get(self.url + path, timeout=600, trust_env=False, verify=trusted()).status_code
         except httpx.TransportError:
             return 0
 

@@ -58,7 +58,8 @@ def of_this_run(run: Path, name: str, start: Callable[[Path], dict[str, Any]]) -
     with note.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not note.exists():
-            home = run / name
+            # A new one each time: what did not start for one process may do so for the next.
+            home = run / f"{name}-{os.urandom(4).hex()}"
             home.mkdir()
             said = start(home)
             note.touch(mode=0o600)  # passwords are in it

@@ -73,6 +73,7 @@ class Aws(NamedTuple):
         answer = httpx.get(
             f"{self.endpoint}/{url.rpartition('/')[2]}",
             headers={"Authorization": authorization},
+            timeout=600,
             trust_env=False,
         )
         return answer.raise_for_status().content

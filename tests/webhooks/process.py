@@ -1,4 +1,4 @@
-"""`linkspan serve` as a process that tests start, call and kill."""
+"""`linkspan serve` as a process that tests start, call and kill; it is patient with a slow machine."""
 
 import json
 import os
@@ -14,6 +14,7 @@ import httpx
 from linkspan.processes import Child, free_port
 from linkspan.tls import trusted
 from linkspan.webhooks.inbox.file import recent
+from tests.webhooks import patient_serve
 from tests.webhooks.prefect_fake import PASSWORD
 from tests.webhooks.serving import SECRET, headers
 
@@ -32,7 +33,7 @@ class Serving:
 
     def start(self) -> "Serving":
         self.port = self.port or free_port()
-        command = [sys.executable, "-m", "linkspan", "serve", "--port", str(self.port)]
+        command = [sys.executable, "-m", patient_serve.__name__, "serve", "--port", str(self.port)]
         command += ["--inbox", str(self.inbox)]
         if self.routes:
             command += ["--routes", str(self.routes)]
@@ -51,14 +52,14 @@ class Serving:
     def ready(self) -> bool:
         try:
             url = f"http://127.0.0.1:{self.port}/readyz"
-            return httpx.get(url, timeout=2, verify=trusted()).status_code == 200
+            return httpx.get(url, timeout=600, verify=trusted()).status_code == 200
         except httpx.TransportError:
             return False
 
     def call(self, body: bytes, name: str = "git", secret: str = SECRET) -> int:
         url = f"http://127.0.0.1:{self.port}/hooks/{name}"
         return httpx.post(
-            url, content=body, headers=headers(body, secret), timeout=120, verify=trusted()
+            url, content=body, headers=headers(body, secret), timeout=600, verify=trusted()
         ).status_code
 
     def states(self) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import httpx
 import pytest
@@ -18,7 +19,13 @@ from linkspan.webhooks.inbox.file import recent
 from linkspan.webhooks.providers.register import provider
 from tests.webhooks.serving import headers, route, served
 
-QUICK = Limits(refusal_grid=0.0, refused_burst=1e9)
+
+def patient(**limits: Any) -> Limits:
+    """For a machine that may stand still, and no grid: limits of which only those that are given run out."""
+    return Limits(**{"read_seconds": 600.0, "disk_seconds": 600.0, "refusal_grid": 0.0, **limits})
+
+
+QUICK = patient(refused_burst=1e9)
 
 
 _GIT = MappingProxyType({"git": route()})

@@ -227,7 +227,7 @@ _LIVES = f"""
 lives() {{ grep -qs '^nginx: master' "/proc/$(cat {RUN}/switch.pid 2>/dev/null)/cmdline"; }}
 """
 
-CONTROL = _LIVES + f"lives && exec curl -s -m 2 --unix-socket {RUN}/control.sock http://switch/"
+CONTROL = _LIVES + f"lives && exec curl -s -m 20 --unix-socket {RUN}/control.sock http://switch/"
 """Prints the marker of the configuration that the switch works by; fails if its master is gone."""
 
 # A container that is just starting gets its time. Workers of the dead master are known by its session: it was
@@ -299,14 +299,14 @@ before=$(workers | sed -n 's/ serving//p')"""
     + _KEEP
     + f"""
 nginx -e stderr -c {STATE}/live.conf -s reload
-for _ in $(seq 200); do
+for _ in $(seq 1200); do
     now=" $(workers | sed -n 's/ serving//p' | tr '\\n' ' ')"
     left=
     for pid in $before; do case $now in *" $pid "*) left=1 ;; esac; done
     [ -n "$left" ] || exit 0
     sleep 0.05
 done
-echo "nginx did not take its new configuration within 10 s" >&2
+echo "nginx did not take its new configuration within 60 s" >&2
 exit 3
 """
 )

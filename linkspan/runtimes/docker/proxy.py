@@ -26,7 +26,7 @@ from linkspan.runtimes.docker.files import PROBE, files_in, history_of, read_pro
 from linkspan.runtimes.docker.nginx import EDGE, STATE, Live, read_live, switch_conf, whole
 from linkspan.runtimes.readiness import Probe, one_line
 
-_START_SECONDS = 15.0
+_START_SECONDS = 60.0
 
 
 class Proxy:

@@ -26,6 +26,9 @@ _POLL_SECONDS = 0.1
 _LOOKS = 5
 """In a row, before the engine is asked again whether all still run."""
 _SAY_SECONDS = 10.0
+_CHECK_SECONDS = 30.0
+"""How long who was ready may fail to answer in a rollout: on a busy machine an app stands still at times."""
+_STEADY_LOOKS, _STEADY_SECONDS = 3, 1.0
 _STOP_SECONDS = 5
 """What an app gets to end after SIGTERM; no request is left by then."""
 
@@ -77,22 +80,39 @@ class Replicas:
         path = self._live.ready_path if self._live else ""
         return [readiness(seen, path) for seen in self.observe(looks=looks)]
 
+    def steady(self) -> list[Readiness]:
+        """The verdicts of several looks: one answer that is late or bad is no broken replica."""
+        for _ in range(_STEADY_LOOKS - 1):
+            found = self.verdicts()
+            if all(verdict.done or not verdict.retriable for verdict in found):
+                return found
+            time.sleep(_STEADY_SECONDS)
+        return self.verdicts()
+
     def check(self) -> None:
-        """Raise RolloutFailed unless all are ready now."""
-        for verdict in self.verdicts():
-            if not verdict.done:
-                raise RolloutFailed(verdict.reason)
+        """Raise RolloutFailed unless all are ready, or soon again, and none ended since it was started."""
+        self._wait(seconds=_CHECK_SECONDS, say=lambda _: None)
+        for name in self._addresses:
+            container = self._get(name)
+            if container is not None and container.attrs["RestartCount"]:
+                raise RolloutFailed(f"{name} was ready, then ended, and the engine started it again")
 
     def wait(self, *, seconds: float, settle: float, say: Say) -> None:
         """Return when all are ready, and still are after `settle` seconds.
 
         Raises RolloutFailed with the reason: at once if waiting cannot help, else after `seconds`.
         """
+        self._wait(seconds=seconds, say=say)
+        if settle:
+            time.sleep(settle)
+            self.check()
+
+    def _wait(self, *, seconds: float, say: Say) -> None:
         start = spoke = time.monotonic()
         while True:
             open_ = [verdict for verdict in self.verdicts(looks=_LOOKS) if not verdict.done]
             if not open_:
-                break
+                return
             worst = next((verdict for verdict in open_ if not verdict.retriable), open_[0])
             if not worst.retriable:
                 raise RolloutFailed(worst.reason)
@@ -103,9 +123,6 @@ class Replicas:
                 say(f"still waiting: {worst.reason}")
                 spoke = now
             time.sleep(_POLL_SECONDS)
-        if settle:
-            time.sleep(settle)
-            self.check()
 
     # Making
 

@@ -114,7 +114,7 @@ class DockerRuntime:
             if proxy.serving() != live.marker:
                 return "nginx does not serve what is live"
             mine = Replicas(self._client, proxy, service, live)
-            broken = [verdict.reason for verdict in mine.verdicts() if not verdict.done]
+            broken = [verdict.reason for verdict in mine.steady() if not verdict.done]
             if broken:
                 return "; ".join(broken)
             # Left behind by a killed rollout, unless one is going on right now.
@@ -169,7 +169,7 @@ class DockerRuntime:
             proxy.published()  # raises if the names belong to another service
             Replicas(self._client, proxy, service, None).remove_others()
             filters = plan.label_filter(service)
-            for container in self._client.containers.list(all=True, filters=filters):
+            for container in self._client.containers.list(all=True, filters=filters, ignore_removed=True):
                 container.remove(force=True, v=True)
             for network in self._client.networks.list(filters=filters):
                 network.remove()

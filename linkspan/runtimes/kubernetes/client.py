@@ -23,7 +23,7 @@ from linkspan.errors import ConfigError, RuntimeDenied, RuntimeUnavailable
 from linkspan.runtimes.base import KubeObject
 from linkspan.runtimes.kubernetes.marks import FIELD_MANAGER
 
-_TIMEOUT = (5, 30)
+_TIMEOUT = (15, 60)
 """Seconds to connect and to wait for an answer."""
 
 _TEMPORARY = {408, 425, 429, 500, 502, 503, 504}

@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from linkspan.errors import RolloutFailed, RuntimeDenied, RuntimeUnavailable
 from linkspan.runtimes.base import Runtime, Service
+from linkspan.runtimes.kubernetes import containers
 from linkspan.runtimes.kubernetes.app_objects import default_objects
 from tests.runtimes.harness import KubernetesHarness
 from tests.runtimes.kubernetes.passwords import password_in
@@ -18,6 +20,7 @@ from tests.runtimes.releases import quiet, rollout
 from tests.services.cluster import RunningCluster
 from tests.services.engine import ImageOf
 from tests.services.registry import PASSWORD, USER, RunningRegistry
+from tests.waiting import until
 
 LOGIN = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
@@ -48,7 +51,7 @@ def widgets(cluster: RunningCluster, service: Service) -> Iterator[str]:
         },
     }
     cluster.apply("default", kind)
-    cluster.run("wait", f"crd/widgets.{group}", "--for=condition=Established", "--timeout=120s")
+    cluster.run("wait", f"crd/widgets.{group}", "--for=condition=Established", "--timeout=600s")
     yield group
     cluster.run("delete", f"crd/widgets.{group}", "--wait=false")
 
@@ -64,6 +67,7 @@ def grant(cluster: RunningCluster, service: Service, group: str) -> None:
     cluster.apply(str(service), {**role, "rules": rules})
     who = "--serviceaccount=linkspan:linkspan"
     cluster.run("create", "rolebinding", "own", "-n", str(service), "--role=own", who)
+    cluster.until_linkspan_may(str(service), "patch", group, "widgets")
 
 
 def test_objects_of_an_apps_own_come_and_go_with_its_releases(
@@ -133,12 +137,15 @@ def test_a_release_says_where_it_came_from_and_keeps_the_password_to_itself(
     neighbour: Service,
     image_of: ImageOf,
     registry: RunningRegistry,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     said: list[str] = []
     plans = [
         rollout(service, name, image_of(name), expect=i, run="http://prefect.example/runs/7")
         for i, name in enumerate(["v1", "v2"])
     ]
+    # It is no verdict on a release as long as it may pass.
+    monkeypatch.setattr(containers, "PATIENCE", math.inf)
     with pytest.raises(RuntimeUnavailable, match=r"cannot pull .*: 401 Unauthorized"):
         harness.open(pull_secret=False).roll_out(
             plans[0].model_copy(update={"ready_seconds": 30}), say=said.append
@@ -148,7 +155,7 @@ def test_a_release_says_where_it_came_from_and_keeps_the_password_to_itself(
         # As an autoscaler does when many users come: there is one, so it is not for a release to undo.
         cluster.run("scale", "-n", str(service), "deployment/app", "--replicas=3")
         assert not runtime.drift(service, 2)
-    assert len(harness.replicas(service)) == 3
+    until(lambda: len(harness.replicas(service)) == 3, what="the third replica")
 
     history = cluster.run("rollout", "history", "-n", str(service), "deployment/app")
     for plan in plans:

@@ -51,6 +51,7 @@ def webhook(cluster: RunningCluster, service: Service, folder: Path, *, dry_run:
         ],
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": str(service)}},
         "sideEffects": "NoneOnDryRun",
+        "timeoutSeconds": 30,  # the most that is allowed
         "admissionReviewVersions": ["v1"],
     }
     api = "admissionregistration.k8s.io/v1"

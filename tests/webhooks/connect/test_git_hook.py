@@ -81,9 +81,16 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
         found.close()
 
 
+def patient(text: str) -> str:
+    """The hook with a curl that does not tell again when the machine stands still for some seconds."""
+    usual, long = "--connect-timeout 5 --max-time 10", "--connect-timeout 600 --max-time 600"
+    assert usual in text
+    return text.replace(usual, long)
+
+
 def install(repository: Repository, text: str) -> Path:
     hook = repository.bare / "hooks" / "post-receive"
-    hook.write_text(text)
+    hook.write_text(patient(text))
     hook.chmod(0o700)
     return hook
 
@@ -99,7 +106,7 @@ def test_a_push_is_a_hint(tmp_path: Path, receiver: Receiver) -> None:
     assert hint.text.startswith("push by ")
     assert hint.text.endswith(f" to main: {sha[:7]} Say 'hello' \\n %s $(id) 🚢")
     assert hint.at is not None
-    assert abs((datetime.now(UTC) - hint.at).total_seconds()) < 100
+    assert abs((datetime.now(UTC) - hint.at).total_seconds()) < 1200
 
 
 def test_only_the_branch_counts(tmp_path: Path, receiver: Receiver) -> None:
@@ -166,7 +173,7 @@ def test_every_shell_signs_with_every_secret(
 ) -> None:
     source = settings("git", repository="team's digits", secret=secret)
     hook = tmp_path / "post-receive"
-    hook.write_text(post_receive(receiver.url, source))
+    hook.write_text(patient(post_receive(receiver.url, source)))
     command = [shell, "sh", str(hook)] if shell == "busybox" else [shell, str(hook)]
     update = f"{OLD} {NEW} refs/heads/main\n"
     done = subprocess.run(command, input=update, text=True, capture_output=True, check=True, cwd=tmp_path)

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from linkspan.webhooks.base import Provider, Request
-from linkspan.webhooks.http.limits import Limits
 from linkspan.webhooks.http.receiver import create_app
 from linkspan.webhooks.inbox.durable import Inbox
 from tests.webhooks.providers import git_samples, store_samples
 from tests.webhooks.samples import NOW, Sample
-from tests.webhooks.stage import FixedRoutes
+from tests.webhooks.stage import FixedRoutes, patient
 
 SAMPLES: Sequence[Sample] = (*git_samples.SAMPLES, *store_samples.SAMPLES)
 HOSTILE: Sequence[Any] = (
@@ -44,9 +43,7 @@ async def fuzz(folder: Path, count: int, seed: int) -> Outcome:
     """Send `count` requests."""
     routes = {f"{sample.name}-{number}": sample.settings for number, sample in enumerate(SAMPLES)}
     named: Mapping[str, Provider] = {sample.settings.provider: sample.provider for sample in SAMPLES}
-    limits = Limits(
-        refusal_grid=0.0, refused_burst=1e12, route_burst=1e12, body_bytes=60_000, disk_seconds=60
-    )
+    limits = patient(refused_burst=1e12, route_burst=1e12, body_bytes=60_000)
     outcome = Outcome()
     with Inbox(folder) as inbox:
         app = create_app(FixedRoutes(routes), inbox, limits, providers=named.__getitem__, clock=lambda: NOW)

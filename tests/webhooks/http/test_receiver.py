@@ -11,10 +11,9 @@ import pytest
 from linkspan.errors import WebhookRefused, WebhookUnchecked
 from linkspan.webhooks.base import Hint, Reading, WebhookSettings
 from linkspan.webhooks.http.answers import to_grid
-from linkspan.webhooks.http.limits import Limits
 from tests.waiting import until
 from tests.webhooks.serving import headers, push, route
-from tests.webhooks.stage import Made, Stage
+from tests.webhooks.stage import Made, Stage, patient
 
 
 def test_a_hint_is_on_disk_when_its_sender_hears_so(stage: Stage) -> None:
@@ -67,7 +66,7 @@ def test_who_is_refused_learns_nothing(stage: Stage) -> None:
 
 @pytest.mark.calm
 def test_refusals_take_the_same_time(stage: Stage) -> None:
-    stage.serve(limits=Limits(refused_burst=1e9))
+    stage.serve(limits=patient(refused_burst=1e9, refusal_grid=0.05))
     body = push(more="x" * 900_000)
 
     least = {"/hooks/git": math.inf, "/hooks/unknown": math.inf}
@@ -191,7 +190,7 @@ def test_a_route_and_a_secret_that_were_saved_a_moment_ago_are_looked_up(stage: 
 @pytest.mark.slow
 def test_many_at_once(stage: Stage) -> None:
     """Each is on disk once, whoever tells it how often."""
-    stage.serve(limits=Limits(refusal_grid=0.0))
+    stage.serve(limits=patient())
     begin = time.monotonic()
     lock = threading.Lock()
     statuses: list[int] = []

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,8 @@ from tests.webhooks.inbox.storm_sender import Newest
 
 POOL = "storm"
 FLOW = "storm"
+BUSY = (PrefectHTTPStatusError, httpx.TransportError)
+"""What a server that is busy makes of a call; it is asked again."""
 
 
 @dataclass
@@ -72,10 +75,10 @@ async def work(stop: asyncio.Event) -> None:
     busy: dict[Any, asyncio.Task[None]] = {}
     async with get_client() as client:
         while not stop.is_set():
-            due = await client.get_scheduled_flow_runs_for_work_pool(POOL)
-            for each in due:
-                if each.flow_run.id not in busy:
-                    busy[each.flow_run.id] = asyncio.create_task(_run(client, each.flow_run))
+            with suppress(*BUSY):
+                for each in await client.get_scheduled_flow_runs_for_work_pool(POOL):
+                    if each.flow_run.id not in busy:
+                        busy[each.flow_run.id] = asyncio.create_task(_run(client, each.flow_run))
             busy = {key: task for key, task in busy.items() if not task.done()}
             await asyncio.sleep(0.2)
         await asyncio.gather(*busy.values())
@@ -94,7 +97,7 @@ async def _run(client: PrefectClient, run: FlowRun) -> None:
                 )
                 if ended.is_failed():
                     SOURCES.errors.append(RuntimeError(ended.message))
-        except (PrefectHTTPStatusError, httpx.TransportError):
+        except BUSY:
             await asyncio.sleep(1)
         except Exception as error:  # noqa: BLE001 the test looks at them
             SOURCES.errors.append(error)

@@ -167,7 +167,7 @@ def test_one_process_holds_it(inbox: Inbox) -> None:
 def test_the_next_one_waits_for_the_one_that_ends(tmp_path: Path) -> None:
     first = Inbox(tmp_path)
     with ThreadPoolExecutor(1) as pool:
-        second = pool.submit(Inbox, tmp_path, patience=20)
+        second = pool.submit(Inbox, tmp_path, patience=600)
         assert put(first, "k")
         first.close()
         with second.result(240) as opened:

@@ -32,7 +32,10 @@ BEFORE, DURING = 8, 2
 """Hints that arrive before each kill, and while the server is away."""
 STARTED = 3
 """Runs that are stored between two kills at least, so that each kill is in the middle of it."""
-HINTS = (BEFORE + DURING) * len(ENDS)
+SPARE = 4
+"""Bursts more, for those that are over before they are killed: a machine may stand still just then."""
+HINTS = (BEFORE + DURING) * (len(ENDS) + SPARE)
+"""At most."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.calm, pytest.mark.timeout(1800)]
 
@@ -65,23 +68,27 @@ def test_killed_again_and_again_in_a_burst_every_hint_is_one_run(
             for number in range(len(told), len(told) + hints):
                 told.append(pool.submit(receiver.call, push(number), f"git-{number}"))
 
-        for end in ENDS:
+        ends = list(ENDS)
+        while ends:
+            assert len(told) < HINTS, "too many bursts were over before they were killed"
             tell(BEFORE)
             until(lambda: started(receiver) >= stored[-1] + STARTED)
-            kill(server, end)
+            kill(server, ends[0])
             stored.append(started(receiver))
-            assert stored[-1] < len(told), "the burst was over before it was killed"
+            if stored[-1] < len(told):
+                ends.pop(0)
             tell(DURING)
             assert {each.result() for each in told} == {202}
             server.start()
-        until(lambda: started(receiver) == HINTS)
+        until(lambda: started(receiver) == len(told))
         runs = asyncio.run(runs_of(ids))
     known = receiver.log.count("(it was known there already)")
     with capsys.disabled():
         between = [after - before for before, after in pairwise(stored)]
-        sys.stdout.write(f"\n  {HINTS} hints; runs before each kill: {between}; asked for twice: {known}\n")
-    assert len(told) == HINTS
-    assert set(runs) == set(ids), "a hint was lost"
+        sys.stdout.write(
+            f"\n  {len(told)} hints; runs before each kill: {between}; asked for twice: {known}\n"
+        )
+    assert set(runs) == set(ids[: len(told)]), "a hint was lost"
     assert set(runs.values()) == {1}, "a hint started two runs"
     assert "Traceback" not in receiver.log
     assert "NOT started" not in receiver.log

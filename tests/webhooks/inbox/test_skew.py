@@ -13,8 +13,6 @@ from tests.skew import DAY, skewed
 from tests.waiting import until
 from tests.webhooks.prefect_fake import PrefectFake
 
-NOW = datetime.now(UTC)
-
 
 def put(inbox: Inbox, key: str, deployment: str, at: datetime, said: datetime | None = None) -> bool:
     hint = Hint(key=key, text=f"push {key}", at=said)
@@ -23,21 +21,23 @@ def put(inbox: Inbox, key: str, deployment: str, at: datetime, said: datetime | 
 
 def test_what_is_told_again_is_known_whatever_any_clock_says(inbox: Inbox) -> None:
     """Of the sender, which says when it happened, and of this machine."""
-    assert put(inbox, "k", "a/x", NOW, said=NOW)
+    now = datetime.now(UTC)
+    assert put(inbox, "k", "a/x", now, said=now)
     for by in (-DAY, DAY):
-        assert not put(inbox, "k", "a/x", NOW + by, said=NOW + by)
+        assert not put(inbox, "k", "a/x", now + by, said=now + by)
         with skewed(by):
-            assert not put(inbox, "k", "a/x", NOW, said=NOW)
-    assert put(inbox, "k2", "a/x", NOW - DAY, said=NOW - DAY)
+            assert not put(inbox, "k", "a/x", now, said=now)
+    assert put(inbox, "k2", "a/x", now - DAY, said=now - DAY)
     batch = inbox.take("a/x").result(240)
     assert batch
     assert batch.text == "push k2 (and 1 more)"  # the last that came, though it is older by its time
 
 
 def test_what_is_kept_for_thirty_days_is_kept_for_twenty_nine_by_a_wrong_clock(inbox: Inbox) -> None:
+    now = datetime.now(UTC)
     for age in (0, 28.9, 29.5, 31.5):
-        put(inbox, f"{age}", f"a/{age}", NOW - age * DAY)
-    put(inbox, "waits", "b/y", NOW - 40 * DAY)
+        put(inbox, f"{age}", f"a/{age}", now - age * DAY)
+    put(inbox, "waits", "b/y", now - 40 * DAY)
     for age in (0, 28.9, 29.5, 31.5):
         batch = inbox.take(f"a/{age}").result(240)
         assert batch

@@ -6,7 +6,6 @@ import httpx
 import pytest
 
 from linkspan.webhooks.base import Provider, WebhookSettings
-from linkspan.webhooks.http.limits import Limits
 from linkspan.webhooks.http.receiver import create_app
 from linkspan.webhooks.inbox.durable import Inbox
 from linkspan.webhooks.inbox.file import recent
@@ -18,7 +17,7 @@ from tests.webhooks import aws, sns_signer
 from tests.webhooks.providers import store_samples
 from tests.webhooks.samples import SECRET, changed, payload
 from tests.webhooks.serving import served
-from tests.webhooks.stage import FixedRoutes
+from tests.webhooks.stage import FixedRoutes, patient
 
 URL_SECRET = {"code": SECRET}
 
@@ -37,10 +36,12 @@ def texts(inbox: Inbox) -> set[str]:
 
 
 def test_event_grid_subscribes_and_tells(inbox: Inbox) -> None:
-    app = create_app(FixedRoutes(models=store_samples.event_grid), inbox, Limits(refusal_grid=0.0))
+    app = create_app(FixedRoutes(models=store_samples.event_grid), inbox, patient())
     with (
         served(app) as port,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", params=URL_SECRET, trust_env=False) as http,
+        httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", params=URL_SECRET, timeout=600, trust_env=False
+        ) as http,
     ):
 
         def post(body: bytes, **headers: str) -> httpx.Response:
@@ -77,7 +78,7 @@ def test_s3_through_sns(moto: aws.Aws, inbox: Inbox) -> None:
     def rules(name: str) -> Provider:
         return sns if name == "sns" else provider(name)
 
-    app = create_app(FixedRoutes(models=source), inbox, providers=rules)
+    app = create_app(FixedRoutes(models=source), inbox, patient(), providers=rules)
     with served(app) as port:
         endpoint = str(httpx.URL(f"http://127.0.0.1:{port}/hooks/models", params=URL_SECRET))
         moto.client("sns").subscribe(TopicArn=topic, Protocol="http", Endpoint=endpoint)

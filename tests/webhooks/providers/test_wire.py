@@ -3,22 +3,21 @@
 import re
 import socket
 import time
+from dataclasses import replace
 
 import pytest
 
 from linkspan.webhooks.http import connections
-from linkspan.webhooks.http.limits import Limits
 from tests.waiting import until
 from tests.webhooks.serving import headers, push, raw, request
-from tests.webhooks.stage import Stage
+from tests.webhooks.stage import Stage, patient
 
 
 class TestBodies:
     """Sizes and times, on the wire."""
 
-    LIMITS = Limits(
-        body_bytes=3 << 20, small_bytes=1 << 20, read_seconds=1.0, refusal_grid=0.0, refused_burst=1e9
-    )
+    LIMITS = patient(body_bytes=3 << 20, small_bytes=1 << 20, refused_burst=1e9)
+    IMPATIENT = replace(LIMITS, read_seconds=1.0)
 
     def test_the_biggest_is_taken_and_one_more_byte_is_not(self, stage: Stage) -> None:
         stage.serve(limits=self.LIMITS)
@@ -28,13 +27,11 @@ class TestBodies:
 
     def test_too_long_by_its_own_word_is_not_even_read(self, stage: Stage) -> None:
         stage.serve(limits=self.LIMITS)
-        begin = time.monotonic()
         answer = raw(
             stage.port, request(b"", "Content-Length: 4000000", "Expect: 100-continue", length=False)
         )
         assert answer.startswith(b"HTTP/1.1 413")
         assert b"connection: close" in answer.lower()
-        assert time.monotonic() - begin < 10
 
     def test_chunks_are_counted_while_they_come(self, stage: Stage) -> None:
         stage.serve(limits=self.LIMITS)
@@ -55,14 +52,14 @@ class TestBodies:
 
     @pytest.mark.parametrize("sent", [b"", b"{"])
     def test_a_body_that_does_not_come_is_not_waited_for(self, stage: Stage, sent: bytes) -> None:
-        stage.serve(limits=self.LIMITS)
+        stage.serve(limits=self.IMPATIENT)
         begin = time.monotonic()
         answer = raw(stage.port, request(b"", "Content-Length: 100", length=False) + sent)
         assert answer.startswith(b"HTTP/1.1 408")
-        assert 0.9 < time.monotonic() - begin < 20
+        assert time.monotonic() - begin > 0.9
 
     def test_one_that_comes_a_byte_at_a_time_is_not_either(self, stage: Stage) -> None:
-        stage.serve(limits=self.LIMITS)
+        stage.serve(limits=self.IMPATIENT)
         head = request(b"", "Content-Length: 100", length=False)
         answer = raw(stage.port, head, *[b"x"] * 30, pause=0.05)
         assert answer.startswith(b"HTTP/1.1 408")
@@ -82,15 +79,13 @@ class TestBodies:
         ],
     )
     def test_a_length_with_two_meanings_is_refused(self, stage: Stage, lines: tuple[str, ...]) -> None:
-        stage.serve(limits=self.LIMITS)
-        answer = raw(stage.port, request(b"12345", *lines, length=False), seconds=5)
+        stage.serve(limits=self.IMPATIENT)
+        answer = raw(stage.port, request(b"12345", *lines, length=False))
         assert re.match(rb"HTTP/1\.1 (400|408|413|501) ", answer), answer
         assert stage.texts == []
 
     def test_big_ones_wait_for_each_other_and_small_ones_pass(self, stage: Stage) -> None:
-        limits = Limits(
-            body_bytes=8 << 20, small_bytes=1 << 16, big_at_once=1, read_seconds=10, refusal_grid=0.0
-        )
+        limits = patient(body_bytes=8 << 20, small_bytes=1 << 16, big_at_once=1)
         stage.serve(limits=limits)
         with socket.create_connection(("127.0.0.1", stage.port)) as big:
             big.sendall(request(b"", "Content-Length: 500000", length=False) + b"x" * 200_000)
@@ -114,7 +109,7 @@ class TestConnections:
 
     @pytest.fixture(autouse=True)
     def _impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(connections, "HEADER_SECONDS", 0.5)
+        monkeypatch.setattr(connections, "HEADER_SECONDS", 2.0)
 
     @pytest.mark.parametrize(
         "parts",
@@ -126,17 +121,13 @@ class TestConnections:
     )
     def test_slow_headers_are_cut_off(self, stage: Stage, parts: tuple[bytes, ...]) -> None:
         stage.serve()
-        begin = time.monotonic()
         assert raw(stage.port, *parts, pause=0.1) == b""
-        assert time.monotonic() - begin < 20
 
     def test_also_in_the_second_request_of_a_connection(self, stage: Stage) -> None:
         stage.serve()
         first = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-        begin = time.monotonic()
         answer = raw(stage.port, first, b"POST /hooks/git HTTP/1.1\r\n", pause=0.2)
         assert answer.count(b"HTTP/1.1") == 1
-        assert time.monotonic() - begin < 20
 
     def test_a_slow_body_is_no_slow_header(self, stage: Stage) -> None:
         stage.serve()
@@ -147,7 +138,7 @@ class TestConnections:
             f"Content-Length: {len(body)}",
             length=False,
         )
-        assert raw(stage.port, head, body[:10], body[10:], pause=0.8).startswith(b"HTTP/1.1 202")
+        assert raw(stage.port, head, body[:10], body[10:], pause=2.5).startswith(b"HTTP/1.1 202")
 
     def test_headers_have_an_end(self, stage: Stage) -> None:
         stage.serve()

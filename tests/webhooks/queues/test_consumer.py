@@ -62,7 +62,7 @@ class Scripted:
         self.received += 1
         if not self._answers:
             self.waits.set()
-            self.release.wait(20)
+            self.release.wait()
             return self.late
         answer = self._answers.pop(0)
         if isinstance(answer, Exception):
@@ -85,22 +85,21 @@ def told(number: int, **changes: Any) -> Message:
 def consuming(
     queue: Any, accept: Callable[[Sequence[Hint]], None], bucket: str = "models", url: str = ""
 ) -> Iterator[list[str]]:
-    """A consumer in a thread, and what it says; at the end it must stop within a second."""
+    """A consumer in a thread, and what it says; at its end it waits for no answer of the queue."""
     stop, said = threading.Event(), list[str]()
     thread = threading.Thread(
         target=consume,
         args=(settings(bucket, url=url), accept, stop, said.append),
         kwargs={"queue": queue},
+        daemon=True,
     )
     thread.start()
     try:
         yield said
     finally:
         stop.set()
-        begin = time.monotonic()
         thread.join(240)
-        assert not thread.is_alive()
-        assert time.monotonic() - begin < 18, "its request at the queue would wait 20 s"
+        assert not thread.is_alive()  # and a scripted queue would wait for ever
         if queue:
             queue.release.set()
 
@@ -154,9 +153,10 @@ def test_what_cannot_be_read_is_not_asked_for_in_a_hot_loop(monkeypatch: pytest.
     monkeypatch.setattr(consumer, "_FIRST_PAUSE", 0.3)
     broken = Message(id="broken", handle="h", body="?")
     queue = Scripted(*[[broken] for _ in range(1000)])
+    begin = time.monotonic()
     with consuming(queue, Kept()):
         time.sleep(1)  # how much happens in a time is what is tested
-    assert queue.received <= 5
+    assert queue.received <= 2 + (time.monotonic() - begin) / 0.3
 
 
 @pytest.mark.usefixtures("quick")
@@ -373,7 +373,7 @@ def test_a_queue_that_dies_and_comes_back(tmp_path: Path) -> None:
             server.client("sqs").send_message(QueueUrl=url, MessageBody=aws.text_of(aws.record()))
             until(lambda: len(kept.hints) == 1)
             server.child.kill()
-            until(lambda: len(said) == 1)
+            until(lambda: said)
             server.child.stop()
             server = aws.start(tmp_path, port)
             # A new moto knows nothing: first there is no such queue, then there is one.
