@@ -11,9 +11,10 @@ from linkspan.code.builder import Builder
 from linkspan.code.push import moved
 from linkspan.code.source import GitSource
 from linkspan.config import CONFIG_FILE, AppConfig, load_config
-from linkspan.errors import AppTestsFailed, BuildFailed
+from linkspan.errors import AppTestsFailed, BuildFailed, RegistryError
+from linkspan.ledger import series
 from linkspan.ledger.tags import code_tag, commit_tag
-from linkspan.ledger.verdicts import pardon, reject, rejection
+from linkspan.ledger.verdicts import note, pardon, rejection
 from linkspan.nouns import Commit, Digest, Noun, short
 from linkspan.progress import Say
 from linkspan.registry.client import Registry
@@ -66,7 +67,7 @@ def build(
         key = builder.key(folder, commit, refresh=refresh, say=say)
         found = CodeBuild(commit=commit, key=key, config=config, digest=registry.exists(code_tag(key)))
         if found.digest:
-            registry.tag(found.digest, commit_tag(commit.sha))
+            series.add(registry, commit_tag(commit.sha), found.digest)
             say(f"The same tree was built and tested before: {found.digest}")
             return found
         if held := _held(registry, found, on_purpose=on_purpose):
@@ -81,7 +82,7 @@ def build(
                 say=say,
             )
         except BuildFailed as error:
-            reject(registry, _build_verdict(found), what=_called(found), reason=str(error))
+            note(registry, _build_verdict(found), _called(found), error, say=say)
             raise
         return found.model_copy(update={"image": image})
 
@@ -104,7 +105,7 @@ def run_tests(builder: Builder, registry: Registry, build: CodeBuild, *, say: Sa
     try:
         builder.test(build.image, build.config.test, say=say)
     except AppTestsFailed as error:
-        reject(registry, _verdict(build), what=_called(build), reason=str(error))
+        note(registry, _verdict(build), _called(build), error, say=say)
         raise
 
 
@@ -115,8 +116,17 @@ def push(
 
     `auth` is {"username": …, "password": …} for the engine. Raises the registry's errors.
     """
-    digest = builder.push(build.image, registry.name, code_tag(build.key), auth, say=say)
-    registry.tag(digest, commit_tag(build.commit.sha))
+    tag = code_tag(build.key)
+    try:
+        digest = builder.push(build.image, registry.name, tag, auth, say=say)
+    except RegistryError as error:
+        # Another worker was quicker with the same tree: its image was tested too, and its tag is not moved.
+        theirs = registry.exists(tag)
+        if theirs is None:
+            raise
+        say(f"The same tree was built, tested and pushed by somebody else meanwhile ({error.what})")
+        digest = theirs
+    series.add(registry, commit_tag(build.commit.sha), digest)
     pushed = moved(registry.image(digest), builder.pushed)
     return build.model_copy(update={"digest": digest, "pushed": pushed})
 

@@ -1,16 +1,19 @@
 """What was refused for good, and why, kept where everything else is kept: in the registry.
 
 A rejection is an OCI artifact without content (image-spec manifest.md, "Guidelines for Artifact Usage") under
-a tag that follows from its key: one request tells a flow that a pair is bad, and it does not try it again.
+a tag that follows from its key: one request tells a flow that nothing was said of a pair. What is said later
+of the same key, and that it is pardoned, is the next of a series (series.py).
 """
 
 from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
-from linkspan.errors import RegistryNotFound
+from linkspan.errors import LinkspanError, RegistryError, RegistryNotFound
+from linkspan.ledger import series
 from linkspan.ledger.tags import rejection_tag
 from linkspan.ledger.values import Rejection
+from linkspan.progress import Say
 from linkspan.registry import media
 from linkspan.registry.client import Registry
 from linkspan.registry.media import Document, canonical, descriptor
@@ -29,12 +32,28 @@ def reject(registry: Registry, key: str, what: str, reason: str, *, at: datetime
     return verdict
 
 
+def note(registry: Registry, key: str, what: str, error: LinkspanError, *, say: Say) -> bool:
+    """`reject` for an error that is about to be raised, which a registry that takes no verdict must not hide.
+
+    Whether it is remembered; if not, `say` is told.
+    """
+    try:
+        reject(registry, key, what, str(error))
+    except RegistryError as unheard:
+        say(f"That {what} is refused cannot be noted, so it will be tried again: {unheard}")
+        return False
+    return True
+
+
 def rejection(registry: Registry, key: str) -> Rejection | None:
     """Why `key` was refused; None if it was not, or was pardoned."""
-    try:
-        document = registry.manifest(rejection_tag(key)).document
-    except RegistryNotFound:
+    _, digest = series.last(registry, rejection_tag(key))
+    if digest is None:
         return None
+    try:
+        document = registry.manifest(digest).document
+    except RegistryNotFound:
+        return None  # pardoned just now
     notes = document.get("annotations") or {}
     if _PARDONED in notes:
         return None
@@ -47,15 +66,15 @@ def rejection(registry: Registry, key: str) -> Rejection | None:
 
 
 def pardon(registry: Registry, key: str) -> None:
-    """Forget a rejection; one that is not there is not an error."""
-    tag = rejection_tag(key)
-    digest = registry.exists(tag)
-    if digest is None:
+    """Forget a rejection; one that is not there is not an error. Errors are the registry's."""
+    while rejection(registry, key):
+        _, digest = series.last(registry, rejection_tag(key))
+        if digest is None or (registry.delete_manifest(digest) and registry.exists(digest) is None):
+            continue  # what was said before it counts now
+        # Many registries delete nothing, or not now.
+        pardoned = {_PREFIX + "key": key, _PARDONED: "true", _PREFIX + "of": digest}
+        _put(registry, key, pardoned)
         return
-    if registry.delete_manifest(digest) and registry.exists(tag) is None:
-        return
-    # Many registries delete nothing, or not now: there the tag says from now on that it is pardoned.
-    _put(registry, key, {_PREFIX + "key": key, _PARDONED: "true"})
 
 
 def _cut(reason: str) -> str:
@@ -80,4 +99,5 @@ def _put(registry: Registry, key: str, annotations: dict[str, str]) -> None:
         "layers": [empty],
         "annotations": annotations,
     }
-    registry.push_manifest(canonical(manifest), media.OCI_MANIFEST, rejection_tag(key))
+    digest = registry.push_manifest(canonical(manifest), media.OCI_MANIFEST)
+    series.add(registry, rejection_tag(key), digest)

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from linkspan.errors import ModelError
+from linkspan.ledger import series
 from linkspan.ledger.modelpack import modelpack, read_modelpack
 from linkspan.ledger.tags import layer_tag, model_tag, pinned_tag
 from linkspan.ledger.values import PackagedModel
-from linkspan.ledger.verdicts import pardon, reject, rejection
+from linkspan.ledger.verdicts import note, pardon, rejection
 from linkspan.models.base import ModelStore, Pinned, identify
 from linkspan.models.layer import layer_chunks, layer_size
 from linkspan.models.validate import validate
@@ -40,7 +41,7 @@ def packaged_content(registry: Registry, model: Model, folder: str) -> PackagedM
 
 def packaged_version(registry: Registry, name: str, version: str, folder: str) -> PackagedModel | None:
     """The layer of a version that the store can no longer give, as it was packaged when it could."""
-    digest = registry.exists(model_tag(name, version))
+    _, digest = series.last(registry, model_tag(name, version))
     if digest is None:
         return None
     model, _ = read_modelpack(registry.image(digest))
@@ -83,15 +84,15 @@ def package(
         else:
             layer = _stream(store, registry, identified, model.files, folder, say=say, progress=progress)
     except ModelError as error:
-        reject(registry, _verdict(pinned), what=_called(pinned), reason=str(error))
+        note(registry, _verdict(pinned), _called(pinned), error, say=say)
         raise
     # Three names for one manifest: the version for people, the content and what was pinned for reuse. The
-    # latter comes last: it is what says that all of this is done.
-    manifest = registry.push_image(
-        modelpack(model, layer, pinned.fingerprint), tag=model_tag(model.name, model.version)
-    )
-    registry.tag(manifest, layer_tag(model.digest, folder))
-    registry.tag(manifest, pinned_tag(pinned.fingerprint, folder))
+    # latter comes last: it is what says that all of this is done. A version is a series: its files may be
+    # overwritten, and its folder may become another.
+    manifest = registry.push_image(modelpack(model, layer, pinned.fingerprint))
+    series.add(registry, model_tag(model.name, model.version), manifest)
+    series.once(registry, manifest, layer_tag(model.digest, folder))
+    series.once(registry, manifest, pinned_tag(pinned.fingerprint, folder))
     return PackagedModel(model=model, manifest=manifest, pushed=registry.sent - before)
 
 

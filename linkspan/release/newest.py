@@ -10,6 +10,7 @@ from linkspan.code.source import GitSource
 from linkspan.config import CONFIG_FILE, AppConfig, parse_config
 from linkspan.errors import CommitNotFound, ConfigError, ModelError, ModelNotFound
 from linkspan.ledger.labels import read_code_image
+from linkspan.ledger.series import last_of
 from linkspan.ledger.tags import commit_tag
 from linkspan.ledger.values import CodeImage, PackagedModel
 from linkspan.models import ModelStore
@@ -25,7 +26,7 @@ def newest_code(source: GitSource, registry: Registry, commit: str | None = None
 
     Raises CommitNotFound for a named commit that is not there or has no tested image.
     """
-    tags = registry.tags()
+    tags = frozenset(registry.tags())
     if commit is None:
         found = newest_tested(source.recent(), tags)
         if found is None:
@@ -37,7 +38,8 @@ def newest_code(source: GitSource, registry: Registry, commit: str | None = None
                 f"commit {found.sha} has no tested image in {registry.name}",
                 fix="Run app-stream for it first; if it did run, its tests did not pass",
             )
-    return read_code_image(registry.image(commit_tag(found.sha)))
+    tag = last_of(tags, commit_tag(found.sha)) or commit_tag(found.sha)
+    return read_code_image(registry.image(tag))
 
 
 def newest_model(

@@ -88,7 +88,7 @@ def smoke_test(
             say=say,
         )
     except SmokeFailed as error:
-        refuse(registry, candidate.release, environment, str(error), refused)
+        refuse(registry, candidate.release, environment, error, refused, say=say)
         raise
 
 

@@ -9,12 +9,13 @@ import contextlib
 from collections.abc import Callable
 
 from linkspan.config import AppConfig
-from linkspan.errors import RegistryNotFound, RolloutFailed
+from linkspan.errors import LinkspanError, RegistryNotFound, RolloutFailed
+from linkspan.ledger import series
 from linkspan.ledger.labels import read_code_image
 from linkspan.ledger.modelpack import read_modelpack
 from linkspan.ledger.tags import rejection_key, release_tag
 from linkspan.ledger.values import CodeImage, PackagedModel
-from linkspan.ledger.verdicts import pardon, reject, rejection
+from linkspan.ledger.verdicts import note, pardon, rejection
 from linkspan.nouns import Release, Revision
 from linkspan.progress import Say
 from linkspan.registry.client import Registry
@@ -73,8 +74,7 @@ def push_candidate(registry: Registry, code: CodeImage, packaged: PackagedModel)
 def confirm(registry: Registry, release: Release) -> str:
     """Make a tested candidate a release: put its tag, last of all. Returns the tag."""
     tag = release_tag(release)
-    if registry.exists(tag) != release.image:
-        registry.tag(release.image, tag)
+    series.once(registry, release.image, tag)
     return tag
 
 
@@ -115,7 +115,7 @@ def roll_out(
         # Only what was tried and did not become ready is at fault, not what could not even be started.
         newest = next(iter(runtime.history(rollout.service)), None)
         if newest and newest.outcome == "failed" and newest.release.image == candidate.release.image:
-            refuse(registry, candidate.release, environment, str(error), refused)
+            refuse(registry, candidate.release, environment, error, refused, say=say)
         raise
     pardon(registry, rejection_key(candidate.release.image, environment))
     return revision
@@ -181,7 +181,15 @@ def _replicas_of(registry: Registry, live: Revision, wanted: Candidate, environm
     return config.environment(environment).replicas
 
 
-def refuse(registry: Registry, release: Release, environment: str, reason: str, refused: Refused) -> None:
+def refuse(
+    registry: Registry,
+    release: Release,
+    environment: str,
+    error: LinkspanError,
+    refused: Refused,
+    *,
+    say: Say,
+) -> None:
     """Remember that a release is bad in an environment, and tell `refused`."""
-    reject(registry, rejection_key(release.image, environment), what=release.title, reason=reason)
-    refused(reason)
+    if note(registry, rejection_key(release.image, environment), release.title, error, say=say):
+        refused(str(error))

@@ -14,13 +14,15 @@ from linkspan.code.image import CodeBuild, build, run_tests
 from linkspan.code.source import GitSettings, GitSource
 from linkspan.errors import AppTestsFailed, BuildFailed, ConfigError
 from linkspan.ledger.labels import read_code_image
+from linkspan.ledger.series import nth
 from linkspan.ledger.tags import code_tag, commit_tag
 from linkspan.nouns import Commit
 from linkspan.registry.client import Registry
 from linkspan.runtimes.kubernetes.app_objects import default_objects
 from tests.e2e import tiny_app
 from tests.repos import Repository
-from tests.services.registry import PASSWORD, USER, RunningRegistry
+from tests.services.engine import build_image
+from tests.services.registry import PASSWORD, USER
 from tests.skew import skewed
 
 
@@ -56,30 +58,25 @@ class Work:
 
     def push(self, built: CodeBuild) -> str:
         """As the flow does it once the tests have passed."""
-        digest = self.builder.push(
-            built.image,
-            self.registry.name,
-            code_tag(built.key),
-            {"username": USER, "password": PASSWORD},
-            say=self.said.append,
-        )
-        self.registry.tag(digest, commit_tag(built.commit.sha))
-        return digest
+        auth = {"username": USER, "password": PASSWORD}
+        pushed = code_image.push(self.builder, self.registry, built, auth=auth, say=self.said.append)
+        assert pushed.digest
+        return pushed.digest
 
 
 @pytest.fixture
 def work(
     tmp_path: Path,
     unique_app: str,
-    registry: RunningRegistry,
+    app_registry: Registry,
     docker_client: docker.DockerClient,
     base_image: str,
 ) -> Iterator[Work]:
     repository = Repository(tmp_path / "git")
     source = GitSettings(url=str(repository.bare), folder="app").open(tmp_path / "cache")
     made = Work(unique_app, base_image, repository, source)
-    with registry.settings().open(unique_app) as made.registry:
-        yield made
+    made.registry = app_registry
+    yield made
     made.builder.close()
     for image in docker_client.images.list(filters={"label": f"dev.linkspan.app={unique_app}"}):
         docker_client.images.remove(str(image.id), force=True)
@@ -110,6 +107,36 @@ def test_a_tree_is_built_once(work: Work) -> None:
     changed = work.build(work.commit("two"))
     assert changed.digest is None
     assert changed.key != built.key
+
+
+def test_of_two_that_build_the_same_tree_the_second_takes_the_firsts(work: Work) -> None:
+    commit = work.commit("one")
+    first, second = work.build(commit), work.build(commit)
+    digest = work.push(first)
+    # Built elsewhere it is another image.
+    other = work.builder._client.images.get(work.build(work.commit("two")).image)
+    second = second.model_copy(update={"image": str(other.id)})
+    assert work.push(second) == digest
+    assert any("by somebody else meanwhile" in line for line in work.said)
+    assert sorted(work.registry.tags()) == [code_tag(first.key), commit_tag(commit.sha)]
+
+
+def test_a_commit_on_a_newer_base_gets_a_tag_of_its_own(
+    work: Work, docker_client: docker.DockerClient
+) -> None:
+    usual, name = docker_client.images.get(work.base), f"{work.app}-base"
+    usual.tag(name, "1")
+    work.base = f"{name}:1"
+    commit = work.commit("one")
+    first = work.push(work.build(commit))
+    build_image(docker_client, {"Dockerfile": f"FROM {usual.id}\nLABEL newer=1\n"}, tag=work.base)
+    second = work.push(work.build(commit))
+    assert second != first
+    usual.tag(name, "1")  # and back again: that tree on that base is there already
+    assert work.build(commit).digest == first
+    tags = [nth(commit_tag(commit.sha), number) for number in (1, 2, 3)]
+    assert [work.registry.exists(tag) for tag in tags] == [first, second, first]
+    docker_client.images.remove(work.base, force=True)
 
 
 def test_a_commit_whose_tests_fail_is_held_back_until_it_is_wanted(work: Work) -> None:

@@ -28,7 +28,7 @@ from flows import build_and_deploy as release_module
 from flows import code_steps, model_steps, release_steps
 from flows import model_stream as model_module
 from flows.support import say
-from linkspan.ledger.verdicts import reject
+from linkspan.ledger.verdicts import note
 from linkspan.nouns import Revision
 from linkspan.progress import Say
 from linkspan.release import steps
@@ -81,9 +81,9 @@ def _trapped_mark(service: KubeService, revision: Revision, state: State) -> Non
     _mark(service, revision, state)
 
 
-def _trapped_reject(*args: Any, **kwargs: Any) -> None:
+def _trapped_note(*args: Any, **kwargs: Any) -> bool:
     _trap("before rejected")
-    reject(*args, **kwargs)
+    return note(*args, **kwargs)
 
 
 def _set_traps(module: ModuleType) -> None:
@@ -98,7 +98,7 @@ if TRAPS in os.environ:
     _mark = KubeService.mark
     for owner, name, trapped in (
         (release_steps, "say", _trapped_say),
-        (steps, "reject", _trapped_reject),
+        (steps, "note", _trapped_note),
         (KubeService, "mark", _trapped_mark),
     ):
         setattr(owner, name, trapped)

@@ -49,6 +49,8 @@ class Ways:
     # Send blobs' readers there.
     blobs_at: str = ""
     deletes: bool = True
+    # Refuse a tag that is there, also for the same manifest (ECR, "immutable tags").
+    immutable_tags: bool = False
     # Called with the request before it is answered; returns True if it answered.
     faults: list[Callable[["Handler"], bool]] = field(default_factory=list)
 
@@ -149,11 +151,20 @@ _ERRORS = {
     "NAME_UNKNOWN": 404,
     "BLOB_UPLOAD_UNKNOWN": 404,
     "DIGEST_INVALID": 400,
+    "TAG_INVALID": 400,
     "MANIFEST_BLOB_UNKNOWN": 400,
     "UNAUTHORIZED": 401,
     "DENIED": 403,
     "UNSUPPORTED": 405,
 }
+
+
+def immutable(repository: str, tag: str) -> str:
+    """What ECR says of a tag that is there."""
+    return (
+        f"The image tag '{tag}' already exists in the '{repository}' repository and cannot be overwritten "
+        "because the repository is immutable."
+    )
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -345,6 +356,9 @@ class Handler(BaseHTTPRequestHandler):
         digest = "sha256:" + hashlib.sha256(data).hexdigest()
         if reference.startswith("sha256:") and reference != digest:
             return self.error("DIGEST_INVALID")
+        there = (repository, reference) in self.fake.manifests
+        if self.fake.ways.immutable_tags and there and reference != digest:
+            return self.error("TAG_INVALID", immutable(repository, reference))
         for name in (reference, digest):
             self.fake.manifests[repository, name] = data, self.headers["Content-Type"]
         return self.answer(201, headers={"Docker-Content-Digest": digest})

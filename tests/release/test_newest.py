@@ -8,12 +8,13 @@ import pytest
 
 from linkspan.code.source import GitSettings, GitSource
 from linkspan.errors import CommitNotFound, ConfigError, ModelNotFound
+from linkspan.ledger import series
 from linkspan.ledger.labels import code_labels
 from linkspan.ledger.tags import commit_tag
 from linkspan.ledger.values import PackagedModel
 from linkspan.models import ModelStore, open_models, publish
 from linkspan.models.package import package
-from linkspan.nouns import Model
+from linkspan.nouns import Digest, Model
 from linkspan.registry.client import Registry
 from linkspan.release.newest import newest_code, newest_config, newest_model, usable_config
 from linkspan.stores.file import FileStoreSettings
@@ -77,12 +78,14 @@ def published(tmp_path: Path, app_registry: Registry) -> Published:
     return Published(tmp_path / "store", app_registry)
 
 
-def passed(registry: Registry, source: GitSource, sha: str) -> None:
-    """What app-stream leaves behind when the tests of a commit have passed."""
+def passed(registry: Registry, source: GitSource, sha: str, *, base: str = "") -> Digest:
+    """What app-stream leaves behind when the tests of a commit have passed, on some base; its image."""
     commit = source.commit(sha)
-    image = a_code_image(labels=code_labels("digits", commit, CONFIG))
+    image = a_code_image(labels={**code_labels("digits", commit, CONFIG), "base": base})
     registry.push_blob(CODE_LAYER)
-    registry.push_image(image, tag=commit_tag(commit.sha))
+    digest = registry.push_image(image)
+    series.add(registry, commit_tag(commit.sha), digest)
+    return digest
 
 
 def test_the_newest_commit_that_is_tested(
@@ -134,6 +137,19 @@ def test_a_later_commit_with_the_same_tree_is_the_image_of_the_first(
     found = newest_code(source, app_registry)
     assert found is not None
     assert (found.commit.sha, found.digest) == (first, digest)
+
+
+def test_a_commit_on_a_newer_base_is_a_newer_image_and_no_tag_moves(
+    repository: Repository, source: GitSource, app_registry: Registry
+) -> None:
+    sha = repository.commit({"app.py": "1"})
+    for number, base in enumerate(["one", "two", "one"], start=1):  # a base may go back
+        digest = passed(app_registry, source, sha, base=base)
+        for asked in (None, sha):
+            found = newest_code(source, app_registry, asked)
+            assert found is not None
+            assert found.digest == digest
+        assert len(app_registry.tags()) == number
 
 
 def test_the_newest_model_by_version_and_not_by_time(published: Published) -> None:

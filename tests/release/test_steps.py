@@ -85,9 +85,9 @@ def pair(app_registry: Registry) -> Pair:
 def pushed(registry: Registry, labels: dict[str, str] | None = None, **code: Any) -> Pair:
     for blob in (CODE_LAYER, LAYER):
         registry.push_blob(blob)
-    digest = registry.push_image(a_code_image(labels=labels), tag="code-1")
+    digest = registry.push_image(a_code_image(labels=labels))
     model = a_model()
-    manifest = registry.push_image(modelpack(model, a_layer(LAYER)), tag="model-digits-v12")
+    manifest = registry.push_image(modelpack(model, a_layer(LAYER)))
     image = CodeImage(**{"commit": COMMIT, "config": CONFIG, **code}, digest=digest)
     return image, PackagedModel(model=model, manifest=manifest)
 

@@ -1,6 +1,8 @@
 """A real registry, Debian's docker-registry (CNCF Distribution), and a proxy before it that counts bytes."""
 
 import http.client
+import json
+import re
 import subprocess
 import threading
 import uuid
@@ -15,8 +17,10 @@ import pytest
 from pydantic import SecretStr
 
 from linkspan.processes import Child, free_port, listens
+from linkspan.registry import media
 from linkspan.registry.client import Registry
 from linkspan.registry.settings import RegistrySettings
+from tests.registry.fake import immutable
 from tests.services.shared import PIDS, of_this_run
 
 USER, PASSWORD = "pusher", "s3cret-of-the-tests"
@@ -117,7 +121,10 @@ class Exchange:
 
 
 class CountingProxy:
-    """An HTTP proxy before `upstream` that writes down every exchange; good for docker push and pull too."""
+    """An HTTP proxy before `upstream` that writes down every exchange; good for docker push and pull too.
+
+    Through it no tag can be moved or put again, as at a registry with immutable tags (ECR).
+    """
 
     def __init__(self, upstream: str) -> None:
         self.exchanges: list[Exchange] = []
@@ -164,6 +171,9 @@ class _Server(ThreadingHTTPServer):
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "te", "upgrade", "proxy-connection"}
 
 
+_TAG = re.compile(r"^/v2/(.+)/manifests/([^:]+)$")  # a digest has a colon
+
+
 class _Forward(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -177,6 +187,9 @@ class _Forward(BaseHTTPRequestHandler):
         # and `reset` after it counts nothing of it.
         exchange = Exchange(self.command, self.path)
         self.server.exchanges.append(exchange)
+        if self.command == "PUT" and (tag := _TAG.search(self.path)) and self._is_there():
+            exchange.sent = sum(len(chunk) for chunk in self._body("chunked" in self._encoding))
+            return self._refuse(exchange, *tag.groups())
         upstream = http.client.HTTPConnection(self.server.upstream, timeout=120)
         try:
             # The client's Host stays, so that the registry's locations lead through here again.
@@ -184,7 +197,7 @@ class _Forward(BaseHTTPRequestHandler):
             for name, value in self.headers.items():
                 if name.lower() not in _HOP_BY_HOP:
                     upstream.putheader(name, value)
-            chunked = "chunked" in self.headers.get("Transfer-Encoding", "")
+            chunked = "chunked" in self._encoding
             if chunked:
                 upstream.putheader("Transfer-Encoding", "chunked")
             upstream.endheaders()
@@ -202,6 +215,31 @@ class _Forward(BaseHTTPRequestHandler):
             upstream.close()
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _forward  # noqa: N815
+
+    @property
+    def _encoding(self) -> str:
+        return self.headers.get("Transfer-Encoding", "")
+
+    def _is_there(self) -> bool:
+        """Whether a manifest is at the path that is asked for."""
+        upstream = http.client.HTTPConnection(self.server.upstream, timeout=120)
+        login = self.headers.get("Authorization")
+        try:
+            kinds = {"Accept": ", ".join(media.MANIFESTS)} | ({"Authorization": login} if login else {})
+            upstream.request("HEAD", self.path, headers=kinds)
+            return upstream.getresponse().status == 200
+        finally:
+            upstream.close()
+
+    def _refuse(self, exchange: Exchange, repository: str, tag: str) -> None:
+        said = {"errors": [{"code": "TAG_INVALID", "message": immutable(repository, tag)}]}
+        body = json.dumps(said).encode()
+        exchange.status, exchange.received = 400, len(body)
+        self.send_response(400)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def _body(self, chunked: bool) -> Iterator[bytes]:
         if not chunked:
