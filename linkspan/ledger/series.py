@@ -22,8 +22,11 @@ def once(registry: Registry, digest: Digest, tag: str) -> Digest:
 
     Errors are the registry's.
     """
-    if known := registry.exists(tag):
-        return known
+    return registry.exists(tag) or _put(registry, digest, tag)
+
+
+def _put(registry: Registry, digest: Digest, tag: str) -> Digest:
+    """Give it a tag that was not there a moment ago; what that names then."""
     try:
         registry.tag(digest, tag)
     except RegistryError:
@@ -74,5 +77,5 @@ def add(registry: Registry, name: str, digest: Digest) -> str:
         if newest == digest:
             return nth(name, number)
         tag = nth(name, number + 1)
-        if once(registry, digest, tag) == digest:
+        if _put(registry, digest, tag) == digest:
             return tag

@@ -13,6 +13,7 @@ from linkspan.errors import LinkspanError, RegistryError, RegistryNotFound
 from linkspan.ledger import series
 from linkspan.ledger.tags import rejection_tag
 from linkspan.ledger.values import Rejection
+from linkspan.nouns import Digest
 from linkspan.progress import Say
 from linkspan.registry import media
 from linkspan.registry.client import Registry
@@ -48,8 +49,11 @@ def note(registry: Registry, key: str, what: str, error: LinkspanError, *, say: 
 def rejection(registry: Registry, key: str) -> Rejection | None:
     """Why `key` was refused; None if it was not, or was pardoned."""
     _, digest = series.last(registry, rejection_tag(key))
-    if digest is None:
-        return None
+    return _read(registry, key, digest) if digest else None
+
+
+def _read(registry: Registry, key: str, digest: Digest) -> Rejection | None:
+    """What was said last of `key`; None if it is a pardon, or nothing of ours."""
     try:
         document = registry.manifest(digest).document
     except RegistryNotFound:
@@ -67,9 +71,11 @@ def rejection(registry: Registry, key: str) -> Rejection | None:
 
 def pardon(registry: Registry, key: str) -> None:
     """Forget a rejection; one that is not there is not an error. Errors are the registry's."""
-    while rejection(registry, key):
+    while True:
         _, digest = series.last(registry, rejection_tag(key))
-        if digest is None or (registry.delete_manifest(digest) and registry.exists(digest) is None):
+        if digest is None or not _read(registry, key, digest):
+            return
+        if registry.delete_manifest(digest) and registry.exists(digest) is None:
             continue  # what was said before it counts now
         # Many registries delete nothing, or not now.
         pardoned = {_PREFIX + "key": key, _PARDONED: "true", _PREFIX + "of": digest}

@@ -27,18 +27,15 @@ def newest_code(source: GitSource, registry: Registry, commit: str | None = None
     Raises CommitNotFound for a named commit that is not there or has no tested image.
     """
     tags = frozenset(registry.tags())
-    if commit is None:
-        found = newest_tested(source.recent(), tags)
-        if found is None:
-            return None
-    else:
-        found = source.commit(commit)
-        if commit_tag(found.sha) not in tags:
-            raise CommitNotFound(
-                f"commit {found.sha} has no tested image in {registry.name}",
-                fix="Run app-stream for it first; if it did run, its tests did not pass",
-            )
-    tag = last_of(tags, commit_tag(found.sha)) or commit_tag(found.sha)
+    found = newest_tested(source.recent(), tags) if commit is None else source.commit(commit)
+    if found is None:
+        return None
+    tag = last_of(tags, commit_tag(found.sha))
+    if tag is None:
+        raise CommitNotFound(
+            f"commit {found.sha} has no tested image in {registry.name}",
+            fix="Run app-stream for it first; if it did run, its tests did not pass",
+        )
     return read_code_image(registry.image(tag))
 
 
