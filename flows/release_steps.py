@@ -141,6 +141,7 @@ async def write_report(
         url=url,
         steps=steps,
         replaced=plan.live,
+        strata=plan.candidate.strata,
     )
     announce(
         RELEASE_LIVE,

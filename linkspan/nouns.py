@@ -6,7 +6,7 @@ names, numbers and digests, never a model's bytes.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
@@ -123,8 +123,13 @@ class Model(Noun):
     @property
     def digest(self) -> Digest:
         """Identity of the content: of paths, sizes and hashes, not of name, version or metrics."""
-        lines = sorted(f"{file.sha256} {file.size} {file.path}\n" for file in self.files)
-        return sha256("".join(lines).encode())
+        return content_of(self.files)
+
+
+def content_of(files: Iterable[ModelFile]) -> Digest:
+    """Identity of files: of their paths, sizes and hashes, in whatever order they come."""
+    lines = sorted(f"{file.sha256} {file.size} {file.path}\n" for file in files)
+    return sha256("".join(lines).encode())
 
 
 class Layer(Noun):

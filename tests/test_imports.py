@@ -85,7 +85,12 @@ FLOORS = (
     {"words"},
 )
 # Pure functions on values: they reach nothing that speaks to anybody.
-PURE = ("linkspan.release.link", "linkspan.release.converge", "linkspan.release.plan")
+PURE = (
+    "linkspan.release.converge",
+    "linkspan.release.layout",
+    "linkspan.release.link",
+    "linkspan.release.plan",
+)
 VALUES = {
     "linkspan.ledger.labels",
     "linkspan.ledger.tags",

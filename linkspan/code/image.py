@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from linkspan.code.builder import Builder
+from linkspan.code.mountpoint import mountpoint
 from linkspan.code.push import moved
 from linkspan.code.source import GitSource
 from linkspan.config import CONFIG_FILE, AppConfig, load_config
 from linkspan.errors import AppTestsFailed, BuildFailed, RegistryError
 from linkspan.ledger import series
 from linkspan.ledger.tags import code_tag, commit_tag
+from linkspan.ledger.values import no_room
 from linkspan.ledger.verdicts import note, pardon, rejection
 from linkspan.nouns import Commit, Digest, Noun, short
 from linkspan.progress import Say
@@ -66,12 +68,16 @@ def build(
         objects = load(folder)
         key = builder.key(folder, commit, refresh=refresh, say=say)
         found = CodeBuild(commit=commit, key=key, config=config, digest=registry.exists(code_tag(key)))
-        if found.digest:
+        unfit = _unfit(registry, found, say=say) if found.digest else None
+        if found.digest and unfit is None:
             series.add(registry, commit_tag(commit.sha), found.digest)
             say(f"The same tree was built and tested before: {found.digest}")
             return found
         if held := _held(registry, found, on_purpose=on_purpose):
-            return found.model_copy(update={"held": held})
+            return found.model_copy(update={"held": held, "digest": None})
+        if unfit:
+            note(registry, _verdict(found), _called(found), unfit, say=say)
+            raise unfit
         try:
             image = builder.build(
                 folder,
@@ -114,7 +120,8 @@ def push(
 ) -> CodeBuild:
     """Push the tested image through the engine, and say in the registry which commit it is.
 
-    `auth` is {"username": …, "password": …} for the engine. Raises the registry's errors.
+    `auth` is {"username": …, "password": …} for the engine. Raises the registry's errors, and BuildFailed,
+    which is remembered, for an image into which no model can be linked.
     """
     tag = code_tag(build.key)
     try:
@@ -126,9 +133,25 @@ def push(
             raise
         say(f"The same tree was built, tested and pushed by somebody else meanwhile ({error.what})")
         digest = theirs
+    built = build.model_copy(update={"digest": digest})
+    if unfit := _unfit(registry, built, say=say):
+        note(registry, _verdict(build), _called(build), unfit, say=say)
+        raise unfit
     series.add(registry, commit_tag(build.commit.sha), digest)
-    pushed = moved(registry.image(digest), builder.pushed)
-    return build.model_copy(update={"digest": digest, "pushed": pushed})
+    return built.model_copy(update={"pushed": moved(registry.image(digest), builder.pushed)})
+
+
+def _unfit(registry: Registry, build: CodeBuild, *, say: Say) -> BuildFailed | None:
+    """Why no model could ever be linked into an image that is there, so that it must not be the newest."""
+    assert build.digest is not None  # noqa: S101 what the caller has just pushed or found
+    folder = build.config.model.path
+    try:
+        found = mountpoint(registry, registry.image(build.digest), folder, say=say)
+    except BuildFailed as error:
+        return error
+    if not found.obstacles:
+        return None
+    return no_room(BuildFailed, f"the image of {_called(build)}", folder, "; ".join(found.obstacles))
 
 
 def _called(build: CodeBuild) -> str:

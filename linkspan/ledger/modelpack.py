@@ -1,11 +1,11 @@
-"""A validated model as an artifact of its own: a CNCF ModelPack manifest over the layer that releases share.
+"""A validated model as an artifact of its own: a CNCF ModelPack manifest over the layers that releases share.
 
-https://github.com/modelpack/model-spec docs/spec.md and docs/config.md. The blob is the very one that a
-release lists as a layer; only its media type differs there. The whole Model stands in an annotation, because
+https://github.com/modelpack/model-spec docs/spec.md and docs/config.md. The blobs are the very ones that a
+release lists as layers; only their media type differs there. The whole Model stands in an annotation, because
 the specification's config admits no fields of ours.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from pydantic import ValidationError
@@ -30,9 +30,12 @@ _FORMATS = {
 
 
 def modelpack(
-    model: Model, layer: Layer, fingerprint: str = "", annotations: Mapping[str, str] | None = None
+    model: Model,
+    layers: Sequence[Layer],
+    fingerprint: str = "",
+    annotations: Mapping[str, str] | None = None,
 ) -> Image:
-    """The ModelPack manifest and config of a model whose files are `layer`. Equal input gives equal bytes."""
+    """The ModelPack manifest and config of a model whose files are `layers`. Equal input, equal bytes."""
     described: Document = {"name": model.name, "version": model.version}
     if model.published_at:
         described["createdAt"] = model.published_at.isoformat()
@@ -43,7 +46,7 @@ def modelpack(
         {
             "descriptor": described,
             "config": {"format": formats.pop()} if len(formats) == 1 else {},
-            "modelfs": {"type": "layers", "diffIds": [layer.diff_id]},
+            "modelfs": {"type": "layers", "diffIds": [each.diff_id for each in layers]},
         }
     )
     manifest: Document = {
@@ -51,7 +54,9 @@ def modelpack(
         "mediaType": media.OCI_MANIFEST,
         "artifactType": media.MODEL_MANIFEST,
         "config": descriptor(media.MODEL_CONFIG, config),
-        "layers": [{"mediaType": media.MODEL_LAYER, "digest": layer.digest, "size": layer.size}],
+        "layers": [
+            {"mediaType": media.MODEL_LAYER, "digest": each.digest, "size": each.size} for each in layers
+        ],
         "annotations": {
             "org.opencontainers.image.title": f"{model.name} {model.version}",
             "org.opencontainers.image.version": model.version,
@@ -63,7 +68,7 @@ def modelpack(
     return Image(Manifest(canonical(manifest), media.OCI_MANIFEST), config)
 
 
-def read_modelpack(image: Image) -> tuple[Model, Layer]:
+def read_modelpack(image: Image) -> tuple[Model, tuple[Layer, ...]]:
     """The inverse of `modelpack`. Raises ModelCorrupt for an artifact that Linkspan did not make."""
     document = image.manifest.document
     what = f"model artifact {image.digest}"
@@ -71,18 +76,21 @@ def read_modelpack(image: Image) -> tuple[Model, Layer]:
     if kind != media.MODEL_MANIFEST:
         raise ModelCorrupt(what, expected=media.MODEL_MANIFEST, found=kind or "no artifactType")
     try:
-        [entry] = document["layers"]
-        [diff_id] = parse(image.config, f"config of {what}")["modelfs"]["diffIds"]
+        diff_ids = parse(image.config, f"config of {what}")["modelfs"]["diffIds"]
         model = Model.model_validate_json(document["annotations"][MODEL])
-        layer = Layer(
-            digest=entry["digest"], diff_id=diff_id, size=entry["size"], media_type=entry["mediaType"]
+        layers = tuple(
+            Layer(digest=entry["digest"], diff_id=diff_id, size=entry["size"], media_type=entry["mediaType"])
+            for entry, diff_id in zip(document["layers"], diff_ids, strict=True)
         )
+        if not layers:
+            raise ValueError("no layer")
     except (KeyError, TypeError, ValueError, ValidationError) as error:
         raise ModelCorrupt(
             f"{what} was not made by Linkspan", found=type(error).__name__, fix="Delete its tag and run again"
         ) from None
-    if layer.media_type != media.MODEL_LAYER or layer.digest != layer.diff_id:
-        raise ModelCorrupt(
-            f"{what} has a compressed layer", expected=media.MODEL_LAYER, found=layer.media_type
-        )
-    return model, layer
+    for layer in layers:
+        if layer.media_type != media.MODEL_LAYER or layer.digest != layer.diff_id:
+            raise ModelCorrupt(
+                f"{what} has a compressed layer", expected=media.MODEL_LAYER, found=layer.media_type
+            )
+    return model, layers

@@ -24,8 +24,18 @@ def pinned_tag(fingerprint: str, folder: str) -> str:
 
 
 def layer_tag(content: Digest, folder: str) -> str:
-    """The tag of a ModelPack manifest whose layer holds this content below `folder`, whatever its version."""
+    """The tag of a ModelPack manifest whose layers hold this content below `folder`, whatever its version."""
     return "layer-" + _hex(f"{content} {folder}")
+
+
+def part_tag(content: Digest, folder: str) -> str:
+    """The tag of one layer of a model: of the files with this content below `folder`."""
+    return "part-" + _hex(f"{content} {folder}")
+
+
+def mountpoint_tag(read: Digest, folder: str) -> str:
+    """The tag of what a code image, or a layer of one, holds at `folder`."""
+    return "mountpoint-" + _hex(f"{read} {folder}")
 
 
 def release_tag(release: Release) -> str:

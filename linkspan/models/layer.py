@@ -1,4 +1,4 @@
-"""The model layer: an uncompressed tar whose bytes follow from the model's files and their folder alone.
+"""A model's layer: an uncompressed tar whose bytes follow from its files and their folder alone.
 
 The headers are written here and not by `tarfile`, so that the digest of a layer can never change with the
 version of Python. ustar where that is enough, PAX records (POSIX.1-2001, `pax`) for long or non-ASCII names
@@ -6,9 +6,10 @@ and for files of 8 GiB and more. OCI image-spec layer.md says what engines expec
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from linkspan.errors import ConfigError, ModelCorrupt, ModelRefused
+from linkspan.ledger.values import Directory
 from linkspan.nouns import ModelFile
 
 _BLOCK = 512
@@ -16,8 +17,15 @@ _END = bytes(2 * _BLOCK)
 # What eleven octal digits hold.
 _USTAR_SIZE = 8**11 - 1
 _USTAR_NAME = 100
+# What seven hold.
+_USTAR_ID = 8**7 - 1
 
 OpenFile = Callable[[ModelFile], Iterator[bytes]]
+
+
+def check_paths(files: Sequence[ModelFile], folder: str) -> None:
+    """Raises as `layer_chunks` does for what all files of a model may not be together."""
+    _entries(files, folder)
 
 
 def layer_size(files: Sequence[ModelFile], folder: str) -> int:
@@ -31,7 +39,7 @@ def layer_size(files: Sequence[ModelFile], folder: str) -> int:
 
 
 def layer_chunks(files: Sequence[ModelFile], folder: str, open_file: OpenFile) -> Iterator[bytes]:
-    """The layer's bytes, `layer_size` of them, in constant memory; `folder` is an absolute path.
+    """A layer's bytes, `layer_size` of them, in constant memory; `folder` is an absolute path.
 
     Raises ModelCorrupt, naming the file, as soon as its bytes are more, fewer or others than it says;
     ModelRefused for names that an image cannot hold; ConfigError for a folder that cannot be one.
@@ -43,6 +51,23 @@ def layer_chunks(files: Sequence[ModelFile], folder: str, open_file: OpenFile) -
             if padding := _padding(file.size):
                 yield bytes(padding)
     yield _END
+
+
+def directories(files: Sequence[ModelFile], folder: str, found: Mapping[str, Directory]) -> bytes:
+    """A layer that gives the directories of a model's layers back what they are in the code image.
+
+    `found` is by absolute path. Empty if they are there as a model's layers have them, or not at all. With
+    all that they are in, since engines give those without an entry whatever mode they like.
+    """
+    usual = Directory()
+    wanted: set[str] = set()
+    for name, file in _entries(files, folder):
+        if file is None and found.get(path := "/" + name.rstrip("/"), usual) != usual:
+            parts = path.strip("/").split("/")
+            wanted |= {"/".join(parts[:depth]) for depth in range(1, len(parts) + 1)}
+    if not wanted:
+        return b""
+    return b"".join(_header(f"{path}/", None, found.get(f"/{path}", usual)) for path in sorted(wanted)) + _END
 
 
 def _entries(files: Sequence[ModelFile], folder: str) -> list[tuple[str, ModelFile | None]]:
@@ -107,26 +132,32 @@ def _padding(size: int) -> int:
     return -size % _BLOCK
 
 
-def _header(name: str, file: ModelFile | None) -> bytes:
+def _header(name: str, file: ModelFile | None, directory: Directory = Directory()) -> bytes:  # noqa: B008 frozen
     """The header blocks of an entry: owner root, time 0, readable by everybody, so that nothing varies."""
     size = file.size if file else 0
+    kind, mode = (b"0", 0o644) if file else (b"5", directory.mode)
+    uid, gid = (0, 0) if file else (directory.uid, directory.gid)
     encoded = name.encode()
     records = b""
     if len(encoded) > _USTAR_NAME or not name.isascii():
         records += _pax_record("path", encoded)
     if size > _USTAR_SIZE:
         records += _pax_record("size", str(size).encode())
+    for key, number in (("uid", uid), ("gid", gid)):
+        if number > _USTAR_ID:
+            records += _pax_record(key, str(number).encode())
     pax = b""
     if records:
         pax = _ustar(b"././@PaxHeader", 0o644, len(records), b"x") + records + bytes(_padding(len(records)))
         encoded = name.encode("ascii", "replace")
-    kind, mode = (b"0", 0o644) if file else (b"5", 0o755)
-    return pax + _ustar(encoded[:_USTAR_NAME], mode, size if size <= _USTAR_SIZE else 0, kind)
+    size = size if size <= _USTAR_SIZE else 0
+    owner = (uid if uid <= _USTAR_ID else 0, gid if gid <= _USTAR_ID else 0)
+    return pax + _ustar(encoded[:_USTAR_NAME], mode, size, kind, owner)
 
 
-def _ustar(name: bytes, mode: int, size: int, kind: bytes) -> bytes:
+def _ustar(name: bytes, mode: int, size: int, kind: bytes, owner: tuple[int, int] = (0, 0)) -> bytes:
     # POSIX.1-1988: name, mode, uid, gid, size, mtime, checksum, type, link, magic, owner, device, prefix.
-    before = name.ljust(100, b"\0") + b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, 0, 0, size, 0)
+    before = name.ljust(100, b"\0") + b"%07o\0%07o\0%07o\0%011o\0%011o\0" % (mode, *owner, size, 0)
     after = kind + bytes(100) + b"ustar\x0000" + bytes(32 + 32) + b"%07o\0%07o\0" % (0, 0) + bytes(155 + 12)
     # The checksum counts its own eight bytes as blanks.
     return before + b"%06o\0 " % (sum(before) + sum(after) + 8 * 0x20) + after

@@ -1,31 +1,36 @@
-"""From a published model to a validated layer in the registry, in one pass over its bytes.
+"""From a published model to validated layers in the registry, in one pass over its bytes.
 
 The bytes go from the store to the registry and, when the model can be opened, to a scratch file besides; the
-upload is only committed after the model was opened and has scored. A model that is refused leaves nothing
-behind, and a layer that is there already is not read again.
+uploads are only committed after the model was opened and has scored. A model that is refused leaves nothing
+behind, and a layer that is there already is not sent again; nor read, unless the model must be opened.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from linkspan.errors import ModelError
 from linkspan.ledger import series
 from linkspan.ledger.modelpack import modelpack, read_modelpack
-from linkspan.ledger.tags import layer_tag, model_tag, pinned_tag
+from linkspan.ledger.parts import known as known_part
+from linkspan.ledger.parts import remember as remember_part
+from linkspan.ledger.tags import layer_tag, model_tag, part_tag, pinned_tag
 from linkspan.ledger.values import PackagedModel
 from linkspan.ledger.verdicts import note, pardon, rejection
 from linkspan.models.base import ModelStore, Pinned, identify
-from linkspan.models.layer import layer_chunks, layer_size
+from linkspan.models.layer import check_paths, layer_chunks, layer_size
+from linkspan.models.parts import parts
 from linkspan.models.validate import validate
-from linkspan.nouns import Layer, Model, ModelFile
+from linkspan.nouns import Layer, Model, ModelFile, content_of, short
 from linkspan.progress import Progress, Say
 from linkspan.registry import media
+from linkspan.registry.blobs import Staged
 from linkspan.registry.client import Registry
 from linkspan.scratch import scratch
 
 
 def packaged_already(registry: Registry, pinned: Pinned, folder: str) -> PackagedModel | None:
-    """The layer of what the store holds, below `folder`, if it is in the registry. Reads no byte of it."""
+    """The layers of what the store holds, below `folder`, if the registry has them. Reads no byte of it."""
     digest = registry.exists(pinned_tag(pinned.fingerprint, folder))
     if digest is None:
         return None
@@ -34,13 +39,13 @@ def packaged_already(registry: Registry, pinned: Pinned, folder: str) -> Package
 
 
 def packaged_content(registry: Registry, model: Model, folder: str) -> PackagedModel | None:
-    """The layer with the content of `model` below `folder`, if it is in the registry."""
+    """The layers with the content of `model` below `folder`, if they are in the registry."""
     digest = registry.exists(layer_tag(model.digest, folder))
     return PackagedModel(model=model, manifest=digest) if digest else None
 
 
 def packaged_version(registry: Registry, name: str, version: str, folder: str) -> PackagedModel | None:
-    """The layer of a version that the store can no longer give, as it was packaged when it could."""
+    """The layers of a version that the store can no longer give, as they were packaged when it could."""
     _, digest = series.last(registry, model_tag(name, version))
     if digest is None:
         return None
@@ -67,7 +72,7 @@ def held(registry: Registry, pinned: Pinned, *, on_purpose: bool) -> str:
 def package(
     store: ModelStore, registry: Registry, pinned: Pinned, folder: str, *, say: Say, progress: Progress
 ) -> PackagedModel:
-    """Stream the model into the registry as one layer below `folder`, validated before it is committed.
+    """Stream the model into the registry as layers below `folder`, validated before they are committed.
 
     Raises ModelCorrupt or ModelRefused (both are remembered, so that the same bytes are not tried again),
     and whatever the store and the registry raise.
@@ -79,17 +84,17 @@ def package(
         assert model is not None  # noqa: S101 what identify is for
         known = registry.exists(layer_tag(model.digest, folder))
         if known:
-            _, layer = read_modelpack(registry.image(known))
+            _, layers = read_modelpack(registry.image(known))
             say("The same bytes were validated and packaged before; nothing is read")
         else:
-            layer = _stream(store, registry, identified, model.files, folder, say=say, progress=progress)
+            layers = _stream(store, registry, identified, model.files, folder, say=say, progress=progress)
     except ModelError as error:
         note(registry, _verdict(pinned), _called(pinned), error, say=say)
         raise
     # Three names for one manifest: the version for people, the content and what was pinned for reuse. The
     # latter comes last: it is what says that all of this is done. A version is a series: its files may be
     # overwritten, and its folder may become another.
-    manifest = registry.push_image(modelpack(model, layer, pinned.fingerprint))
+    manifest = registry.push_image(modelpack(model, layers, pinned.fingerprint))
     series.add(registry, model_tag(model.name, model.version), manifest)
     series.once(registry, manifest, layer_tag(model.digest, folder))
     series.once(registry, manifest, pinned_tag(pinned.fingerprint, folder))
@@ -105,28 +110,56 @@ def _stream(
     *,
     say: Say,
     progress: Progress,
-) -> Layer:
-    with scratch("model") as place:
-        spool = place if any(file.path.endswith(".onnx") for file in files) else None
+) -> tuple[Layer, ...]:
+    check_paths(files, folder)
+    opened = any(file.path.endswith(".onnx") for file in files)
+    wanted = [(part, part_tag(content_of(part), folder)) for part in parts(files)]
+    layers: list[Layer] = []
+    pending: list[Staged] = []
+    new: list[tuple[str, Layer]] = []
+
+    def give_up() -> None:
+        for upload in pending:
+            registry.discard(upload)
+
+    with scratch("model") as place, ExitStack() as undo:
+        undo.callback(give_up)
 
         def open_file(file: ModelFile) -> Iterator[bytes]:
             chunks = store.read(pinned, file.path)
-            return chunks if spool is None else _tee(chunks, spool / file.path)
+            return _tee(chunks, place / file.path) if opened else chunks
 
-        def check() -> None:
-            if spool is None:
-                say("No ONNX file in it, so the smoke test will be the judge")
-                return
-            result = validate(spool)
+        for part, tag in wanted:
+            size, known = layer_size(part, folder), known_part(registry, tag)
+            if known is None:
+                chunks = layer_chunks(part, folder, open_file)
+                pending.append(registry.stage(chunks, size, progress=progress))
+                digest = pending[-1].digest
+                known = Layer(digest=digest, diff_id=digest, size=size, media_type=media.MODEL_LAYER)
+                new.append((tag, known))
+            else:
+                say(f"Layer {short(known.digest)} ({_named(part)}) is in the registry already")
+                # Opened is the whole model; one that is not opened is not read for what is there.
+                for chunk in layer_chunks(part, folder, open_file) if opened else ():
+                    progress(len(chunk))
+                if not opened:
+                    progress(size)
+            layers.append(known)
+        if opened:
+            result = validate(place)
             say(f"Opened it and scored a sample in {result.seconds:.1f} s ({result.sandbox})")
+        else:
+            say("No ONNX file in it, so the smoke test will be the judge")
+        while pending:
+            registry.commit(pending[0])
+            del pending[0]
+    for tag, layer in new:
+        remember_part(registry, tag, layer)
+    return tuple(layers)
 
-        digest, size = registry.push_stream(
-            layer_chunks(files, folder, open_file),
-            layer_size(files, folder),
-            progress=progress,
-            before_commit=check,
-        )
-    return Layer(digest=digest, diff_id=digest, size=size, media_type=media.MODEL_LAYER)
+
+def _named(part: Sequence[ModelFile]) -> str:
+    return part[0].path if len(part) == 1 else f"{part[0].path} and {len(part) - 1} more"
 
 
 def _tee(chunks: Iterator[bytes], path: Path) -> Iterator[bytes]:

@@ -7,6 +7,7 @@ ranges and about the length of chunks, and all understand a single body of known
 import contextlib
 import hashlib
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 
 import httpx
 
@@ -67,20 +68,36 @@ class Blobs:
                 break
         return digest
 
-    def push_stream(
-        self,
-        chunks: Iterator[bytes],
-        size: int,
-        *,
-        progress: Callable[[int], None] | None = None,
-        before_commit: Callable[[], None] | None = None,
-    ) -> tuple[Digest, int]:
-        """Store a blob of `size` bytes in one pass and constant memory; returns its digest and size.
+    @contextlib.contextmanager
+    def reading(self, digest: Digest) -> Iterator[Iterator[bytes]]:
+        """The bytes of a blob of any size; at their end DigestMismatch if they are others."""
+        with self._transport.reading(f"blobs/{digest}", what=f"reading blob {short(digest)}") as chunks:
+            yield self._verified(digest, chunks)
 
-        `progress` gets the number of further bytes that passed. `before_commit` runs when all bytes are there
-        and before the blob exists. If it or the producer fails, its error comes out and the registry keeps
-        nothing. Raises DigestMismatch if the producer gives more or fewer bytes. Not tried again in here: the
-        bytes have passed.
+    def _verified(self, digest: Digest, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        hashed = hashlib.sha256()
+        for chunk in chunks:
+            hashed.update(chunk)
+            yield chunk
+        if (found := "sha256:" + hashed.hexdigest()) != digest:
+            raise DigestMismatch(f"blob {digest} of {self.name}", expected=digest, found=found)
+
+    def push_stream(
+        self, chunks: Iterator[bytes], size: int, *, progress: Callable[[int], None] | None = None
+    ) -> tuple[Digest, int]:
+        """`stage` and `commit` in one: the blob's digest and size."""
+        staged = self.stage(chunks, size, progress=progress)
+        self.commit(staged)
+        return staged.digest, size
+
+    def stage(
+        self, chunks: Iterator[bytes], size: int, *, progress: Callable[[int], None] | None = None
+    ) -> "Staged":
+        """Send `size` bytes in one pass and constant memory, for `commit` to make a blob of or `discard`.
+
+        `progress` gets the number of further bytes that passed. If the producer fails, its error comes out
+        and the registry keeps nothing. Raises DigestMismatch if the producer gives more or fewer bytes. Not
+        tried again in here: the bytes have passed.
         """
         hashed = _Hashed(chunks, size, progress)
         session = self._start_upload()
@@ -103,9 +120,6 @@ class Blobs:
                     expected=f"{size} bytes",
                     found=hashed.passed,
                 )
-            if before_commit:
-                before_commit()
-            self._finish(session, hashed.digest, size)
         except BaseException as error:
             cause = hashed.error or self._full_disk(error) or error
             self._cancel(session)
@@ -114,7 +128,22 @@ class Blobs:
             raise cause from cause.__cause__
         finally:
             hashed.close()
-        return hashed.digest, size
+        return Staged(session, hashed.digest, size)
+
+    def commit(self, staged: "Staged") -> None:
+        """Make a blob of what was staged. If that fails the registry keeps nothing."""
+        try:
+            self._finish(staged.session, staged.digest, staged.size)
+        except BaseException as error:
+            full = self._full_disk(error)
+            self._cancel(staged.session)
+            if full:
+                raise full from None
+            raise
+
+    def discard(self, staged: "Staged") -> None:
+        """Give up what was staged; the registry frees its bytes, now or later."""
+        self._cancel(staged.session)
 
     def _start_upload(self) -> httpx.URL:
         """Open an upload session: the address of what comes next."""
@@ -174,6 +203,15 @@ class Blobs:
             except RegistryError:
                 return None
         return None
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A blob whose bytes a registry has, and which is not there yet: an upload session before its end."""
+
+    session: httpx.URL
+    digest: Digest
+    size: int
 
 
 class _Hashed:

@@ -26,6 +26,8 @@ MODEL_CONFIG = "application/vnd.cncf.model.config.v1+json"
 MODEL_LAYER = "application/vnd.cncf.model.weight.v1.tar"
 
 REJECTION = "application/vnd.linkspan.rejection.v1+json"
+MOUNTPOINT = "application/vnd.linkspan.mountpoint.v1+json"
+PART = "application/vnd.linkspan.part.v1+json"
 
 IMAGES = (OCI_MANIFEST, DOCKER_MANIFEST)
 INDEXES = (OCI_INDEX, DOCKER_INDEX)

@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import httpx
@@ -116,11 +116,24 @@ class Transport:
         raise AssertionError("unreachable")
 
     def _answer(self, request: _Request, what: str, expect: Sequence[int], cap: int) -> Answer:
+        with self._reaching(what), closing(self._authorized(request)) as response:
+            if response.status_code not in expect:
+                raise self._refusal(response, what)
+            return Answer(response.status_code, response.headers, self._read(response, what, cap))
+
+    @contextmanager
+    def reading(self, target: str, *, what: str) -> Iterator[Iterator[bytes]]:
+        """A GET whose answer may be of any size, as chunks; tried once, because its bytes have passed."""
+        request = _Request("GET", self.url(target), b"", {}, f"repository:{self.repository}:pull,push")
+        with self._reaching(what), closing(self._authorized(request)) as response:
+            if response.status_code != 200:
+                raise self._refusal(response, what)
+            yield self._chunks(response)
+
+    @contextmanager
+    def _reaching(self, what: str) -> Iterator[None]:
         try:
-            with closing(self._authorized(request)) as response:
-                if response.status_code not in expect:
-                    raise self._refusal(response, what)
-                return Answer(response.status_code, response.headers, self._read(response, what, cap))
+            yield
         except httpx.TransportError as error:
             raise RegistryUnavailable(
                 f"{what} at registry {self.host}, repository {self.repository}: connection failed",
@@ -190,11 +203,15 @@ class Transport:
     def _is_ours(self, url: httpx.URL) -> bool:
         return (url.scheme, url.host, url.port) == (self.base.scheme, self.base.host, self.base.port)
 
-    def _read(self, response: httpx.Response, what: str, cap: int) -> bytes:
-        data = bytearray()
+    def _chunks(self, response: httpx.Response) -> Iterator[bytes]:
         # Raw: a registry that compresses on the way would change what the digest is of.
         for chunk in response.iter_raw(1 << 20):
             self.received += len(chunk)
+            yield chunk
+
+    def _read(self, response: httpx.Response, what: str, cap: int) -> bytes:
+        data = bytearray()
+        for chunk in self._chunks(response):
             data += chunk
             if len(data) > cap:
                 raise RegistryError(f"{what}: the answer is too long", expected=f"at most {cap} bytes")

@@ -1,38 +1,102 @@
-"""The linker: a code image and a model layer become a release's image, by pure functions on values.
+"""The linker: a code image and a model's layers become a release's image, by pure functions on values.
 
 No bytes of either move. A manifest that lists both is computed, to the bit the same for the same input, and
 the labels in it are all that is needed to read the release back.
 """
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
 from linkspan.errors import ReleaseError
 from linkspan.ledger.labels import MODEL, config_of, labels_of, release_labels
-from linkspan.ledger.values import CodeImage
+from linkspan.ledger.values import CodeImage, MountPoint, no_room
 from linkspan.nouns import Layer, Model, short
 from linkspan.registry import media
 from linkspan.registry.media import Document, Image, Manifest, canonical, descriptor
+from linkspan.release.layout import Stratum, layout, strata
+
+T = TypeVar("T")
 
 # Which layer media type goes with which manifest; both mean a tar that is not compressed.
 _LAYERS = {media.OCI_MANIFEST: media.OCI_LAYER, media.DOCKER_MANIFEST: media.DOCKER_LAYER}
+_MOST_LAYERS = 125  # moby layer/layer.go, maxLayerDepth; containerd takes more
 
 
-def link(image: Image, code: CodeImage, model: Model, layer: Layer) -> Image:
-    """The image of a release: `image`, whose labels are `code`, plus `layer`.
+class Linked(NamedTuple):
+    """A release's image, and how its layers lie, bottom first."""
 
-    The layer holds `model`'s files below the code's `model.path`. Raises ReleaseError for anything that would
-    not run: an image that holds a model already, that takes another model, or an empty layer.
+    image: Image
+    strata: tuple[Stratum, ...]
+
+
+def link(
+    image: Image,
+    code: CodeImage,
+    model: Model,
+    layers: Sequence[Layer],
+    *,
+    found: MountPoint,
+    directories: Layer | None = None,
+) -> Linked:
+    """The image of a release: `image`, whose labels are `code`, with `layers` among its own (layout.py).
+
+    The layers hold `model`'s files below the code's `model.path`; `found` is what the image holds there, and
+    `directories` a layer that gives the image's directories back what they were, if that is needed. Raises
+    ReleaseError for anything that would not run: an image that holds a model already, takes another model or
+    has something in the model's way, an empty layer, more layers than an engine takes.
     """
-    _check(image, code, model, layer)
-    config = _linked_config(image, code, model, layer)
+    _check(image, code, model, layers, found)
     manifest = image.manifest.document
+    sizes = [entry["size"] for entry in manifest["layers"]]
+    placed: dict[int, list[Layer]] = {}
+    for layer, below in zip(layers, layout(sizes, [each.size for each in layers]), strict=True):
+        placed.setdefault(below, []).append(layer)
+    for together in placed.values():
+        together.sort(key=lambda each: (-each.size, each.digest))
+    if directories:  # above all that may have changed them
+        placed[max(placed)].append(directories)
+    if (count := len(sizes) + sum(map(len, placed.values()))) > _MOST_LAYERS:
+        raise ReleaseError(
+            f"code image {short(image.digest)} of {code.config.name} and model {model.name} {model.version} "
+            "have too many layers",
+            expected=f"at most {_MOST_LAYERS}",
+            found=f"{len(sizes)} and {count - len(sizes)}",
+            fix="Join RUN and COPY lines of the Dockerfile",
+        )
+    config = _linked_config(image, code, model, placed)
     manifest["config"] = descriptor(manifest["config"]["mediaType"], config)
-    manifest["layers"] = [
-        *manifest["layers"],
-        {"mediaType": _LAYERS[image.manifest.media_type], "digest": layer.digest, "size": layer.size},
-    ]
-    return Image(Manifest(canonical(manifest), image.manifest.media_type), config)
+    entries = {
+        below: [_entry(layer, image.manifest.media_type) for layer in together]
+        for below, together in placed.items()
+    }
+    manifest["layers"] = _woven(manifest["layers"], entries)
+    return Linked(
+        Image(Manifest(canonical(manifest), image.manifest.media_type), config),
+        strata(sizes, {below: [each.size for each in together] for below, together in placed.items()}),
+    )
 
 
-def _check(image: Image, code: CodeImage, model: Model, layer: Layer) -> None:
+def _entry(layer: Layer, manifest_type: str) -> Document:
+    return {"mediaType": _LAYERS[manifest_type], "digest": layer.digest, "size": layer.size}
+
+
+def _woven(
+    code: Iterable[T], placed: Mapping[int, Sequence[T]], counts: Callable[[T], bool] = lambda _: True
+) -> list[T]:
+    """The code's items with those of `placed` among them, by how many of the code's that count lie below."""
+    woven = list(placed.get(0, ()))
+    below = 0
+    for item in code:
+        woven.append(item)
+        if counts(item):
+            below += 1
+            woven += placed.get(below, ())
+    for more in sorted(number for number in placed if number > below):
+        woven += placed[more]
+    return woven
+
+
+def _check(image: Image, code: CodeImage, model: Model, layers: Sequence[Layer], found: MountPoint) -> None:
     what = f"code image {short(image.digest)} of {code.config.name}"
     if code.digest != image.digest:
         raise ReleaseError(f"{what} is not the one that was read", expected=code.digest, found=image.digest)
@@ -50,19 +114,31 @@ def _check(image: Image, code: CodeImage, model: Model, layer: Layer) -> None:
             found=model.name,
             fix="Mend model.name in linkspan.toml",
         )
-    if layer.size == 0:
-        raise ReleaseError(f"the layer of model {model.name} {model.version} is empty")
-    layers, diff_ids = (
+    if not all(layer.size for layer in layers):
+        raise ReleaseError(f"a layer of model {model.name} {model.version} is empty")
+    listed, diff_ids = (
         image.manifest.document.get("layers"),
         config_of(image).get("rootfs", {}).get("diff_ids"),
     )
-    if not isinstance(layers, list) or not isinstance(diff_ids, list) or len(layers) != len(diff_ids):
+    if not isinstance(listed, list) or not isinstance(diff_ids, list) or len(listed) != len(diff_ids):
         raise ReleaseError(f"{what}: its manifest and its config do not list the same layers")
+    folder = code.config.model.path
+    obstacles = [*found.obstacles]
+    obstacles += [
+        f"{path} is a directory, and a file of model {model.name} {model.version}"
+        for file in model.files
+        if (path := f"{folder}/{file.path}") in found.directories
+    ]
+    if obstacles:
+        raise no_room(ReleaseError, what, folder, "; ".join(obstacles[:3]))
 
 
-def _linked_config(image: Image, code: CodeImage, model: Model, layer: Layer) -> bytes:
+def _linked_config(
+    image: Image, code: CodeImage, model: Model, placed: Mapping[int, Sequence[Layer]]
+) -> bytes:
     document, path = config_of(image), code.config.model.path
-    document["rootfs"]["diff_ids"] = [*document["rootfs"]["diff_ids"], layer.diff_id]
+    diff_ids = {below: [layer.diff_id for layer in together] for below, together in placed.items()}
+    document["rootfs"]["diff_ids"] = _woven(document["rootfs"]["diff_ids"], diff_ids)
     entry: Document = {
         "created_by": f"linkspan link {model.name} {model.version} {path}",
         "comment": "linkspan",
@@ -70,7 +146,11 @@ def _linked_config(image: Image, code: CodeImage, model: Model, layer: Layer) ->
     # The code image's own time: a clock would make every link different.
     if "created" in document:
         entry["created"] = document["created"]
-    document["history"] = [*(document.get("history") or []), entry]
+    # OCI image-spec config.md, "history": an entry for each layer, and some for none.
+    entries = {below: [entry] * len(together) for below, together in placed.items()}
+    document["history"] = _woven(
+        document.get("history") or [], entries, lambda each: not each.get("empty_layer")
+    )
     run = document["config"]
     run["Labels"] = {**run["Labels"], **release_labels(code.commit, model)}
     ours = {

@@ -1,10 +1,11 @@
 """The release report: what a person wants to read in the Prefect UI after a rollout."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
 from linkspan.nouns import Noun, Revision, short
+from linkspan.release.layout import Stratum
 
 
 class Step(Noun):
@@ -34,6 +35,7 @@ def release_report(
     url: str,
     steps: list[Step],
     replaced: Revision | None,
+    strata: Sequence[Stratum] = (),
 ) -> str:
     """Markdown: who and what is in the release, where it runs, what it cost."""
     release = revision.release
@@ -48,6 +50,7 @@ def release_report(
         "Metrics": _cell(metrics(model.metrics)) or "none published",
         "Published by": _cell(model.published_by) or "unknown",
         "Release image": f"`{image}`",
+        "Layers": _layers(strata),
         "Model content": f"`{model.digest}`",
         "Reused": _reused(revision, replaced),
         "Replaced": replaced.release.title if replaced else "nothing: the first release",
@@ -64,6 +67,15 @@ def release_report(
     pushed = sum(step.pushed for step in steps)
     lines.append(f"| **Total** | **{total:.2f}** | **{size(pushed)}** | |")
     return "\n".join(lines)
+
+
+def _layers(strata: Sequence[Stratum]) -> str:
+    """How the linker laid them out; a change makes a node fetch anew what lies above it."""
+    named = [
+        f"{each.half} {size(each.size)}" + (f" in {each.layers} layers" if each.layers > 1 else "")
+        for each in strata
+    ]
+    return ", below ".join(named) or "as they were"
 
 
 def _reused(revision: Revision, replaced: Revision | None) -> str:

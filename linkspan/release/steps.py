@@ -7,7 +7,9 @@ deployed before that. Each step may be repeated after any interruption.
 
 import contextlib
 from collections.abc import Callable
+from typing import NamedTuple
 
+from linkspan.code.mountpoint import mountpoint
 from linkspan.config import AppConfig
 from linkspan.errors import LinkspanError, RegistryNotFound, RolloutFailed
 from linkspan.ledger import series
@@ -16,13 +18,24 @@ from linkspan.ledger.modelpack import read_modelpack
 from linkspan.ledger.tags import rejection_key, release_tag
 from linkspan.ledger.values import CodeImage, PackagedModel
 from linkspan.ledger.verdicts import note, pardon, rejection
-from linkspan.nouns import Release, Revision
+from linkspan.models.layer import directories
+from linkspan.nouns import Layer, Release, Revision, sha256
 from linkspan.progress import Say
+from linkspan.registry import media
 from linkspan.registry.client import Registry
 from linkspan.registry.media import Image
 from linkspan.release.converge import decide
 from linkspan.release.plan import Candidate, Plan, propose
 from linkspan.runtimes.base import Rollout, Runtime, Service
+
+
+class Pair(NamedTuple):
+    """A candidate, its image, and the bytes of its layer of directories, if it has one (models/layer.py)."""
+
+    candidate: Candidate
+    image: Image
+    directories: bytes
+
 
 Refused = Callable[[str], None]
 """Told why a release is bad, once the registry has heard it."""
@@ -42,7 +55,7 @@ def plan(
     pin: bool = False,
 ) -> Plan:
     """Link the pair in memory, compare it with what is live, and decide (converge.py). Pushes nothing."""
-    candidate, _ = linked(registry, code, packaged)
+    candidate = linked(registry, code, packaged).candidate
     service = service_of(code.config, environment)
     live = runtime.live(service)
     decision = decide(
@@ -56,18 +69,29 @@ def plan(
     return Plan(decision=decision, candidate=candidate, live=live)
 
 
-def linked(registry: Registry, code: CodeImage, packaged: PackagedModel) -> tuple[Candidate, Image]:
+def linked(registry: Registry, code: CodeImage, packaged: PackagedModel) -> Pair:
     """The pair as a candidate, from a few small reads."""
-    _, layer = read_modelpack(registry.image(packaged.manifest))
-    return propose(registry.name, registry.image(code.digest), code, packaged.model, layer)
+    model, folder = packaged.model, code.config.model.path
+    _, layers = read_modelpack(registry.image(packaged.manifest))
+    image = registry.image(code.digest)
+    found = mountpoint(registry, image, folder, say=_nobody)
+    tar = directories(model.files, folder, found.directories)
+    restored = None
+    if tar:
+        digest = sha256(tar)
+        restored = Layer(digest=digest, diff_id=digest, size=len(tar), media_type=media.MODEL_LAYER)
+    candidate, release = propose(registry.name, image, code, model, layers, found=found, directories=restored)
+    return Pair(candidate, release, tar)
 
 
 def push_candidate(registry: Registry, code: CodeImage, packaged: PackagedModel) -> int:
     """Put the candidate where an engine can pull it, by digest. Returns the bytes that had to be pushed."""
-    _, image = linked(registry, code, packaged)
+    pair = linked(registry, code, packaged)
     before = registry.sent
-    if registry.exists(image.digest) is None:
-        registry.push_image(image)
+    if registry.exists(pair.image.digest) is None:
+        if pair.directories:
+            registry.push_blob(pair.directories)
+        registry.push_image(pair.image)
     return registry.sent - before
 
 

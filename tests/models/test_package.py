@@ -13,6 +13,7 @@ from linkspan.ledger.tags import layer_tag, model_tag, pinned_tag, rejection_tag
 from linkspan.models import Pinned, open_models, publish
 from linkspan.models.layer import layer_chunks
 from linkspan.models.package import held, package, packaged_already, packaged_content, packaged_version
+from linkspan.nouns import Layer
 from linkspan.registry import media
 from linkspan.registry.client import Registry
 from linkspan.stores.file import FileStoreSettings
@@ -49,6 +50,12 @@ def packed(store: FileStoreSettings, registry: Registry, pinned: Pinned, folder:
     return said
 
 
+def files_in(registry: Registry, layer: Layer) -> dict[str, bytes]:
+    with tarfile.open(fileobj=io.BytesIO(registry.blob(layer.digest))) as tar:
+        files = {member.name: tar.extractfile(member) for member in tar if member.isfile()}
+        return {name.lstrip("./"): file.read() for name, file in files.items() if file}
+
+
 def lose_files(store: FileStoreSettings) -> None:
     """Whoever reads a file of the store now fails."""
     for path in Path(store.path).glob("digits/blobs/sha256/*"):
@@ -74,12 +81,11 @@ def test_the_layer_holds_the_files_below_the_folder(
         pinned_tag(pinned.fingerprint, FOLDER),
     )
     assert {app_registry.exists(name) for name in names} == {found.manifest}
-    model, layer = read_modelpack(app_registry.image(found.manifest))
-    assert (model, layer.media_type) == (pinned.model, media.MODEL_LAYER)
-    with tarfile.open(fileobj=io.BytesIO(app_registry.blob(layer.digest))) as tar:
-        files = {member.name: tar.extractfile(member) for member in tar if member.isfile()}
-        content = {name.lstrip("./"): file.read() for name, file in files.items() if file}
-    assert content == {
+    model, layers = read_modelpack(app_registry.image(found.manifest))
+    assert (model, {layer.media_type for layer in layers}) == (pinned.model, {media.MODEL_LAYER})
+    content = [files_in(app_registry, layer) for layer in layers]
+    assert [sorted(files) for files in content] == [["model/labels.txt"], ["model/model.onnx"]]
+    assert content[0] | content[1] == {
         "model/labels.txt": (folder / "labels.txt").read_bytes(),
         "model/model.onnx": (folder / "model.onnx").read_bytes(),
     }

@@ -39,7 +39,7 @@ def main() -> None:
             layer_chunks(model.files, "/model", generate), layer_size(model.files, "/model")
         )
         layer = Layer(digest=digest, diff_id=digest, size=stored, media_type=media.MODEL_LAYER)
-        registry.push_image(modelpack(model, layer), "model-digits-v1")
+        registry.push_image(modelpack(model, [layer]), "model-digits-v1")
         image = linked(registry.image(job["code"]), model, layer, "/model")
         registry.push_image(image, "release")
         sent = registry.sent

@@ -1,11 +1,14 @@
 """Code images, models and layers as values, for tests of everything that links them."""
 
 import hashlib
+import io
+import tarfile
 from datetime import UTC, datetime
 from typing import Any
 
 from linkspan.config import AppConfig
 from linkspan.ledger.labels import APP, MODEL, code_labels, labels_of, read_code_image
+from linkspan.ledger.values import MountPoint
 from linkspan.nouns import Commit, Layer, Model, ModelFile, Release, sha256
 from linkspan.registry import media
 from linkspan.registry.media import Image, Manifest, canonical, descriptor
@@ -31,9 +34,26 @@ CONFIG = AppConfig.model_validate(
         "environments": {"production": {"replicas": 3, "env": {"A": "b=c"}}},
     }
 )
+
+
+def tar_of(files: dict[str, bytes], **attributes: Any) -> bytes:
+    """A tar of files, or of directories where the name ends in a slash; `attributes` are TarInfo's."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name.rstrip("/"))
+            info.size = len(content)
+            if name.endswith("/"):
+                info.type, info.mode = tarfile.DIRTYPE, 0o755
+            for key, value in attributes.items():
+                setattr(info, key, value)
+            tar.addfile(info, io.BytesIO(content))
+    return data.getvalue()
+
+
+CODE_LAYER = tar_of({"app/main.py": b"print('the code')"})
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
-CODE_LAYER = b"the code's own layer"
 
 
 def a_model(contents: dict[str, bytes] | None = None, version: str = "v12") -> Model:
@@ -92,10 +112,11 @@ def a_code_image(
 
 
 def linked(image: Image, model: Model, layer: Layer, path: str = "/model") -> Image:
-    """A release of an image whose linkspan.toml has the model at `path`."""
+    """A release of an image whose linkspan.toml has the model at `path`, where the image holds nothing."""
     code = read_code_image(image)
     config = code.config.model_copy(update={"model": code.config.model.model_copy(update={"path": path})})
-    return link(image, code.model_copy(update={"config": config}), model, layer)
+    moved = code.model_copy(update={"config": config})
+    return link(image, moved, model, [layer], found=MountPoint()).image
 
 
 def read_release(image: Image) -> Release:

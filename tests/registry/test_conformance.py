@@ -97,15 +97,24 @@ def test_a_stream_of_another_length_is_refused(repo: Registry, given: int) -> No
     assert repo.blob_size(sha256(b"x" * given)) is None
 
 
-def test_what_before_commit_refuses_does_not_exist(repo: Registry) -> None:
-    data = b"refused " + repo.repository.encode()
+def test_what_is_staged_is_there_once_it_is_committed(repo: Registry) -> None:
+    kept, given_up = (word + repo.repository.encode() for word in (b"kept ", b"given up "))
+    one, other = (repo.stage(iter([data]), len(data)) for data in (kept, given_up))
+    assert (one.digest, one.size) == (sha256(kept), len(kept))
+    assert repo.blob_size(one.digest) is None
+    repo.discard(other)
+    repo.commit(one)
+    assert repo.blob(one.digest) == kept
+    assert repo.blob_size(other.digest) is None
 
-    def refuse() -> None:
-        raise ModelCorrupt("not this one")
 
-    with pytest.raises(ModelCorrupt):
-        repo.push_stream(iter([data]), len(data), before_commit=refuse)
-    assert repo.blob_size(sha256(data)) is None
+def test_a_blob_of_any_size_is_read_in_chunks_and_checked(repo: Registry) -> None:
+    data = bytes(range(256)) * 20_000
+    digest, _ = repo.push_stream(iter([data]), len(data))
+    with repo.reading(digest) as chunks:
+        assert b"".join(chunks) == data
+    with pytest.raises(RegistryNotFound, match="reading blob"), repo.reading(sha256(b"missing")) as chunks:
+        next(chunks)
 
 
 @pytest.mark.parametrize("kind", [media.OCI_MANIFEST, media.DOCKER_MANIFEST])

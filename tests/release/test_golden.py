@@ -48,9 +48,9 @@ GOLDEN = {
     "labels": "sha256:7e663ac2cf38c186f756c804a4368165e5ee69ba5cf3f43a39e5d0008ac77694",
     "layer": "sha256:8ed707e15b2d87a3bd658d749b17c5fc1594da9efbe6e2a588aeaf162474d177",
     "model": "sha256:10f4c42f9eae4df375a252b1d2c149111e007ae187fee122f799b067a11caac4",
-    "release": "sha256:e283c3fe227f506a62b109df14e3da83e53bdff29598e2795ecb7d3ac0e751f6",
+    "release": "sha256:520f8ffb247c3b0adc17ba3e464edcd1ebc5f64f5df3899869534caed41bd7ba",
     "tags": [
-        "release-3fa9c1d-v3-e283c3fe227f",
+        "release-3fa9c1d-v3-520f8ffb247c",
         "layer-e750d8fe95ff34ffd00ec281cc4eeadc",
         "pinned-0787753ac3b4661cc309f3058d396034",
     ],
@@ -88,7 +88,7 @@ def test_the_samples_release_is_what_it_always_was() -> None:
     found = {
         "labels": sha256(json.dumps(labels, sort_keys=True).encode()),
         "layer": layer.digest,
-        "model": modelpack(model, layer, "fingerprint").digest,
+        "model": modelpack(model, [layer], "fingerprint").digest,
         "release": release_image.digest,
         "tags": [
             release_tag(release),

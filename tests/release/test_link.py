@@ -58,8 +58,8 @@ def test_labels_and_environment() -> None:
 @pytest.mark.parametrize(
     ("kind", "golden"),
     [
-        (media.DOCKER_MANIFEST, "0ce191e4abc354839ffb5a332a0890237727513d938f5b439f77bdba972f5b37"),
-        (media.OCI_MANIFEST, "c5745fc8a5136a40a778e9bbf5553bf927edcb849c219c29af5bbd76b8f673ab"),
+        (media.DOCKER_MANIFEST, "e3b9e8b9d257c1e248d141b75cea4e24156aa1ffdd118c7e28715bb14eb02c8d"),
+        (media.OCI_MANIFEST, "df480953e8920230e0e80823bc06e4434c17508e2442ec349b3b8263a2d4c5bb"),
     ],
 )
 def test_the_same_pair_is_the_same_release_to_the_bit(kind: str, golden: str) -> None:
@@ -234,9 +234,9 @@ def test_everything_that_is_written_is_read_back(seed: int) -> None:
     )
     again = read_code_image(image)
     assert (again.commit, again.config) == (commit, config), "a release says how it wants to be rolled out"
-    pack = modelpack(model, a_layer(), "f1", {"note": "x"})
+    pack = modelpack(model, [a_layer()], "f1", {"note": "x"})
     pack.verify()
-    assert read_modelpack(pack) == (model, a_layer())
+    assert read_modelpack(pack) == (model, (a_layer(),))
     assert pack.manifest.document["annotations"]["dev.linkspan.fingerprint"] == "f1"
 
 
@@ -244,7 +244,7 @@ def test_everything_that_is_written_is_read_back(seed: int) -> None:
 
 
 def test_modelpack_is_as_its_specification_says() -> None:
-    pack = modelpack(a_model(), a_layer(), "f1")
+    pack = modelpack(a_model(), [a_layer()], "f1")
     manifest, config = pack.manifest.document, json.loads(pack.config)
     assert manifest["mediaType"] == "application/vnd.oci.image.manifest.v1+json"
     assert manifest["artifactType"] == "application/vnd.cncf.model.manifest.v1+json"
@@ -262,11 +262,11 @@ def test_modelpack_is_as_its_specification_says() -> None:
         "createdAt": "2026-11-01T00:00:00+00:00",
         "authors": ["bob"],
     }
-    assert modelpack(a_model(), a_layer(), "f1") == pack
+    assert modelpack(a_model(), [a_layer()], "f1") == pack
 
 
 def _broken(**changes: Any) -> Image:
-    pack = modelpack(a_model(), a_layer(), "f1")
+    pack = modelpack(a_model(), [a_layer()], "f1")
     return Image(Manifest(canonical(pack.manifest.document | changes), media.OCI_MANIFEST), pack.config)
 
 
