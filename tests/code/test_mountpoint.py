@@ -122,6 +122,7 @@ def test_each_layer_is_read_once_however_it_is_compressed(
 @pytest.mark.parametrize(
     "layer",
     [b"no tar at all" * 100, gzip.compress(b"no tar either" * 100), gzip.compress(tar_of({"a": b"x"}))[:-30]],
+    ids=["neither", "compressed", "cut off"],
 )
 def test_a_layer_that_is_no_tar(app_registry: Registry, layer: bytes) -> None:
     with pytest.raises(BuildFailed, match=r"layer [0-9a-f]{7} of the code image cannot be read .*zstd"):

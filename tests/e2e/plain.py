@@ -14,6 +14,9 @@ from blocks import DockerRuntime, FileModelStore, GitRepository, ImageBuilder, K
 from linkspan.code import image as code_images
 from linkspan.code.image import CodeBuild
 from linkspan.code.source import GitSource
+from linkspan.ledger.modelpack import read_modelpack
+from linkspan.ledger.series import last
+from linkspan.ledger.tags import model_tag
 from linkspan.ledger.values import PackagedModel
 from linkspan.models import ModelStore, open_models, publish
 from linkspan.models import package as layers
@@ -131,11 +134,17 @@ class PlainWorld:
         with self.registry() as registry:
             return {tag for tag in registry.tags() if tag.startswith(prefix)}
 
-    def layer(self) -> tuple[str, int]:
-        """Digest and size of the live release's model layer."""
+    def layers(self) -> dict[str, int]:
+        """Digests and sizes of the live release's model layers."""
+        model = self.revision().release.model
         with self.registry() as registry:
-            last = registry.manifest(self.revision().release.image).document["layers"][-1]
-        return last["digest"], last["size"]
+            _, digest = last(registry, model_tag(model.name, model.version))
+            assert digest is not None
+            _, found = read_modelpack(registry.image(digest))
+            listed = registry.manifest(self.revision().release.image).document["layers"]
+        sizes = {layer.digest: layer.size for layer in found}
+        assert sizes.items() <= {each["digest"]: each["size"] for each in listed}.items()
+        return sizes
 
     def sent(self) -> int:
         """Bytes pushed to the app's repository since `front.reset()`."""
