@@ -1,4 +1,4 @@
-"""Reads in a code image's layers what they hold where the model goes; each layer once, as a stream of tar.
+"""Reads in a code image's layers what they hold where the model goes; big ones once, as a stream of tar.
 
 The engine's view of an image does not say it: which layer deletes a file that another one brought (OCI
 image-spec layer.md, "Whiteouts") is only in the layers.
@@ -45,9 +45,12 @@ def mountpoint(registry: Registry, image: Image, folder: str, *, say: Say) -> Mo
 
 def _of_layer(registry: Registry, layer: Document, folder: str, *, say: Say) -> MountPoint:
     digest, size = layer["digest"], layer["size"]
-    if (found := mountpoints.known(registry, digest, folder)) is not None:
-        return found
-    if size > _BLOCK:
+    noted = (
+        size > _BLOCK
+    )  # a small one is read again sooner than the registry would take and list another tag
+    if noted:
+        if (found := mountpoints.known(registry, digest, folder)) is not None:
+            return found
         say(f"Reading what layer {short(digest)} ({size / 1e6:.0f} MB) holds at {folder}, this once")
     try:
         with registry.reading(digest) as chunks:
@@ -62,7 +65,8 @@ def _of_layer(registry: Registry, layer: Document, folder: str, *, say: Say) -> 
             found=str(error),
             fix="Build the image again, or take another base",
         ) from None
-    mountpoints.remember(registry, digest, folder, found)
+    if noted:
+        mountpoints.remember(registry, digest, folder, found)
     return found
 
 

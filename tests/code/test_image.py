@@ -118,7 +118,24 @@ def test_of_two_that_build_the_same_tree_the_second_takes_the_firsts(work: Work)
     second = second.model_copy(update={"image": str(other.id)})
     assert work.push(second) == digest
     assert any("by somebody else meanwhile" in line for line in work.said)
-    assert sorted(work.registry.tags()) == [code_tag(first.key), commit_tag(commit.sha)]
+    tags = [tag for tag in work.registry.tags() if not tag.startswith("mountpoint-")]
+    assert sorted(tags) == [code_tag(first.key), commit_tag(commit.sha)]
+
+
+def test_an_image_with_something_in_the_models_way_is_never_the_newest_code(work: Work) -> None:
+    """It is refused when it is pushed: else the newest pair could not be linked, and no model would ship."""
+    stands = f"FROM {work.base}\nCOPY . /app/\nCOPY service.py /model/old.onnx\n"
+    commit = work.commit("one", Dockerfile=stands)
+    with pytest.raises(BuildFailed, match=r"has no room for the model at /model .*/model/old\.onnx is there"):
+        work.push(work.build(commit))
+    assert code_image.tested_image(work.registry, commit) is None
+    # The image is there; a run that finds it says why it is not taken, and tries nothing again.
+    held = work.build(commit)
+    assert (held.digest, held.image) == (None, "")
+    assert "/model/old.onnx is there already" in held.held
+    assert code_image.tested_image(work.registry, commit) is None
+    with pytest.raises(BuildFailed, match="has no room for the model"):
+        work.build(commit, on_purpose=True)
 
 
 def test_a_commit_on_a_newer_base_gets_a_tag_of_its_own(

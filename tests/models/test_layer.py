@@ -9,10 +9,40 @@ from collections.abc import Iterator
 import pytest
 
 from linkspan.errors import ConfigError, ModelCorrupt, ModelRefused
-from linkspan.models.layer import _header, layer_chunks, layer_size
+from linkspan.ledger.values import Directory
+from linkspan.models.layer import _header, directories, layer_chunks, layer_size
 from linkspan.nouns import ModelFile
 
 Contents = dict[str, bytes]
+
+
+def members(tar: bytes) -> dict[str, tuple[int, int, int]]:
+    """Mode and owner of each entry, all of which are directories."""
+    with tarfile.open(fileobj=io.BytesIO(tar)) as opened:
+        found = opened.getmembers()
+    assert all(member.isdir() for member in found)
+    return {member.name: (member.mode, member.uid, member.gid) for member in found}
+
+
+def test_directories_of_the_code_image_get_back_what_they_were() -> None:
+    files = described({"model.onnx": b"x", "sub/labels.txt": b"x"})
+    private, huge = Directory(mode=0o700, uid=1000, gid=50), Directory(uid=1_000_660_000, gid=1_000_660_001)
+    found = {"/home/app": private, "/home/app/model/sub": huge, "/home/app/other": private}
+    # All that they are in too: an engine gives what has no entry whatever mode it likes.
+    assert members(directories(files, "/home/app/model", found)) == {
+        "home": (0o755, 0, 0),
+        "home/app": (0o700, 1000, 50),
+        "home/app/model": (0o755, 0, 0),
+        "home/app/model/sub": (0o755, 1_000_660_000, 1_000_660_001),
+    }
+    assert members(directories(files, "/tmp/m", {"/tmp": Directory(mode=0o1777)})) == {"tmp": (0o1777, 0, 0)}
+
+
+def test_no_layer_of_directories_where_none_is_needed() -> None:
+    files = described({"model.onnx": b"x"})
+    assert directories(files, "/srv/model", {}) == b""
+    there = {"/srv": Directory(), "/srv/model": Directory(), "/srv/model/beside": Directory(mode=0o700)}
+    assert directories(files, "/srv/model", there) == b""
 
 
 def described(contents: Contents) -> list[ModelFile]:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from linkspan.ledger.tags import layer_tag, model_tag, pinned_tag, rejection_tag
 from linkspan.models import Pinned, open_models, publish
 from linkspan.models.layer import layer_chunks
 from linkspan.models.package import held, package, packaged_already, packaged_content, packaged_version
-from linkspan.nouns import Layer
+from linkspan.models.parts import parts
+from linkspan.nouns import Layer, ModelFile
 from linkspan.registry import media
 from linkspan.registry.client import Registry
 from linkspan.stores.file import FileStoreSettings
@@ -116,6 +118,53 @@ def test_what_is_there_is_not_read_again(
         packed(store, app_registry, second, "/elsewhere")  # proves that it would have noticed
 
 
+def test_a_small_file_that_changes_moves_alone(
+    tmp_path: Path, store: FileStoreSettings, app_registry: Registry, counting_proxy: CountingProxy
+) -> None:
+    folder = trained(tmp_path / "trained", side=500)
+    packed(store, app_registry, pin(store, folder))
+    (folder / "labels.txt").write_text("one two three")
+    counting_proxy.reset()
+    said = packed(store, app_registry, pin(store, folder))
+    assert counting_proxy.sent < 32_000
+    assert any("(model.onnx) is in the registry already" in line for line in said)
+    # The whole of the new model was opened all the same: labels and weights never met before.
+    assert any("Opened it and scored a sample" in line for line in said)
+
+
+def test_weights_that_are_there_are_not_read_where_nothing_is_opened(
+    tmp_path: Path, store: FileStoreSettings, app_registry: Registry
+) -> None:
+    folder = tmp_path / "trained"
+    folder.mkdir()
+    (folder / "weights.pt").write_bytes(b"torch" * 100_000)
+    packed(store, app_registry, pin(store, folder))
+    lose_files(store)
+    (folder / "labels.txt").write_text("one")
+    pinned = pin(store, folder)  # puts both there again
+    blob = Path(store.path) / pinned.objects["weights.pt"].key
+    blob.chmod(0o644)
+    blob.write_bytes(b"other" * 100_000)
+    pinned = open_models(store, "digits").get(pinned.version)
+    packed(store, app_registry, pinned)
+    assert packaged_already(app_registry, pinned, FOLDER) is not None
+
+
+def test_a_refused_model_leaves_no_layer_of_several(
+    tmp_path: Path, store: FileStoreSettings, app_registry: Registry
+) -> None:
+    folder = trained(tmp_path / "trained")
+    for number in range(3):
+        (folder / f"{number}.bin").write_bytes(bytes([number]) * 100_000)
+    (folder / "zz.onnx").write_bytes(b"not an ONNX file" * 10_000)
+    pinned = pin(store, folder)
+    with pytest.raises(ModelRefused, match=r"zz\.onnx"):
+        packed(store, app_registry, pinned)
+    assert pinned.model is not None
+    for part in parts(pinned.model.files):
+        assert app_registry.blob_size(layer_digest(part, folder)) is None
+
+
 def test_another_folder_is_another_layer(
     tmp_path: Path, store: FileStoreSettings, app_registry: Registry
 ) -> None:
@@ -143,7 +192,9 @@ def test_a_refused_model_leaves_nothing_and_is_remembered(
     with pytest.raises(ModelRefused, match=r"model\.onnx"):
         packed(store, app_registry, pinned)
     assert app_registry.tags() == [rejection_tag(f"model {pinned.fingerprint}")]
-    assert app_registry.blob_size(layer_digest(pinned, folder)) is None
+    assert pinned.model is not None
+    for part in parts(pinned.model.files):
+        assert app_registry.blob_size(layer_digest(part, folder)) is None
 
     why = held(app_registry, pinned, on_purpose=False)
     assert why.startswith("model digits v1 is held back: ")
@@ -199,10 +250,8 @@ def test_plain_objects_get_their_version_from_their_content(
     assert newer.model.version != found.model.version
 
 
-def layer_digest(pinned: Pinned, folder: Path) -> str:
-    assert pinned.model is not None
+def layer_digest(files: Sequence[ModelFile], folder: Path) -> str:
     digest = hashlib.sha256()
-    files = pinned.model.files
     for chunk in layer_chunks(files, FOLDER, lambda file: iter([(folder / file.path).read_bytes()])):
         digest.update(chunk)
     return f"sha256:{digest.hexdigest()}"

@@ -12,10 +12,21 @@ from linkspan.config import AppConfig
 from linkspan.errors import DigestMismatch, ModelCorrupt, ReleaseError
 from linkspan.ledger.labels import code_labels, read_code_image
 from linkspan.ledger.modelpack import modelpack, read_modelpack
+from linkspan.ledger.values import Directory, MountPoint
 from linkspan.nouns import Commit, Model, ModelFile, Signature, Tensor, sha256
 from linkspan.registry import media
-from linkspan.registry.media import Image, Manifest, canonical
-from tests.registry.images import COMMIT, CONFIG, a_code_image, a_layer, a_model, linked, read_release
+from linkspan.registry.media import Image, Manifest, canonical, descriptor
+from linkspan.release.link import link
+from tests.registry.images import (
+    COMMIT,
+    CONFIG,
+    a_code_image,
+    a_layer,
+    a_model,
+    linked,
+    read_release,
+    tar_of,
+)
 
 KINDS = {media.DOCKER_MANIFEST: media.DOCKER_LAYER, media.OCI_MANIFEST: media.OCI_LAYER}
 
@@ -37,6 +48,65 @@ def test_a_release_is_the_code_image_and_one_layer_more(kind: str) -> None:
     assert new["history"][-1]["created"] == new["created"] == old["created"]
     assert new["variant-of-the-future"] == old["variant-of-the-future"]
     assert {key: new["config"][key] for key in ("Cmd", "User")} == {"Cmd": ["gunicorn"], "User": "app"}
+
+
+def stacked(rng: Random) -> Image:
+    """A code image of some layers, with some lines of its Dockerfile that make none."""
+    layers = [tar_of({f"code/{n}": b"x"}) for n in range(rng.randint(1, 30))]
+    history = [{"created_by": f"RUN {n}"} for n in range(len(layers))]
+    for _ in range(rng.randint(0, 10)):
+        history.insert(rng.randint(0, len(history)), {"created_by": "ENV", "empty_layer": True})
+    image = a_code_image(history=history, rootfs={"type": "layers", "diff_ids": list(map(sha256, layers))})
+    manifest = image.manifest.document
+    manifest["layers"] = [
+        descriptor(media.DOCKER_LAYER, data) | {"size": int(10 ** rng.uniform(1, 9))} for data in layers
+    ]
+    return Image(Manifest(canonical(manifest), image.manifest.media_type), image.config)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_however_they_lie_all_lists_agree_and_the_code_keeps_its_order(seed: int) -> None:
+    rng = Random(seed)
+    image = stacked(rng)
+    code, model = read_code_image(image), a_model()
+    sizes = [int(10 ** rng.uniform(1, 10)) for _ in range(rng.randint(1, 20))]
+    layers = [a_layer(b"%d" % n).model_copy(update={"size": size}) for n, size in enumerate(sizes)]
+    restored = a_layer(b"directories") if seed % 2 else None
+    found = MountPoint(directories={"/model": Directory(mode=0o700)})
+    linked = link(image, code, model, layers, found=found, directories=restored)
+    turned = link(image, code, model, layers[::-1], found=found, directories=restored)
+    assert turned.image.digest == linked.image.digest, "whatever order the model's come in"
+
+    listed = linked.image.manifest.document["layers"]
+    config = json.loads(linked.image.config)
+    before, ours = image.manifest.document["layers"], {layer.digest for layer in layers}
+    added = ours | ({restored.digest} if restored else set())
+    digests = [each["digest"] for each in listed]
+    assert [each for each in listed if each["digest"] not in added] == before
+    assert sorted(each for each in digests if each in added) == sorted(added)
+    assert config["rootfs"]["diff_ids"] == digests, "none of them is compressed here"
+    if restored:
+        assert digests.index(restored.digest) == max(digests.index(each) for each in ours) + 1
+    # The lines of history that make a layer are those of the layers, in their order.
+    made = [each["created_by"] for each in config["history"] if not each.get("empty_layer")]
+    names = {each["digest"]: f"RUN {n}" for n, each in enumerate(before)}
+    assert [name.startswith("linkspan link") for name in made] == [each in added for each in digests]
+    assert [name for name in made if name.startswith("RUN")] == [names[each["digest"]] for each in before]
+    assert sum(each.layers for each in linked.strata) == len(listed)
+    assert sum(each.size for each in linked.strata) == sum(each["size"] for each in listed)
+
+
+def test_a_history_that_does_not_list_the_layers_is_no_obstacle() -> None:
+    for history in (None, [], [{"created_by": "one"}] * 5):
+        release = linked(a_code_image(history=history), a_model(), a_layer(), "/model")
+        assert len(json.loads(release.config)["history"]) == len(history or []) + 1
+
+
+def test_more_layers_than_an_engine_takes() -> None:
+    image = a_code_image()
+    layers = [a_layer(b"%d" % n) for n in range(125)]
+    with pytest.raises(ReleaseError, match="at most 125, found 1 and 125"):
+        link(image, read_code_image(image), a_model(), layers, found=MountPoint())
 
 
 def test_labels_and_environment() -> None:

@@ -57,7 +57,12 @@ class Engine:
 
     def see(self, image: str) -> str:
         self.client.images.pull(image, auth_config=self.login)
-        return str(self.client.containers.run(image, ["sh", "-ec", LOOK], remove=True).decode())
+        container = self.client.containers.run(image, ["sh", "-ec", LOOK], detach=True)
+        try:
+            assert container.wait(timeout=600)["StatusCode"] == 0, container.logs()
+            return str(container.logs().decode())
+        finally:
+            container.remove(force=True)
 
 
 @dataclass

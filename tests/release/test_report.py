@@ -5,6 +5,7 @@ import re
 import pytest
 
 from linkspan.nouns import Revision
+from linkspan.release.layout import Stratum
 from linkspan.release.report import Step, metrics, release_report, size
 from tests.values import commit, model, release, revision
 
@@ -69,6 +70,20 @@ def test_it_says_who_what_where_and_what_it_cost() -> None:
     assert "**1.75** | **95.0 KB**" in text
     assert "nothing: the first release" in report(revision(1, release(1, "v1")))
     assert "none published" in text
+
+
+def test_it_says_how_the_layers_lie() -> None:
+    laid = (
+        Stratum(half="model", layers=1, size=1_052_000_000),
+        Stratum(half="code", layers=9, size=131_000_000),
+        Stratum(half="model", layers=2, size=512_300),
+        Stratum(half="code", layers=1, size=20_100),
+    )
+    lines = report(revision(1, release(1, "v1")), strata=laid).splitlines()
+    said = (
+        "model 1.1 GB, below code 131.0 MB in 9 layers, below model 512.3 KB in 2 layers, below code 20.1 KB"
+    )
+    assert f"| Layers | {said} |" in lines
 
 
 HOSTILE = [
