@@ -30,7 +30,7 @@ FEED = {
     WEBHOOK_ACCEPTED: "a webhook was believed and written down",
     MODEL_PUBLISHED: "`linkspan publish` has put a version into the store",
     CODE_TESTED: "a commit was built, its tests passed, its image is in the registry",
-    MODEL_VALIDATED: "a model can score, and its layer is in the registry",
+    MODEL_VALIDATED: "a model can score, and its layers are in the registry",
     RELEASE_LIVE: "a release has the traffic",
     RELEASE_HELD: "the newest pair is known to be bad",
     RELEASE_FAILED: "a release failed its smoke test or did not become ready",

@@ -87,7 +87,7 @@ def _reused(revision: Revision, replaced: Revision | None) -> str:
         name
         for name, same in (
             ("the code image", new.commit == old.commit),
-            ("the model layer", new.model.digest == old.model.digest),
+            ("the model's layers", new.model.digest == old.model.digest),
         )
         if same
     ]

@@ -53,7 +53,7 @@ def test_a_release_is_the_code_image_and_one_layer_more(kind: str) -> None:
 def stacked(rng: Random) -> Image:
     """A code image of some layers, with some lines of its Dockerfile that make none."""
     layers = [tar_of({f"code/{n}": b"x"}) for n in range(rng.randint(1, 30))]
-    history = [{"created_by": f"RUN {n}"} for n in range(len(layers))]
+    history: list[dict[str, Any]] = [{"created_by": f"RUN {n}"} for n in range(len(layers))]
     for _ in range(rng.randint(0, 10)):
         history.insert(rng.randint(0, len(history)), {"created_by": "ENV", "empty_layer": True})
     image = a_code_image(history=history, rootfs={"type": "layers", "diff_ids": list(map(sha256, layers))})
