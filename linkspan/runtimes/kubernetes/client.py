@@ -7,6 +7,7 @@ asked once per client.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,6 +27,9 @@ from linkspan.runtimes.kubernetes.marks import FIELD_MANAGER
 _TIMEOUT = (15, 60)
 """Seconds to connect and to wait for an answer."""
 
+# What etcd says comes as 500, whether it passes or not (etcd api/v3rpc/rpctypes, gRPC's limit on messages).
+_FULL = re.compile("database space exceeded")
+_TOO_LARGE = re.compile("request is too large|sending message larger than max|send message larger than max")
 _TEMPORARY = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -246,7 +250,13 @@ def _translated(error: ApiException, host: str) -> Exception:
         return _NotFound(said)
     if status == 409:
         return Conflict(said)
-    if status in _TEMPORARY:
+    if _FULL.search(said):
+        return RuntimeDenied(
+            f"the cluster at {host} has no room for more objects",
+            found=said,
+            fix="Compact and defragment its etcd, then disarm the alarm: etcdctl alarm disarm",
+        )
+    if status in _TEMPORARY and not _TOO_LARGE.search(said):
         return RuntimeUnavailable(
             f"the Kubernetes API server at {host} does not answer now", found=f"{status} {said}"[:300]
         )

@@ -56,7 +56,8 @@ _UNAUTHORIZED = re.compile(r"unauthorized|no basic auth|denied", re.IGNORECASE)
 _NAMES_IN_WORDS = re.compile(r'"[^"]*"|https?://\S+')
 PASSES = re.compile(
     r"timed out|timeout|deadline exceeded|connection refused|no endpoints available|too many requests"
-    r"|etcdserver|object has been modified|failed calling webhook|unable to handle the request"
+    r"|etcdserver(?!: request is too large|: mvcc: database space exceeded)|object has been modified"
+    r"|failed calling webhook|unable to handle the request"
     r"|looking up service account|failed to sync"
     # An API server that has just started has not read the roles yet, not even those of the cluster itself.
     r'|User "system:(serviceaccount:kube-system:|kube-)[^"]*" cannot',

@@ -8,13 +8,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from kubernetes.client.exceptions import ApiException
 
-from linkspan.errors import RolloutConflict
+from linkspan.errors import RolloutConflict, RuntimeDenied, RuntimeUnavailable
 from linkspan.runtimes.base import KubeObject, Service
 from linkspan.runtimes.kubernetes.app_objects import default_objects
 from linkspan.runtimes.kubernetes.apply import apply, drift
-from linkspan.runtimes.kubernetes.client import Cluster, Refused, open_client
+from linkspan.runtimes.kubernetes.client import Cluster, Refused, _translated, open_client
+from linkspan.runtimes.kubernetes.containers import PASSES
 from linkspan.runtimes.kubernetes.drift import taken_over
+from linkspan.runtimes.kubernetes.marks import reference
 from linkspan.runtimes.kubernetes.render import render
 from linkspan.runtimes.kubernetes.service import KubeService
 from tests.runtimes.harness import as_linkspan
@@ -224,6 +227,37 @@ def test_a_namespace_that_has_gone_is_a_refusal(cluster: RunningCluster, service
     for make in (everything.apply, everything.create):
         with pytest.raises(Refused, match="not found"):
             make(obj)
+
+
+@pytest.mark.parametrize("megabytes", [2, 2.9, 4])
+def test_an_object_that_is_too_large_is_a_refusal(
+    cluster: RunningCluster, service: Service, megabytes: float
+) -> None:
+    """etcd's words for it come as 500, with which the API server also says that it is busy."""
+    everything = Cluster(open_client(cluster.kubeconfig.read_text(), ""))
+    obj = {**reference(service, str(service), 1), "revision": 1, "data": {"x": "x" * int(megabytes * 1e6)}}
+    with pytest.raises(Refused, match=r"too large|larger than max"):
+        everything.create(obj)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("etcdserver: request is too large", Refused),
+        (
+            "rpc error: code = ResourceExhausted desc = trying to send message larger than max (2100 vs. 2)",
+            Refused,
+        ),
+        ("etcdserver: mvcc: database space exceeded", RuntimeDenied),
+        ("etcdserver: leader changed", RuntimeUnavailable),
+        ("etcdserver: too many requests", RuntimeUnavailable),
+    ],
+)
+def test_what_etcd_says_passes_or_not(said: str, kind: type[Exception]) -> None:
+    error = ApiException(status=500, reason="Internal Server Error")
+    error.body = json.dumps({"message": said, "code": 500})
+    assert type(_translated(error, "cluster.example")) is kind
+    assert (PASSES.search(said) is not None) is (kind is RuntimeUnavailable)
 
 
 def test_a_kind_that_was_uninstalled_stops_neither_a_look_nor_the_removal_of_the_rest(
