@@ -26,6 +26,7 @@ from linkspan.progress import Progress, Say
 from linkspan.registry import media
 from linkspan.registry.blobs import Staged
 from linkspan.registry.client import Registry
+from linkspan.registry.unfinished import unfinished
 from linkspan.scratch import scratch
 
 
@@ -122,7 +123,7 @@ def _stream(
         for upload in pending:
             registry.discard(upload)
 
-    with scratch("model") as place, ExitStack() as undo:
+    with scratch("model") as place, ExitStack() as notes, ExitStack() as undo:
         undo.callback(give_up)
 
         def open_file(file: ModelFile) -> Iterator[bytes]:
@@ -130,10 +131,11 @@ def _stream(
             return _tee(chunks, place / file.path) if opened else chunks
 
         for part, tag in wanted:
+            earlier = notes.enter_context(unfinished(f"{registry.name} {tag}"))
             size, known = layer_size(part, folder), known_part(registry, tag)
             if known is None:
                 chunks = layer_chunks(part, folder, open_file)
-                pending.append(registry.stage(chunks, size, progress=progress))
+                pending.append(registry.stage(chunks, size, progress=progress, earlier=earlier))
                 digest = pending[-1].digest
                 known = Layer(digest=digest, diff_id=digest, size=size, media_type=media.MODEL_LAYER)
                 new.append((tag, known))

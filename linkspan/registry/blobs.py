@@ -1,35 +1,40 @@
 """The blobs of a repository. A big one is sent in one pass: POST, PATCH while hashing, PUT with the digest.
 
-OCI distribution-spec, "Pushing a blob in chunks". One PATCH and no Content-Range: registries disagree about
-ranges and about the length of chunks, and all understand a single body of known length.
+OCI distribution-spec, "Pushing a blob in chunks". One PATCH and no Content-Range, unless the settings say
+otherwise or a connection broke: registries disagree about ranges and about the length of chunks, and all
+understand a single body of known length.
 """
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import httpx
 
 from linkspan.errors import DigestMismatch, RegistryError, RegistryFull, RegistryUnavailable
 from linkspan.nouns import Digest, sha256, short
+from linkspan.registry.stream import Stream
 from linkspan.registry.transport import Answer, Transport
 
 _OCTETS = {"Content-Type": "application/octet-stream"}
 _SMALL = 8 << 20
-# How much is filled with zeros to end a failed upload in good order, see _Hashed.
-_FILL = 16 << 20
+# How often an upload may break in a row without getting any further.
+_BREAKS = 4
 
 
 class Blobs:
     """What `Registry` knows of blobs; its docstring says what every call raises.
 
-    `name` is host and repository, as Docker writes them: `host/prefix/app`.
+    `name` is host and repository, as Docker writes them: `host/prefix/app`. `chunk` is the most bytes that go
+    out in one request of an upload; 0 for all.
     """
 
-    def __init__(self, name: str, transport: Transport) -> None:
+    def __init__(self, name: str, transport: Transport, *, chunk: int = 0) -> None:
         self.name = name
         self._transport = transport
+        self._chunk = chunk
 
     def blob_size(self, digest: Digest) -> int | None:
         """Bytes of a blob, None if it is not there."""
@@ -91,44 +96,112 @@ class Blobs:
         return staged.digest, size
 
     def stage(
-        self, chunks: Iterator[bytes], size: int, *, progress: Callable[[int], None] | None = None
+        self,
+        chunks: Iterator[bytes],
+        size: int,
+        *,
+        progress: Callable[[int], None] | None = None,
+        earlier: "Earlier | None" = None,
     ) -> "Staged":
         """Send `size` bytes in one pass and constant memory, for `commit` to make a blob of or `discard`.
 
-        `progress` gets the number of further bytes that passed. If the producer fails, its error comes out
-        and the registry keeps nothing. Raises DigestMismatch if the producer gives more or fewer bytes. Not
-        tried again in here: the bytes have passed.
+        A connection that breaks is taken up again where the registry says it has got to; with `earlier` a
+        later call goes on too, if this one fails for a while. `progress` gets the number of further bytes
+        that passed. If the producer fails, its error comes out and the registry keeps nothing. Raises
+        DigestMismatch if the producer gives more or fewer bytes.
         """
-        hashed = _Hashed(chunks, size, progress)
-        session = self._start_upload()
+        stream = Stream(chunks, size, progress)
+        taken_up = self._taken_up(earlier, stream)
+        session = _Session(taken_up[0] if taken_up else self._start_upload())
         try:
-            answer = self._transport.call(
-                "PATCH",
-                session,
-                what="sending a blob",
-                expect=(202, 204),
-                body=iter(hashed),
-                headers=_OCTETS | {"Content-Length": str(size)},
-            )
-            session = self._location(answer) or session
-            if hashed.error:
-                raise hashed.error
-            # A registry may answer before it has the whole body; only one that went out whole has a digest.
-            if hashed.passed != size:
-                raise RegistryUnavailable(
-                    f"registry {self._transport.host} ended an upload early",
-                    expected=f"{size} bytes",
-                    found=hashed.passed,
-                )
+            self._send(session, stream, taken_up[1] if taken_up else 0, earlier)
         except BaseException as error:
-            cause = hashed.error or self._full_disk(error) or error
-            self._cancel(session)
+            cause = stream.error or self._full_disk(error) or error
+            if not (earlier and isinstance(cause, RegistryUnavailable)):
+                self._cancel(session.url)
+                if earlier:
+                    earlier.forget()
             if cause is error:
                 raise
             raise cause from cause.__cause__
         finally:
-            hashed.close()
-        return Staged(session, hashed.digest, size)
+            stream.close()
+        return Staged(session.url, stream.digest, size, earlier, taken_up is not None)
+
+    def _taken_up(self, earlier: "Earlier | None", stream: Stream) -> tuple[httpx.URL, int] | None:
+        """The session of a call before this one and how far it got; what has got there passes unsent."""
+        if earlier is None or not (known := earlier.session()):
+            return None
+        found = self._how_far(httpx.URL(known))
+        if found is None or found[1] > stream.size:
+            earlier.forget()
+            return None
+        stream.skip(found[1])
+        return found
+
+    def _send(self, session: "_Session", stream: Stream, at: int, earlier: "Earlier | None") -> None:
+        """Send what is missing from `at` on."""
+        broken = 0
+        while at < stream.size or not stream.size:
+            if earlier:
+                earlier.remember(str(session.url))
+            until = min(stream.size, at + self._chunk) if self._chunk else stream.size
+            try:
+                self._patch(session, stream, at, until)
+                at, broken = until, 0
+                if not stream.size:
+                    break
+            except RegistryError as error:
+                # What is refused once it goes on after a break may have been understood otherwise.
+                if stream.error or not (error.retriable or broken) or isinstance(error, RegistryFull):
+                    raise
+                found = self._how_far(session.url)
+                broken = broken + 1 if found and found[1] <= at else 1
+                if not found or broken > _BREAKS or not stream.has(found[1]):
+                    raise
+                session.url, at = found
+                self._transport.pause(broken)
+
+    def _patch(self, session: "_Session", stream: Stream, at: int, until: int) -> None:
+        headers = _OCTETS | {"Content-Length": str(until - at)}
+        if at or until < stream.size:
+            headers["Content-Range"] = f"{at}-{until - 1}"
+        answer = self._transport.call(
+            "PATCH",
+            session.url,
+            what="sending a blob",
+            expect=(202, 204),
+            body=stream.since(at, until),
+            headers=headers,
+        )
+        session.url = self._location(answer) or session.url
+        if stream.error:
+            raise stream.error
+        # A registry may answer before it has the whole body; only one that went out whole has a digest.
+        if stream.passed < until:
+            raise RegistryUnavailable(
+                f"registry {self._transport.host} ended an upload early",
+                expected=f"{until} bytes",
+                found=stream.passed,
+            )
+
+    def _how_far(self, session: httpx.URL) -> tuple[httpx.URL, int] | None:
+        """Where an upload whose connection broke goes on, and from which offset; None if it cannot.
+
+        distribution-spec, "Pushing a blob in chunks": GET of the session. Distribution before 3 has lost the
+        session then, if bytes arrived of a body that did not end (distribution#3755).
+        """
+        try:
+            answer = self._transport.call(
+                "GET", session, what="asking how far an upload got", expect=(200, 202, 204)
+            )
+        except RegistryError:
+            return None
+        start, _, end = answer.headers.get("range", "").removeprefix("bytes=").partition("-")
+        if start != "0" or not end.isdigit():
+            return None
+        # "0-0" is what registries say of nothing; nobody has a single byte.
+        return self._location(answer) or session, int(end) + 1 if end != "0" else 0
 
     def commit(self, staged: "Staged") -> None:
         """Make a blob of what was staged. If that fails the registry keeps nothing."""
@@ -136,14 +209,23 @@ class Blobs:
             self._finish(staged.session, staged.digest, staged.size)
         except BaseException as error:
             full = self._full_disk(error)
-            self._cancel(staged.session)
+            self.discard(staged)
             if full:
                 raise full from None
+            if staged.taken_up and isinstance(error, DigestMismatch):
+                raise RegistryUnavailable(
+                    f"registry {self._transport.host} does not have what it said of an earlier upload",
+                    fix="The next try starts anew",
+                ) from None
             raise
+        if staged.earlier:
+            staged.earlier.forget()
 
     def discard(self, staged: "Staged") -> None:
         """Give up what was staged; the registry frees its bytes, now or later."""
         self._cancel(staged.session)
+        if staged.earlier:
+            staged.earlier.forget()
 
     def _start_upload(self) -> httpx.URL:
         """Open an upload session: the address of what comes next."""
@@ -212,56 +294,24 @@ class Staged:
     session: httpx.URL
     digest: Digest
     size: int
+    earlier: "Earlier | None" = None
+    taken_up: bool = False
 
 
-class _Hashed:
-    """Chunks on their way out: hashed, counted, and held to the announced size.
+@dataclass
+class _Session:
+    """Where an upload goes on: registries that keep its state in the address give another one each time."""
 
-    When the producer fails near the end, the rest is zeros, because Distribution 2.8 cannot cancel a session
-    whose body broke off (BLOB_UPLOAD_INVALID; its bytes stay for a week). `error` then says what happened,
-    and the upload is cancelled, not finished.
-    """
+    url: httpx.URL
 
-    def __init__(self, chunks: Iterator[bytes], size: int, progress: Callable[[int], None] | None) -> None:
-        self.error: BaseException | None = None
-        self.passed = 0
-        self._chunks = chunks
-        self._size = size
-        self._progress = progress
-        self._hash = hashlib.sha256()
 
-    @property
-    def digest(self) -> Digest:
-        return "sha256:" + self._hash.hexdigest()
+class Earlier(Protocol):
+    """Remembers the session of an upload that was not finished, for whoever tries it next."""
 
-    def __iter__(self) -> Iterator[bytes]:
-        try:
-            yield from self._checked()
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            self.error = error
-            missing = self._size - self.passed
-            if missing > _FILL or not isinstance(error, Exception):
-                raise
-            yield bytes(missing)
+    def session(self) -> str:
+        """Its address; empty if there is none."""
+        ...
 
-    def _checked(self) -> Iterator[bytes]:
-        for chunk in self._chunks:
-            if self.passed + len(chunk) > self._size:
-                raise self._wrong(f"{self.passed + len(chunk)} bytes or more")
-            self.passed += len(chunk)
-            self._hash.update(chunk)
-            yield chunk
-            if self._progress:
-                self._progress(len(chunk))
-        if self.passed != self._size:
-            raise self._wrong(f"{self.passed} bytes")
+    def remember(self, session: str) -> None: ...
 
-    def close(self) -> None:
-        """Let the producer go: it may hold a connection to a store."""
-        if isinstance(self._chunks, Generator):
-            self._chunks.close()
-
-    def _wrong(self, found: str) -> DigestMismatch:
-        return DigestMismatch("length of a streamed layer", expected=f"{self._size} bytes", found=found)
+    def forget(self) -> None: ...

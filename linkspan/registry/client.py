@@ -40,6 +40,7 @@ class Registry(Blobs):
         *,
         scheme: str = "",
         trusted_realms: Sequence[str] = (),
+        chunk: int = 0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.host = host
@@ -49,6 +50,7 @@ class Registry(Blobs):
         super().__init__(
             f"{host}/{repository}",
             Transport(base, repository, login, trusted_realms=trusted_realms, sleep=sleep),
+            chunk=chunk,
         )
 
     def __repr__(self) -> str:

@@ -33,6 +33,13 @@ class RegistrySettings(BaseModel):
         description="Token servers that may get the password, besides the registry's own and known ones",
     )
 
+    chunk_mb: int = Field(
+        default=0,
+        ge=0,
+        description="Send layers in pieces of at most so many MB, for a registry or a proxy before it that "
+        "takes no longer request; 0 sends each as a whole",
+    )
+
     @property
     def scheme(self) -> str:
         return "http" if self.insecure or is_loopback(self.host) else "https"
@@ -55,7 +62,12 @@ class RegistrySettings(BaseModel):
         """The client for an app's repository. Raises ConfigError."""
         ref = self._ref(app)
         return Registry(
-            ref.registry, ref.repository, self.rule(), scheme=self.scheme, trusted_realms=self.trusted_realms
+            ref.registry,
+            ref.repository,
+            self.rule(),
+            scheme=self.scheme,
+            trusted_realms=self.trusted_realms,
+            chunk=self.chunk_mb * 1_000_000,
         )
 
     def repository(self, app: str) -> str:

@@ -44,6 +44,11 @@ class _Request:
     scope: str
 
 
+def _backoff(attempt: int) -> float:
+    jitter: float = random.uniform(0.5, 1)  # noqa: S311 (no secret)
+    return 0.1 * 4.0**attempt * jitter
+
+
 class Transport:
     """Requests to one repository of a registry; `sent` and `received` count bytes of bodies."""
 
@@ -108,12 +113,15 @@ class Transport:
             try:
                 return self._answer(request, what, expect, cap)
             except RegistryUnavailable:
-                backoff = 0.1 * 4**attempt * random.uniform(0.5, 1)  # noqa: S311 (jitter, no secret)
-                wait = backoff if self._asked_to_wait is None else self._asked_to_wait
+                wait = _backoff(attempt) if self._asked_to_wait is None else self._asked_to_wait
                 if attempt == attempts or wait > _LONGEST_WAIT:
                     raise
                 self._sleep(wait)
         raise AssertionError("unreachable")
+
+    def pause(self, attempt: int) -> None:
+        """Wait before an attempt that is the caller's to make."""
+        self._sleep(min(_backoff(attempt), _LONGEST_WAIT))
 
     def _answer(self, request: _Request, what: str, expect: Sequence[int], cap: int) -> Answer:
         with self._reaching(what), closing(self._authorized(request)) as response:

@@ -1,0 +1,60 @@
+"""Where an upload that did not end goes on: its session's address, in a file that one process has at a time.
+
+Below the folder for caches of the XDG base directory specification: who loses it starts anew.
+"""
+
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_KEPT = 7 * 86_400.0
+"""Seconds: Distribution forgets sessions after a week (storage.maintenance.uploadpurging)."""
+
+
+class Unfinished:
+    """One upload's file; see blobs.Earlier."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def session(self) -> str:
+        return os.pread(self._descriptor, 1 << 16, 0).decode(errors="replace")
+
+    def remember(self, session: str) -> None:
+        self.forget()
+        os.pwrite(self._descriptor, session.encode(), 0)
+
+    def forget(self) -> None:
+        os.ftruncate(self._descriptor, 0)
+
+
+@contextmanager
+def unfinished(what: str) -> Iterator[Unfinished | None]:
+    """The file of an upload, by a text that names it; None if another process is at it now."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = home / "linkspan" / "uploads"
+    folder.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
+    # A session's address is enough to write to the upload, so it is nobody else's.
+    path = folder / hashlib.sha256(what.encode()).hexdigest()
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        yield Unfinished(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sweep(folder: Path) -> None:
+    for path in folder.iterdir():
+        with suppress(OSError):  # somebody else's sweep was quicker
+            if time.time() - path.stat().st_mtime > _KEPT:
+                path.unlink()
