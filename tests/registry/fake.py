@@ -49,6 +49,9 @@ class Ways:
     # Send blobs' readers there.
     blobs_at: str = ""
     deletes: bool = True
+    # Say how far an upload got, and go on with it. Distribution 2.8 gives a session up instead whose body
+    # broke off: whoever asks for it is the last.
+    resumes: bool = True
     # Refuse a tag that is there, also for the same manifest (ECR, "immutable tags").
     immutable_tags: bool = False
     # Called with the request before it is answered; returns True if it answered.
@@ -63,6 +66,7 @@ class FakeRegistry:
         self.blobs: dict[tuple[str, str], bytes] = {}
         self.manifests: dict[tuple[str, str], tuple[bytes, str]] = {}
         self.uploads: dict[str, bytearray] = {}
+        self.broken: set[str] = set()
         self.tokens: set[str] = set()
         self.seen: list[Seen] = []
         self._server = _Server(("127.0.0.1", 0), Handler)
@@ -105,6 +109,40 @@ class FakeRegistry:
             return True
 
         self._add(method, pattern, times, fault)
+
+    def cut(self, after: int, *, times: int = 1, hang_up: bool = True, status: int = 0) -> None:
+        """Break the next uploads once `after` bytes of a body have been stored.
+
+        By hanging up, or by an answer after the rest was read and dropped; where all was stored, only the
+        answer is lost.
+        """
+
+        def fault(handler: "Handler") -> bool:
+            name = handler.path.rpartition("/")[2].partition("?")[0]
+            length = int(handler.headers["Content-Length"])
+            self.uploads[name] += handler.rfile.read(min(after, length))
+            if after < length:
+                self.broken.add(name)
+            if hang_up:
+                handler.hang_up()
+            else:
+                handler.rfile.read(max(0, length - after))
+                handler.answer(status)
+            return True
+
+        self._add("PATCH", "uploads", times, fault)
+
+    def stall(self, after: int, until: threading.Event) -> None:
+        """Read no more of the next upload than `after` bytes, until it is told to; then hang up."""
+
+        def fault(handler: "Handler") -> bool:
+            name = handler.path.rpartition("/")[2].partition("?")[0]
+            self.uploads[name] += handler.rfile.read(after)
+            until.wait(600)
+            handler.hang_up()
+            return True
+
+        self._add("PATCH", "uploads", 1, fault)
 
     def forget_tokens_on(self, method: str, pattern: str) -> None:
         """All tokens end when such a request arrives, after it was authorized."""
@@ -150,6 +188,7 @@ _ERRORS = {
     "MANIFEST_UNKNOWN": 404,
     "NAME_UNKNOWN": 404,
     "BLOB_UPLOAD_UNKNOWN": 404,
+    "BLOB_UPLOAD_INVALID": 404,
     "DIGEST_INVALID": 400,
     "TAG_INVALID": 400,
     "MANIFEST_BLOB_UNKNOWN": 400,
@@ -289,11 +328,23 @@ class Handler(BaseHTTPRequestHandler):
         if session is None:
             self.close_connection = True
             return self.error("BLOB_UPLOAD_UNKNOWN")
-        if self.command == "DELETE":
+        if name in self.fake.broken and not self.fake.ways.resumes:
             del self.fake.uploads[name]
-            return self.answer(204)
-        if self.command == "PATCH":
-            return self._patch(repository, name, session)
+            self.close_connection = True
+            return self.error("BLOB_UPLOAD_INVALID")
+        match self.command:
+            case "GET":
+                self.answer(204, headers=self._progress(repository, name))
+            case "DELETE":
+                del self.fake.uploads[name]
+                self.answer(204)
+            case "PATCH":
+                self._patch(repository, name, session)
+            case _:
+                self._finish(repository, name, session)
+        return None
+
+    def _finish(self, repository: str, name: str, session: bytearray) -> None:
         session += self.read_body()
         found = "sha256:" + hashlib.sha256(session).hexdigest()
         if found != self.query.get("digest") and self.fake.ways.checks_digest:
@@ -321,8 +372,11 @@ class Handler(BaseHTTPRequestHandler):
                 self.close_connection = True
                 return self.answer(status)
         session += self.read_body()[: self.fake.ways.keeps]
-        headers = {"Location": self._session(repository, name), "Range": f"0-{max(0, len(session) - 1)}"}
-        return self.answer(202, headers=headers)
+        return self.answer(202, headers=self._progress(repository, name))
+
+    def _progress(self, repository: str, name: str) -> dict[str, str]:
+        got = len(self.fake.uploads[name])
+        return {"Location": self._session(repository, name), "Range": f"0-{max(0, got - 1)}"}
 
     def _session(self, repository: str, name: str) -> str:
         base = "" if self.fake.ways.relative_locations else f"http://{self.headers['Host']}"

@@ -77,7 +77,9 @@ def test_a_registry_that_is_not_there() -> None:
 
 
 def test_a_connection_dropped_in_the_middle_of_an_upload(fake: FakeRegistry, open_fake: OpenFake) -> None:
-    fake.hang_up("PATCH", "uploads", after=1000)
+    """A registry that can go on with it: test_resume.py."""
+    fake.ways.resumes = False
+    fake.cut(1000)
     client = open_fake()
     with pytest.raises(RegistryUnavailable) as caught:
         push(client, 30_000_000)
@@ -114,7 +116,7 @@ def test_a_full_registry_that_hangs_up_in_the_middle_is_asked_again(
         return False
 
     fake._add("PATCH", "uploads", 1, full_from_now_on)
-    fake.hang_up("PATCH", "uploads", after=1000)
+    fake.hang_up("PATCH", "uploads", after=1000, times=99)
     with pytest.raises(RegistryFull):
         push(open_fake(), 30_000_000)
 

@@ -1,0 +1,267 @@
+"""Uploads that break: what is sent again is what the registry does not have, and nothing else."""
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from linkspan.errors import ModelCorrupt, RegistryUnavailable
+from linkspan.nouns import sha256
+from linkspan.registry.client import Registry
+from linkspan.registry.unfinished import unfinished
+from tests.registry.conftest import OpenFake
+from tests.registry.fake import FakeRegistry
+from tests.waiting import until
+
+MB = 1 << 20
+DATA = random.Random(7).randbytes(40 * MB)
+DIGEST = sha256(DATA)
+
+
+class Producer:
+    """Gives DATA once, and counts what was taken of it."""
+
+    def __init__(self, data: bytes = DATA, piece: int = 300_000) -> None:
+        self.data, self.piece, self.given = data, piece, 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        while self.given < len(self.data):
+            chunk = self.data[self.given : self.given + self.piece]
+            self.given += len(chunk)
+            yield chunk
+
+
+def stored(fake: FakeRegistry) -> bytes:
+    return fake.blobs["team/app", DIGEST]
+
+
+@pytest.fixture(autouse=True)
+def caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_a_connection_cut_at_nine_tenths_goes_on(fake: FakeRegistry, open_fake: OpenFake) -> None:
+    fake.cut(36 * MB)
+    client, producer = open_fake(), Producer()
+    assert client.push_stream(iter(producer), len(DATA)) == (DIGEST, len(DATA))
+    assert stored(fake) == DATA
+    ranges = [seen.headers.get("content-range") for seen in fake.seen if seen.method == "PATCH"]
+    assert ranges == [None, f"{36 * MB}-{40 * MB - 1}"]
+    # What was in the sockets when it broke, and the tenth that was missing.
+    assert client.sent < len(DATA) + 12 * MB
+    assert producer.given == len(DATA)
+
+
+def test_a_connection_that_is_cut_again_and_again(fake: FakeRegistry, open_fake: OpenFake) -> None:
+    fake.cut(3 * MB, times=10)
+    assert open_fake().push_stream(iter(Producer()), len(DATA)) == (DIGEST, len(DATA))
+    assert fake.count("PATCH") == 11
+    assert stored(fake) == DATA
+
+
+def test_only_the_answer_is_lost(fake: FakeRegistry, open_fake: OpenFake) -> None:
+    fake.cut(len(DATA))
+    client = open_fake()
+    assert client.push_stream(iter(Producer()), len(DATA)) == (DIGEST, len(DATA))
+    assert fake.count("PATCH") == 1
+    assert client.sent == len(DATA)
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("kept", [0, 9 * MB])
+def test_an_error_of_something_on_the_way(
+    fake: FakeRegistry, open_fake: OpenFake, status: int, kept: int
+) -> None:
+    data = DATA[: 20 * MB]
+    fake.cut(kept, hang_up=False, status=status)
+    digest, _ = open_fake().push_stream(iter([data]), len(data))
+    assert fake.blobs["team/app", digest] == data
+
+
+def test_a_registry_that_reads_no_further(fake: FakeRegistry, open_fake: OpenFake) -> None:
+    client, enough = open_fake(), threading.Event()
+    client._transport._client.timeout = httpx.Timeout(60, write=1)
+    fake.stall(8 * MB, enough)  # far more is left than sockets hold
+    try:
+        assert client.push_stream(iter(Producer()), len(DATA)) == (DIGEST, len(DATA))
+    finally:
+        enough.set()
+    assert stored(fake) == DATA
+
+
+def test_more_is_lost_than_is_kept(fake: FakeRegistry, open_fake: OpenFake) -> None:
+    """Its bytes have passed: only a later call can read them again."""
+    fake.cut(0, hang_up=False, status=502)
+    with pytest.raises(RegistryUnavailable, match="502"):
+        open_fake().push_stream(iter(Producer()), len(DATA))
+    assert fake.uploads == {}
+
+
+def test_a_registry_that_goes_on_with_nothing(fake: FakeRegistry, open_fake: OpenFake) -> None:
+    """Distribution before 3, ACR."""
+    fake.ways.resumes = False
+    fake.cut(30 * MB)
+    with pytest.raises(RegistryUnavailable, match="connection failed"):
+        open_fake().push_stream(iter(Producer()), len(DATA))
+
+
+def test_an_upload_that_gets_no_further_is_given_up(fake: FakeRegistry, open_fake: OpenFake) -> None:
+    fake.cut(0, times=99)
+    with pytest.raises(RegistryUnavailable):
+        open_fake().push_stream(iter([DATA[:MB]]), MB)
+    assert fake.count("PATCH") == 5
+    assert fake.uploads == {}
+
+
+def test_a_producer_that_fails_after_a_break(fake: FakeRegistry, open_fake: OpenFake) -> None:
+    def producer() -> Iterator[bytes]:
+        yield DATA[: 10 * MB]
+        yield DATA[10 * MB : 20 * MB]
+        raise ModelCorrupt("model file 'a'")
+
+    fake.cut(15 * MB)
+    with pytest.raises(ModelCorrupt, match="model file 'a'"):
+        open_fake().push_stream(producer(), 21 * MB)
+    assert fake.uploads == {}
+    assert fake.blobs == {}
+
+
+def test_a_login_that_ends_in_the_middle(fake: FakeRegistry, open_fake: OpenFake) -> None:
+    fake.ways.auth = "token"
+    client = open_fake(password="s3cret-of-ann")
+    client.check()
+    tokens = fake.count("GET", "/token")
+    fake.forget_tokens_on("PATCH", "uploads")
+    fake.cut(20 * MB)
+    assert client.push_stream(iter(Producer()), len(DATA)) == (DIGEST, len(DATA))
+    assert fake.count("GET", "/token") == tokens + 1
+
+
+def test_pieces_where_a_registry_wants_them(fake: FakeRegistry) -> None:
+    fake.ways.longest_chunk = 4_000_000
+    with Registry(fake.host, "team/app", chunk=4_000_000, sleep=lambda _: None) as client:
+        assert client.push_stream(iter(Producer()), len(DATA)) == (DIGEST, len(DATA))
+        assert client.sent == len(DATA)
+    sent = [seen for seen in fake.seen if seen.method == "PATCH"]
+    assert [seen.headers["content-length"] for seen in sent] == ["4000000"] * 10 + [
+        str(len(DATA) - 40_000_000)
+    ]
+    assert sent[1].headers["content-range"] == "4000000-7999999"
+    assert stored(fake) == DATA
+
+
+def test_pieces_that_break(fake: FakeRegistry) -> None:
+    with Registry(fake.host, "team/app", chunk=4_000_000, sleep=lambda _: None) as client:
+        fake.cut(1_000_000, times=3)
+        assert client.push_stream(iter(Producer()), len(DATA)) == (DIGEST, len(DATA))
+    assert stored(fake) == DATA
+
+
+# ----- across calls and processes
+
+
+def test_a_later_call_sends_the_rest(fake: FakeRegistry, open_fake: OpenFake) -> None:
+    fake.cut(30 * MB)
+    fake.fail("GET", "uploads", 503, times=99)
+    with unfinished("weights") as earlier, pytest.raises(RegistryUnavailable):
+        open_fake().stage(iter(Producer()), len(DATA), earlier=earlier)
+    fake.ways.faults.clear()
+    client = open_fake()
+    with unfinished("weights") as earlier:
+        client.commit(client.stage(iter(Producer()), len(DATA), earlier=earlier))
+    assert stored(fake) == DATA
+    assert client.sent == 10 * MB
+    with unfinished("weights") as earlier:
+        assert earlier is not None
+        assert earlier.session() == ""
+
+
+KILLED = """
+import os, sys
+from linkspan.registry.client import Registry
+from linkspan.registry.unfinished import unfinished
+from tests.registry.test_resume import DATA, MB
+
+def chunks():
+    yield DATA[:30 * MB]
+    print("sent", flush=True)
+    sys.stdin.read()
+
+with Registry(sys.argv[1], "team/app") as client, unfinished("weights") as earlier:
+    client.stage(chunks(), len(DATA), earlier=earlier)
+"""
+
+
+def test_a_killed_process_is_followed_by_one_that_sends_the_rest(
+    fake: FakeRegistry, open_fake: OpenFake
+) -> None:
+    """The fake stores what it has read when a connection breaks, as Distribution 3 does."""
+    fake.cut(30 * MB)
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED, fake.host], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "sent\n"
+    with unfinished("weights") as busy:
+        assert busy is None, "an upload has one process at a time"
+    os.kill(child.pid, signal.SIGKILL)
+    child.communicate()
+    until(lambda: [len(upload) for upload in fake.uploads.values()] == [30 * MB], what="its bytes")
+    client = open_fake()
+    with unfinished("weights") as earlier:
+        client.commit(client.stage(iter(Producer()), len(DATA), earlier=earlier))
+    assert stored(fake) == DATA
+    assert client.sent == 10 * MB
+
+
+@pytest.mark.parametrize("loses", [True, False])
+def test_a_session_that_is_not_what_it_was_starts_anew(
+    fake: FakeRegistry, open_fake: OpenFake, loses: bool
+) -> None:
+    with unfinished("weights") as earlier:
+        assert earlier is not None
+        client = open_fake()
+        session = client._start_upload()
+        earlier.remember(str(session))
+        if loses:
+            fake.uploads.clear()
+        else:
+            next(iter(fake.uploads.values())).extend(b"others' bytes")
+            with pytest.raises(RegistryUnavailable, match="what it said of an earlier upload"):
+                client.commit(client.stage(iter(Producer()), len(DATA), earlier=earlier))
+        client.commit(client.stage(iter(Producer()), len(DATA), earlier=earlier))
+    assert stored(fake) == DATA
+
+
+def test_what_is_refused_leaves_no_session(fake: FakeRegistry, open_fake: OpenFake) -> None:
+    with unfinished("weights") as earlier:
+        client = open_fake()
+        client.discard(client.stage(iter(Producer()), len(DATA), earlier=earlier))
+        assert earlier is not None
+        assert earlier.session() == ""
+    assert fake.uploads == {}
+
+
+def test_a_sessions_address_is_nobody_elses(tmp_path: Path) -> None:
+    with unfinished("weights"):
+        [path] = (tmp_path / "cache/linkspan/uploads").iterdir()
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert path.name == hashlib.sha256(b"weights").hexdigest()
+
+
+def test_old_notes_go(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        with unfinished(name):
+            pass
+    old = tmp_path / "cache/linkspan/uploads" / hashlib.sha256(b"old").hexdigest()
+    os.utime(old, (0, 0))
+    with unfinished("third"):
+        assert len(list(old.parent.iterdir())) == 2
