@@ -34,14 +34,12 @@ class Unfinished:
 
 @contextmanager
 def unfinished(what: str) -> Iterator[Unfinished | None]:
-    """The file of an upload, by a text that names it; None if another process is at it now."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = home / "linkspan" / "uploads"
-    folder.mkdir(parents=True, exist_ok=True)
-    _sweep(folder)
-    # A session's address is enough to write to the upload, so it is nobody else's.
-    path = folder / hashlib.sha256(what.encode()).hexdigest()
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    """The file of an upload, by a text that names it; None if there can be none or another process has it."""
+    try:
+        descriptor = _open(hashlib.sha256(what.encode()).hexdigest())
+    except OSError:  # a container whose disk is read-only has no earlier uploads
+        yield None
+        return
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -51,6 +49,15 @@ def unfinished(what: str) -> Iterator[Unfinished | None]:
         yield Unfinished(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _open(name: str) -> int:
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = home / "linkspan" / "uploads"
+    folder.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
+    # A session's address is enough to write to the upload, so it is nobody else's.
+    return os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def _sweep(folder: Path) -> None:

@@ -257,6 +257,17 @@ def test_a_sessions_address_is_nobody_elses(tmp_path: Path) -> None:
         assert path.name == hashlib.sha256(b"weights").hexdigest()
 
 
+def test_where_nothing_can_be_written_there_is_no_earlier_upload(
+    fake: FakeRegistry, open_fake: OpenFake, tmp_path: Path
+) -> None:
+    (tmp_path / "cache").write_text("no folder")
+    with unfinished("weights") as earlier:
+        assert earlier is None
+        client = open_fake()
+        client.commit(client.stage(iter(Producer()), len(DATA), earlier=earlier))
+    assert stored(fake) == DATA
+
+
 def test_old_notes_go(tmp_path: Path) -> None:
     for name in ("old", "new"):
         with unfinished(name):
