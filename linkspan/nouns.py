@@ -8,10 +8,19 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from packaging.version import InvalidVersion, Version
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+    TypeAdapter,
+    model_validator,
+)
 
 from linkspan.errors import ConfigError
 
@@ -20,6 +29,10 @@ Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 Sha = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")]
 # Names become repository paths, container names, DNS labels and tags at once: RFC 1123 label.
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
+
+
+# Bytes of JSON: a quarter of what a label of an image may have in the engines, and an event in Prefect.
+_MOST_OF_A_MODEL = 64 << 10
 
 
 def sha256(data: bytes) -> Digest:
@@ -56,7 +69,9 @@ def version_order(version: str) -> Version:
 
 def _relative(path: str) -> str:
     parts = path.split("/")
-    if not path or path.startswith("/") or "\\" in path or "\0" in path or {"", ".", ".."} & set(parts):
+    # A line break would let one file be listed as two.
+    odd = re.search(r"[\\\x00-\x1f\x7f]", path)
+    if not path or path.startswith("/") or odd or {"", ".", ".."} & set(parts):
         raise ValueError(f"{path!r} is not a plain relative path")
     return path
 
@@ -104,32 +119,61 @@ class Signature(Noun):
 
 
 class Model(Noun):
-    """A version of a model: what it is called, which files it is, how good it is said to be."""
+    """A version of a model: what it is called, what its content is, how good it is said to be.
+
+    It stands in labels, events and histories, so it has the same few kilobytes whatever it stands for: the
+    files themselves are in the store's manifest and in the registry (`listing`), found by `digest`. That is
+    the identity of the content, of paths, sizes and hashes; not of name, version or metrics. `size` is the
+    bytes of all files, `file_count` how many they are.
+    """
 
     name: Name
     version: str
-    files: tuple[ModelFile, ...]
+    digest: Digest
+    size: int = Field(ge=0)
+    file_count: int = Field(ge=1)
     # Finite: JSON has no other, and what is written into a label must be read again.
     metrics: Mapping[str, FiniteFloat] = Field(default_factory=dict)
     signature: Signature | None = None
     published_by: str = ""
     published_at: datetime | None = None
 
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(file.size for file in self.files)
+    @model_validator(mode="before")
+    @classmethod
+    def _of_files(cls, given: Any) -> Any:
+        """What manifests of versions say, and said in labels and histories once: all files."""
+        if not isinstance(given, Mapping) or "files" not in given:
+            return given
+        files = TypeAdapter(tuple[ModelFile, ...]).validate_python(given["files"])
+        summed = {"digest": content_of(files), "size": sum(file.size for file in files)}
+        rest = {key: value for key, value in given.items() if key != "files"}
+        return {**rest, **summed, "file_count": len(files)}
 
-    @property
-    def digest(self) -> Digest:
-        """Identity of the content: of paths, sizes and hashes, not of name, version or metrics."""
-        return content_of(self.files)
+    @model_validator(mode="after")
+    def _small(self) -> Self:
+        size = len(self.model_dump_json())
+        if size > _MOST_OF_A_MODEL:
+            raise ValueError(
+                f"metrics and signature take {size} bytes, and labels and events hold {_MOST_OF_A_MODEL}"
+            )
+        return self
+
+
+def listing(files: Iterable[ModelFile]) -> bytes:
+    """Files as text, a line for each, sorted: equal files give equal bytes, in whatever order they come."""
+    lines = sorted(f"{file.sha256} {file.size} {file.path}\n" for file in files)
+    return "".join(lines).encode()
+
+
+def listed(data: bytes) -> tuple[ModelFile, ...]:
+    """The inverse of `listing`. Raises ValueError for anything else."""
+    rows = [line.split(" ", 2) for line in data.decode().split("\n") if line]
+    return tuple(ModelFile(sha256=digest, size=int(size), path=path) for digest, size, path in rows)
 
 
 def content_of(files: Iterable[ModelFile]) -> Digest:
-    """Identity of files: of their paths, sizes and hashes, in whatever order they come."""
-    lines = sorted(f"{file.sha256} {file.size} {file.path}\n" for file in files)
-    return sha256("".join(lines).encode())
+    """The digest of a model with these files: that of their `listing`."""
+    return sha256(listing(files))
 
 
 class Layer(Noun):

@@ -53,16 +53,16 @@ def layer_chunks(files: Sequence[ModelFile], folder: str, open_file: OpenFile) -
     yield _END
 
 
-def directories(files: Sequence[ModelFile], folder: str, found: Mapping[str, Directory]) -> bytes:
-    """A layer that gives the directories of a model's layers back what they are in the code image.
+def directories(found: Mapping[str, Directory]) -> bytes:
+    """A layer that gives directories, by absolute path, back what they are in the code image.
 
-    `found` is by absolute path. Empty if they are there as a model's layers have them, or not at all. With
-    all that they are in, since engines give those without an entry whatever mode they like.
+    Empty if all are as a model's layers have them. With all that they are in, since engines give those
+    without an entry whatever mode they like.
     """
     usual = Directory()
     wanted: set[str] = set()
-    for name, file in _entries(files, folder):
-        if file is None and found.get(path := "/" + name.rstrip("/"), usual) != usual:
+    for path, directory in found.items():
+        if directory != usual:
             parts = path.strip("/").split("/")
             wanted |= {"/".join(parts[:depth]) for depth in range(1, len(parts) + 1)}
     if not wanted:

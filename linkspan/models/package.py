@@ -21,7 +21,7 @@ from linkspan.models.base import ModelStore, Pinned, identify
 from linkspan.models.layer import check_paths, layer_chunks, layer_size
 from linkspan.models.parts import parts
 from linkspan.models.validate import validate
-from linkspan.nouns import Layer, Model, ModelFile, content_of, short
+from linkspan.nouns import Layer, Model, ModelFile, content_of, listing, short
 from linkspan.progress import Progress, Say
 from linkspan.registry import media
 from linkspan.registry.blobs import Staged
@@ -88,14 +88,15 @@ def package(
             _, layers = read_modelpack(registry.image(known))
             say("The same bytes were validated and packaged before; nothing is read")
         else:
-            layers = _stream(store, registry, identified, model.files, folder, say=say, progress=progress)
+            layers = _stream(store, registry, identified, folder, say=say, progress=progress)
     except ModelError as error:
         note(registry, _verdict(pinned), _called(pinned), error, say=say)
         raise
     # Three names for one manifest: the version for people, the content and what was pinned for reuse. The
     # latter comes last: it is what says that all of this is done. A version is a series: its files may be
     # overwritten, and its folder may become another.
-    manifest = registry.push_image(modelpack(model, layers, pinned.fingerprint))
+    registry.push_blob(listing(identified.files))
+    manifest = registry.push_image(modelpack(model, identified.files, layers, pinned.fingerprint))
     series.add(registry, model_tag(model.name, model.version), manifest)
     series.once(registry, manifest, layer_tag(model.digest, folder))
     series.once(registry, manifest, pinned_tag(pinned.fingerprint, folder))
@@ -106,12 +107,12 @@ def _stream(
     store: ModelStore,
     registry: Registry,
     pinned: Pinned,
-    files: Sequence[ModelFile],
     folder: str,
     *,
     say: Say,
     progress: Progress,
 ) -> tuple[Layer, ...]:
+    files = pinned.files
     check_paths(files, folder)
     opened = any(file.path.endswith(".onnx") for file in files)
     wanted = [(part, part_tag(content_of(part), folder)) for part in parts(files)]

@@ -24,6 +24,7 @@ DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 MODEL_MANIFEST = "application/vnd.cncf.model.manifest.v1+json"
 MODEL_CONFIG = "application/vnd.cncf.model.config.v1+json"
 MODEL_LAYER = "application/vnd.cncf.model.weight.v1.tar"
+MODEL_FILES = "application/vnd.cncf.model.doc.v1.raw"
 
 REJECTION = "application/vnd.linkspan.rejection.v1+json"
 MOUNTPOINT = "application/vnd.linkspan.mountpoint.v1+json"

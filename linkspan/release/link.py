@@ -4,7 +4,7 @@ No bytes of either move. A manifest that lists both is computed, to the bit the 
 the labels in it are all that is needed to read the release back.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from linkspan.errors import ReleaseError
@@ -36,16 +36,18 @@ def link(
     layers: Sequence[Layer],
     *,
     found: MountPoint,
+    paths: Collection[str] = (),
     directories: Layer | None = None,
 ) -> Linked:
     """The image of a release: `image`, whose labels are `code`, with `layers` among its own (layout.py).
 
-    The layers hold `model`'s files below the code's `model.path`; `found` is what the image holds there, and
-    `directories` a layer that gives the image's directories back what they were, if that is needed. Raises
-    ReleaseError for anything that would not run: an image that holds a model already, takes another model or
-    has something in the model's way, an empty layer, more layers than an engine takes.
+    The layers hold `model`'s files below the code's `model.path`; `found` is what the image holds there,
+    `paths` are the model's files if it holds directories below it, and `directories` is a layer that gives
+    the image's directories back what they were, if that is needed. Raises ReleaseError for anything that
+    would not run: an image that holds a model already, takes another model or has something in the model's
+    way, an empty layer, more layers than an engine takes.
     """
-    _check(image, code, model, layers, found)
+    _check(image, code, model, layers, found, paths)
     manifest = image.manifest.document
     sizes = [entry["size"] for entry in manifest["layers"]]
     placed: dict[int, list[Layer]] = {}
@@ -96,7 +98,14 @@ def _woven(
     return woven
 
 
-def _check(image: Image, code: CodeImage, model: Model, layers: Sequence[Layer], found: MountPoint) -> None:
+def _check(
+    image: Image,
+    code: CodeImage,
+    model: Model,
+    layers: Sequence[Layer],
+    found: MountPoint,
+    paths: Collection[str],
+) -> None:
     what = f"code image {short(image.digest)} of {code.config.name}"
     if code.digest != image.digest:
         raise ReleaseError(f"{what} is not the one that was read", expected=code.digest, found=image.digest)
@@ -126,8 +135,8 @@ def _check(image: Image, code: CodeImage, model: Model, layers: Sequence[Layer],
     obstacles = [*found.obstacles]
     obstacles += [
         f"{path} is a directory, and a file of model {model.name} {model.version}"
-        for file in model.files
-        if (path := f"{folder}/{file.path}") in found.directories
+        for name in paths
+        if (path := f"{folder}/{name}") in found.directories
     ]
     if obstacles:
         raise no_room(ReleaseError, what, folder, "; ".join(obstacles[:3]))

@@ -1,6 +1,6 @@
 """A linked pair before anybody tried it, and what should happen to it. Everything here is values."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from linkspan.config import AppConfig
 from linkspan.ledger.values import CodeImage, MountPoint
@@ -42,10 +42,11 @@ def propose(
     layers: Sequence[Layer],
     *,
     found: MountPoint,
+    paths: Collection[str] = (),
     directories: Layer | None = None,
 ) -> tuple[Candidate, Image]:
     """The pair as a candidate of `repository`, and its image (link.py). The same pair is the same digest."""
-    linked = link(image, code, model, layers, found=found, directories=directories)
+    linked = link(image, code, model, layers, found=found, paths=paths, directories=directories)
     release = Release(app=code.config.name, commit=code.commit, model=model, image=linked.image.digest)
     candidate = Candidate(
         release=release,

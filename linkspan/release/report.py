@@ -40,7 +40,7 @@ def release_report(
     """Markdown: who and what is in the release, where it runs, what it cost."""
     release = revision.release
     commit, model = release.commit, release.model
-    files = "1 file" if len(model.files) == 1 else f"{len(model.files)} files"
+    files = "1 file" if model.file_count == 1 else f"{model.file_count} files"
     rows = {
         "Service": f"[{url}]({url})",
         "Started by": _cell(revision.cause),

@@ -14,7 +14,7 @@ from linkspan.config import AppConfig
 from linkspan.errors import LinkspanError, RegistryNotFound, RolloutFailed
 from linkspan.ledger import series
 from linkspan.ledger.labels import read_code_image
-from linkspan.ledger.modelpack import read_modelpack
+from linkspan.ledger.modelpack import files_of, read_modelpack
 from linkspan.ledger.tags import rejection_key, release_tag
 from linkspan.ledger.values import CodeImage, PackagedModel
 from linkspan.ledger.verdicts import note, pardon, rejection
@@ -75,12 +75,17 @@ def linked(registry: Registry, code: CodeImage, packaged: PackagedModel) -> Pair
     _, layers = read_modelpack(registry.image(packaged.manifest))
     image = registry.image(code.digest)
     found = mountpoint(registry, image, folder, say=_nobody)
-    tar = directories(model.files, folder, found.directories)
+    tar = directories(found.directories)
     restored = None
     if tar:
         digest = sha256(tar)
         restored = Layer(digest=digest, diff_id=digest, size=len(tar), media_type=media.MODEL_LAYER)
-    candidate, release = propose(registry.name, image, code, model, layers, found=found, directories=restored)
+    paths: list[str] = []
+    if any(path.startswith(f"{folder}/") for path in found.directories):
+        paths = [file.path for file in files_of(registry, model)]
+    candidate, release = propose(
+        registry.name, image, code, model, layers, found=found, paths=paths, directories=restored
+    )
     return Pair(candidate, release, tar)
 
 
