@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Protocol
 
 from pydantic import Field, StringConstraints
@@ -10,7 +9,7 @@ from pydantic import Field, StringConstraints
 from linkspan.errors import ModelCorrupt
 from linkspan.nouns import Model, ModelFile, Name, Noun, RelativePath
 from linkspan.progress import Progress
-from linkspan.stores.base import ObjectStore, StoredObject
+from linkspan.stores.base import StoredObject
 
 
 class Pinned(Noun):
@@ -118,18 +117,3 @@ def verified(chunks: Iterator[bytes], file: ModelFile, where: str) -> Iterator[b
             found=digest.hexdigest(),
             fix="Delete that object, then publish a new version from the original files",
         )
-
-
-def head_all(objects: ObjectStore, keys: list[str]) -> list[StoredObject | Exception]:
-    """What `head` returns or raises for each key, in order; a model may have hundreds of files."""
-
-    def head(key: str) -> StoredObject | Exception:
-        try:
-            return objects.head(key)
-        except Exception as error:  # noqa: BLE001 - handed to the caller, who raises it
-            return error
-
-    if len(keys) < 2:
-        return [head(key) for key in keys]
-    with ThreadPoolExecutor(max_workers=min(8, len(keys))) as pool:
-        return list(pool.map(head, keys))

@@ -2,14 +2,15 @@
 
 import hashlib
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from linkspan.errors import ConfigError
 from linkspan.nouns import ModelFile
+from linkspan.progress import Progress
 from linkspan.stores.base import CHUNK
+from linkspan.stores.several import several
 
 
 class LocalFile(NamedTuple):
@@ -31,7 +32,8 @@ def collect(path: Path) -> list[LocalFile]:
             return [_hashed(path.name, path)]
         if not path.is_dir():
             raise ConfigError(f"{path} is not there", expected="a model's file, or a folder with its files")
-        files = [_hashed(name, source) for name, source in sorted(_walk(path))]
+        root = path.resolve()
+        files = several(lambda found, count: _hashed(*found, progress=count), sorted(_walk(root, root)))
     except OSError as error:
         raise ConfigError(f"{error.filename or path} cannot be read: {error.strerror}") from None
     if not any(local.file.size for local in files):
@@ -49,28 +51,35 @@ def state(source: Path) -> tuple[int, int, int]:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
-    root = folder.resolve()
-    for parent, folders, names in os.walk(root):
-        for name in folders:
-            if (Path(parent) / name).is_symlink():
-                raise ConfigError(
-                    f"{Path(parent) / name} is a link to a folder", fix="Put the folder itself there"
-                )
-        for name in names:
-            source = Path(parent) / name
-            if not source.resolve().is_relative_to(root):
-                raise ConfigError(
-                    f"{source} is a link that leads out of the model's folder",
-                    found=source.resolve(),
-                    fix="Copy the file into the folder",
-                )
-            if not stat.S_ISREG(source.stat().st_mode):
+def _walk(folder: Path, root: Path, above: str = "") -> Iterator[tuple[str, Path]]:
+    """Paths in the model and where they are; `folder` is `root`, which has no link in it, or below it."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            name, source = above + entry.name, folder / entry.name
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(source, root, f"{name}/")
+                continue
+            if entry.is_symlink():
+                _check_link(source, root)
+            if not entry.is_file():
                 raise ConfigError(f"{source} is not a file", fix="Remove it from the model's folder")
-            yield source.relative_to(root).as_posix(), source
+            yield name, source
 
 
-def _hashed(name: str, source: Path) -> LocalFile:
+def _check_link(source: Path, root: Path) -> None:
+    source.stat()  # raises for one that leads nowhere
+    target = source.resolve()
+    if target.is_dir():
+        raise ConfigError(f"{source} is a link to a folder", fix="Put the folder itself there")
+    if not target.is_relative_to(root):
+        raise ConfigError(
+            f"{source} is a link that leads out of the model's folder",
+            found=target,
+            fix="Copy the file into the folder",
+        )
+
+
+def _hashed(name: str, source: Path, *, progress: Progress | None = None) -> LocalFile:
     # The path becomes a name in a tar archive, in a container and on people's terminals.
     if not name.isprintable() or "\\" in name or name != name.strip() or len(name.encode()) > 512:
         raise ConfigError(
@@ -83,6 +92,8 @@ def _hashed(name: str, source: Path) -> LocalFile:
     with source.open("rb") as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
+            if progress:
+                progress(len(chunk))
     if state(source) != before:
         raise ConfigError(f"{source} is being written to", fix="Publish when the training has finished")
     return LocalFile(ModelFile(path=name, size=before[1], sha256=digest.hexdigest()), source, before)

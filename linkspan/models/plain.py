@@ -9,8 +9,8 @@ from hashlib import sha256
 
 from pydantic import TypeAdapter, ValidationError
 
-from linkspan.errors import ConfigError, ModelNotFound, ObjectNotFound
-from linkspan.models.base import Pinned, head_all, identify, verified
+from linkspan.errors import ConfigError, ModelNotFound
+from linkspan.models.base import Pinned, identify, verified
 from linkspan.nouns import ModelFile, RelativePath
 from linkspan.stores.base import ObjectStore
 
@@ -66,8 +66,8 @@ class PlainObjects:
     def newest(self) -> Pinned | None:
         """The objects as they are now; None if none is there. Raises ModelNotFound if only some are."""
         keys = list(self._plain.values())
-        found = head_all(self._objects, keys)
-        missing = [key for key, one in zip(keys, found, strict=True) if isinstance(one, ObjectNotFound)]
+        found = self._objects.head_all(keys)
+        missing = [key for key, one in zip(keys, found, strict=True) if one is None]
         if len(missing) == len(keys):
             # Nothing published yet is no error, but a store that is not there is one; a listing tells.
             next(iter(self._objects.list(keys[0])), None)
@@ -79,11 +79,7 @@ class PlainObjects:
                 found=f"no {', '.join(missing)}",
                 fix="Upload what is missing, or correct the plain objects in the block",
             )
-        objects = {}
-        for path, one in zip(self._plain, found, strict=True):
-            if isinstance(one, Exception):
-                raise one
-            objects[path] = one
+        objects = {path: one for path, one in zip(self._plain, found, strict=True) if one is not None}
         lines = sorted(f"{path}\0{obj.key}\0{obj.size}\0{obj.pin}\n" for path, obj in objects.items())
         fingerprint = sha256("".join(lines).encode()).hexdigest()
         return Pinned(name=self.name, version="", fingerprint=fingerprint, objects=objects)

@@ -1,8 +1,9 @@
 """Publishing a version: files first, manifest last, so that nobody ever sees half of one."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -11,14 +12,13 @@ from linkspan.errors import (
     ConfigError,
     ModelCorrupt,
     ObjectExists,
-    ObjectNotFound,
     VersionExists,
 )
 from linkspan.models.folder import LocalFile, collect, state
 from linkspan.models.versions import PublishedModels, blob_key, manifest_bytes, manifest_key
 from linkspan.nouns import Model, Name, Signature, version_order
 from linkspan.progress import Progress
-from linkspan.stores.base import ObjectStore
+from linkspan.stores.base import ObjectStore, Upload
 
 # Everybody who loses the race for a number tries the next; that many publishers at once are nobody's.
 _RACES = 50
@@ -54,8 +54,7 @@ def publish(
     wanted = version or next_version(store)
     if version is not None:
         _check_version(store, version, allow_older)
-    for local in files:
-        _upload(objects, name, local, progress)
+    _upload(objects, name, files, progress)
     for _ in range(_RACES):
         model = Model(
             name=name,
@@ -122,8 +121,8 @@ def _exists(name: str, version: str, why: str) -> VersionExists:
     )
 
 
-def _upload(objects: ObjectStore, name: str, local: LocalFile, progress: Progress | None) -> None:
-    key = blob_key(name, local.file.sha256)
+def _upload(objects: ObjectStore, name: str, files: Sequence[LocalFile], progress: Progress | None) -> None:
+    local = {blob_key(name, each.file.sha256): each for each in files}
     sent = 0
 
     def count(more: int) -> None:
@@ -132,26 +131,29 @@ def _upload(objects: ObjectStore, name: str, local: LocalFile, progress: Progres
         if progress:
             progress(more)
 
+    # Bytes of a later moment must not lie under the digest of an earlier one: hence the check.
+    uploads = [
+        Upload(key, each.source, each.file.size, partial(_check_unchanged, each))
+        for key, each in local.items()
+    ]
+    for there in objects.put_missing(uploads, progress=count):
+        file = local[there.key].file
+        if there.size != file.size:
+            raise ModelCorrupt(
+                f"the store holds other bytes for {file.path} ({there.key})",
+                expected=f"{file.size} bytes",
+                found=there.size,
+                fix="Delete that object and publish again",
+            )
+    size = sum(each.file.size for each in files)
+    if progress and sent < size:
+        progress(size - sent)
+
+
+def _check_unchanged(local: LocalFile) -> None:
     try:
-        stored = objects.head(key)
-    except ObjectNotFound:
-        try:
-            stored = objects.put(key, local.source, progress=count)
-        except ObjectExists:  # by another publisher of the same file, meanwhile
-            stored = objects.head(key)
-        else:
-            if state(local.source) != local.state:
-                # Bytes of a later moment lie under the digest of an earlier one: take them away again.
-                objects.delete(key)
-                raise ConfigError(
-                    f"{local.source} changed while it was published", fix="Publish when it is finished"
-                ) from None
-    if stored.size != local.file.size:
-        raise ModelCorrupt(
-            f"the store holds other bytes for {local.file.path} ({key})",
-            expected=f"{local.file.size} bytes",
-            found=stored.size,
-            fix="Delete that object and publish again",
-        )
-    if progress and sent < local.file.size:
-        progress(local.file.size - sent)
+        same = state(local.source) == local.state
+    except OSError:
+        same = False
+    if not same:
+        raise ConfigError(f"{local.source} changed while it was published", fix="Publish when it is finished")

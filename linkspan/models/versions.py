@@ -13,7 +13,7 @@ from hashlib import sha256
 from pydantic import ValidationError
 
 from linkspan.errors import ConfigError, ModelCorrupt, ModelNotFound, ObjectNotFound
-from linkspan.models.base import Pinned, head_all, verified
+from linkspan.models.base import Pinned, verified
 from linkspan.nouns import Model, ModelFile, version_order
 from linkspan.stores.base import ObjectStore, StoredObject
 
@@ -61,6 +61,8 @@ class PublishedModels:
     def __init__(self, objects: ObjectStore, name: str) -> None:
         self.name = name
         self._objects = objects
+        # Of the model that is read now: to look for each of many files among all of them takes minutes.
+        self._listed: tuple[Model | None, dict[str, ModelFile]] = (None, {})
 
     @property
     def url(self) -> str:
@@ -96,7 +98,7 @@ class PublishedModels:
         model = _parse(data, key, self.name, version)
         keys = [blob_key(self.name, file.sha256) for file in model.files]
         unique = sorted(set(keys))
-        found = dict(zip(unique, head_all(self._objects, unique), strict=True))
+        found = dict(zip(unique, self._objects.head_all(unique), strict=True))
         objects = {
             file.path: _checked(found[blob], file, f"{self.name} {version}", blob)
             for file, blob in zip(model.files, keys, strict=True)
@@ -106,14 +108,21 @@ class PublishedModels:
 
     def read(self, pinned: Pinned, file: ModelFile | str) -> Iterator[bytes]:
         path = file if isinstance(file, str) else file.path
-        listed = [known for known in (pinned.model.files if pinned.model else ()) if known.path == path]
-        if not listed:
+        listed = self._files(pinned.model).get(path)
+        if listed is None:
             raise ModelNotFound(
                 f"model {pinned.name} {pinned.version} has no file {path}", found=", ".join(pinned.objects)
             )
         obj = pinned.objects[path]
         where = f"{path} of {pinned.name} {pinned.version} ({obj.key})"
-        return verified(self._objects.read(obj), listed[0], where)
+        return verified(self._objects.read(obj), listed, where)
+
+    def _files(self, model: Model | None) -> dict[str, ModelFile]:
+        of, files = self._listed
+        if of is not model:
+            files = {file.path: file for file in model.files} if model else {}
+            self._listed = model, files
+        return files
 
     def _manifest(self, manifest: StoredObject) -> bytes:
         if manifest.size > _MANIFEST_LIMIT:
@@ -148,15 +157,13 @@ def _parse(data: bytes, key: str, name: str, version: str) -> Model:
     return model
 
 
-def _checked(found: StoredObject | Exception, file: ModelFile, what: str, key: str) -> StoredObject:
-    if isinstance(found, ObjectNotFound):
+def _checked(found: StoredObject | None, file: ModelFile, what: str, key: str) -> StoredObject:
+    if found is None:
         raise ModelNotFound(
             f"{file.path} of model {what} is missing in the store",
             expected=f"an object {key}",
             fix="Publish a new version from the original files",
         )
-    if isinstance(found, Exception):
-        raise found
     if found.size != file.size:
         raise ModelCorrupt(
             f"{file.path} of model {what} has the wrong size ({key})",

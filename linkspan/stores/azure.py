@@ -7,7 +7,7 @@ uploads of one blob would mix their bytes.
 import base64
 import contextlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,10 +18,11 @@ from pydantic import Field, SecretStr
 from linkspan.errors import ConfigError, ObjectChanged, ObjectExists, ObjectNotFound
 from linkspan.progress import Progress
 from linkspan.stores import azure_errors
-from linkspan.stores.base import ObjectStore, StoredObject, changed
+from linkspan.stores.base import ObjectStore, StoredObject, Upload, changed
 from linkspan.stores.ranges import read_ranges
 from linkspan.stores.settings import PREFIX, StoreSettings, folder
-from linkspan.stores.upload import Meter, part_size, parts, size_of, whole
+from linkspan.stores.several import one_then_several
+from linkspan.stores.upload import Meter, one_part, part_size, parts, put_each, require_key, size_of
 
 if TYPE_CHECKING:
     from azure.storage.blob import BlobClient, ContainerClient
@@ -109,6 +110,9 @@ class AzureObjects:
             found = self._blob(key).get_blob_properties()
             return StoredObject(key=key, size=found.size, pin=found.etag.strip('"'))
 
+    def head_all(self, keys: Sequence[str]) -> Sequence[StoredObject | None]:
+        return one_then_several(lambda key, _: self._found(key), keys)
+
     def read(self, obj: StoredObject) -> Iterator[bytes]:
         if obj.size == 0:
             self._still_empty(obj)
@@ -116,28 +120,18 @@ class AzureObjects:
         yield from read_ranges(obj, fetch, range_size=self.range_size, attempts=self.attempts)
 
     def put(self, key: str, source: Path | bytes, *, progress: Progress | None = None) -> StoredObject:
-        if not key or key.endswith("/"):
-            raise ConfigError(f"{key!r} cannot be a key", expected="a plain relative path with /")
-        from azure.core.exceptions import HttpResponseError
-
-        size = size_of(source)
-        meter = Meter(progress)
-        token = uuid.uuid4().hex
-        if size > self.block:
-            # A cheap question before gigabytes travel; the conditional commit below is what decides.
-            self._refuse_existing(key)
-        with self._translated(key):
-            blob = self._blob(key)
-            try:
-                if size <= self.block:
-                    blob.upload_blob(whole(source), length=size, overwrite=False, metadata={_TOKEN: token})
-                    meter.add(size)
-                else:
-                    self._upload_blocks(blob, source, size, token, meter)
-            except HttpResponseError as error:
-                if not azure_errors.means_exists(error) or not self._is_ours(key, token):
-                    raise
+        require_key(key)
+        upload = Upload(key, source, size_of(source))
+        # A cheap question before gigabytes travel; the conditional commit is what decides.
+        if upload.size > self.block and self._found(key):
+            raise ObjectExists(f"{key} is there already")
+        self._create(upload, progress)
         return self.head(key)
+
+    def put_missing(
+        self, uploads: Sequence[Upload], *, progress: Progress | None = None
+    ) -> Sequence[StoredObject]:
+        return put_each(self._create_missing, uploads, progress)
 
     def delete(self, key: str) -> None:
         try:
@@ -217,27 +211,58 @@ class AzureObjects:
         if now != obj:
             raise ObjectChanged(f"{obj.key} was overwritten", expected=obj.pin, found=now.pin)
 
-    def _upload_blocks(
-        self, blob: "BlobClient", source: Path | bytes, size: int, token: str, meter: Meter
-    ) -> None:
+    def _found(self, key: str) -> StoredObject | None:
+        try:
+            return self.head(key)
+        except ObjectNotFound:
+            self._require_container()
+            return None
+
+    def _create_missing(self, upload: Upload, progress: Progress) -> StoredObject | None:
+        require_key(upload.key)
+        try:
+            return self.head(upload.key)
+        except ObjectNotFound:  # the upload says so if it was the container
+            pass
+        try:
+            self._create(upload, progress)
+        except ObjectExists:  # by another publisher of the same file, meanwhile
+            return self.head(upload.key)
+        return None
+
+    def _create(self, upload: Upload, progress: Progress | None) -> None:
+        from azure.core.exceptions import HttpResponseError
+
+        meter = Meter(progress)
+        token = uuid.uuid4().hex
+        upload.check()
+        with self._translated(upload.key):
+            blob = self._blob(upload.key)
+            try:
+                if upload.size <= self.block:
+                    data = one_part(upload)
+                    upload.check()
+                    blob.upload_blob(data, length=upload.size, overwrite=False, metadata={_TOKEN: token})
+                    meter.add(upload.size)
+                else:
+                    self._upload_blocks(blob, upload, token, meter)
+            except HttpResponseError as error:
+                if not azure_errors.means_exists(error) or not self._is_ours(upload.key, token):
+                    raise
+
+    def _upload_blocks(self, blob: "BlobClient", upload: Upload, token: str, meter: Meter) -> None:
         from azure.core import MatchConditions
         from azure.storage.blob import BlobBlock
 
         blocks = []
-        for number, part in enumerate(parts(source, size, part_size(size, self.block))):
+        size = upload.size
+        for number, part in enumerate(parts(upload.source, size, part_size(size, self.block))):
             block = base64.b64encode(f"{token}{number:08d}".encode()).decode()
             blob.stage_block(block, part, length=len(part))
             blocks.append(BlobBlock(block_id=block))
             meter.add(len(part))
+        upload.check()
         blob.commit_block_list(blocks, metadata={_TOKEN: token}, match_condition=MatchConditions.IfMissing)
-
-    def _refuse_existing(self, key: str) -> None:
-        try:
-            self.head(key)
-        except ObjectNotFound:
-            self._require_container()
-            return
-        raise ObjectExists(f"{key} is there already")
 
     def _is_ours(self, key: str, token: str) -> bool:
         """Whether the blob was made by this very call, whose answer was lost before the SDK sent it again."""

@@ -9,7 +9,7 @@ import os
 import stat
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import Field, field_validator
@@ -23,13 +23,18 @@ from linkspan.errors import (
     StoreUnavailable,
 )
 from linkspan.progress import Progress
-from linkspan.stores.base import CHUNK, ObjectStore, StoredObject, changed
+from linkspan.stores.base import CHUNK, ObjectStore, StoredObject, Upload, changed
+from linkspan.stores.disk import Disk, write
 from linkspan.stores.settings import StoreSettings
+from linkspan.stores.several import several
 from linkspan.stores.upload import size_of
 
 # Names that begin like this are uploads on their way; a reader must never see them.
 _PARTIAL = ".~linkspan-"
 _TICK_NS = 20_000_000
+# What is synced together, and so lies there as partial names meanwhile.
+_GROUP_FILES = 2_000
+_GROUP_BYTES = 256 << 20
 
 
 class FileStoreSettings(StoreSettings):
@@ -64,24 +69,32 @@ class FileObjects:
     def list(self, prefix: str) -> Iterator[StoredObject]:
         self._check_root()
         folder = prefix.rpartition("/")[0]
+        inside: set[Path] = set()
         with _translated(prefix):
             for key in _walk(self._root, folder):
                 if key.startswith(prefix):
                     # Somebody may delete it between the walk and here: then it is simply not there.
                     with contextlib.suppress(ObjectNotFound):
-                        yield self.head(key)
+                        yield self._look(key, inside)
 
     def head(self, key: str) -> StoredObject:
-        path = self._path(key)
         self._check_root()
-        with _translated(key):
-            status = _settled(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise ObjectNotFound(f"{key} is not a file in {self.url}")
-        return StoredObject(key=key, size=status.st_size, pin=_pin(status))
+        return self._look(key, set())
+
+    def head_all(self, keys: Sequence[str]) -> Sequence[StoredObject | None]:
+        self._check_root()
+        inside: set[Path] = set()
+        found: list[StoredObject | None] = []
+        for key in keys:
+            # Who waits for one to settle finds all settled that were there when it began.
+            try:
+                found.append(self._look(key, inside))
+            except ObjectNotFound:
+                found.append(None)
+        return found
 
     def read(self, obj: StoredObject) -> Iterator[bytes]:
-        path = self._path(obj.key)
+        path = self._path(obj.key, set())
         try:
             file = path.open("rb")
         except FileNotFoundError:
@@ -105,42 +118,98 @@ class FileObjects:
             raise _not_as_pinned(obj)
 
     def put(self, key: str, source: Path | bytes, *, progress: Progress | None = None) -> StoredObject:
-        path = self._path(key)
         self._check_root()
-        size = size_of(source)
-        with _translated(key):
-            if path.exists():
-                raise _exists(key)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.parent / f"{_PARTIAL}{uuid.uuid4().hex}"
-            try:
-                _write(partial, source, progress)
-                if partial.stat().st_size != size:
-                    raise StoreError(f"{key} changed its size while it was stored", expected=f"{size} bytes")
-                # link() fails if the name is taken, in one step and on NFS too; rename() would replace it.
-                os.link(partial, path)
-            except FileExistsError:
-                raise _exists(key) from None
-            finally:
-                partial.unlink(missing_ok=True)
-            _sync_folder(path.parent)
+        if self._add([Upload(key, source, size_of(source))], set(), progress):
+            raise _exists(key)
         return self.head(key)
+
+    def put_missing(
+        self, uploads: Sequence[Upload], *, progress: Progress | None = None
+    ) -> Sequence[StoredObject]:
+        self._check_root()
+        inside: set[Path] = set()
+        there: list[str] = []
+        for group in _groups(uploads):
+            there += self._add(group, inside, progress)
+        return [self._look(key, inside) for key in there]
 
     def delete(self, key: str) -> None:
         self._check_root()
-        path = self._path(key)
+        path = self._path(key, set())
         with _translated(key):
             path.unlink(missing_ok=True)
 
-    def _path(self, key: str) -> Path:
+    def _look(self, key: str, inside: set[Path]) -> StoredObject:
+        path = self._path(key, inside)
+        with _translated(key):
+            status = _settled(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise ObjectNotFound(f"{key} is not a file in {self.url}")
+        return StoredObject(key=key, size=status.st_size, pin=_pin(status))
+
+    def _add(self, uploads: Sequence[Upload], inside: set[Path], progress: Progress | None) -> Sequence[str]:
+        """Create what is not there, and return the keys of the rest.
+
+        All bytes are on the disk before the first of them has its name, and all names when this returns: so
+        a name never stands for less than its object, and who finds one need not ask who put it.
+        """
+        paths = {upload.key: self._path(upload.key, inside) for upload in uploads}
+        folders = {path.parent for path in paths.values()}
+        partials: dict[str, Path] = {}
+
+        def stage(upload: Upload, count: Progress) -> None:
+            path = paths[upload.key]
+            with _translated(upload.key):
+                if path.exists():
+                    return
+                upload.check()
+                partials[upload.key] = partial = path.parent / f"{_PARTIAL}{uuid.uuid4().hex}"
+                write(partial, upload.source, CHUNK, count)
+                if partial.stat().st_size != upload.size:
+                    raise StoreError(
+                        f"{upload.key} changed its size while it was stored", expected=f"{upload.size} bytes"
+                    )
+                upload.check()
+
+        for folder in folders:
+            self._make(folder)
+        with _translated(str(self._root)), Disk(folders, self._root) as disk:
+            try:
+                several(stage, uploads, progress)
+                disk.sync_files(list(partials.values()))
+                created = {key for key, partial in partials.items() if _named(partial, paths[key])}
+            finally:
+                for partial in partials.values():
+                    partial.unlink(missing_ok=True)
+            disk.sync_names()
+        return [upload.key for upload in uploads if upload.key not in created]
+
+    def _make(self, folder: Path) -> None:
+        key = folder.relative_to(self._root).as_posix()
+        with _translated(key):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except FileExistsError:
+                raise _exists(key) from None
+
+    def _path(self, key: str, inside: set[Path]) -> Path:
+        """Where the object is. `inside`: folders that are known to lie in the store; a new one is added."""
         names = key.split("/")
         if {"", ".", ".."} & set(names) or "\0" in key or any(name.startswith(_PARTIAL) for name in names):
             raise ObjectNotFound(f"{key!r} cannot be a key", expected="a plain relative path with /")
         path = self._root.joinpath(*names)
         # A link may point to a neighbour (latest.onnx -> v3.onnx) but not out of the store.
-        if not path.resolve().is_relative_to(self._root.resolve()):
-            raise StoreDenied(f"{key} is a link that leads out of {self.url}", fix="Copy the file instead")
+        with _translated(key):
+            if path.parent not in inside and self._is_inside(path.parent):
+                inside.add(path.parent)
+            if path.parent not in inside or (path.is_symlink() and not self._is_inside(path)):
+                raise StoreDenied(
+                    f"{key} is a link that leads out of {self.url}", fix="Copy the file instead"
+                )
         return path
+
+    def _is_inside(self, path: Path) -> bool:
+        return path.resolve().is_relative_to(self._root.resolve())
 
     def _check_root(self) -> None:
         if not self._root.is_dir():
@@ -193,29 +262,27 @@ def _renamed_away(descriptor: int, pin: str) -> bool:
     return now.st_nlink == 0 and _pin(now).rpartition("-")[0] == pin.rpartition("-")[0]
 
 
-def _write(path: Path, source: Path | bytes, progress: Progress | None) -> None:
-    with path.open("xb") as target:
-        if isinstance(source, bytes):
-            target.write(source)
-            if progress and source:
-                progress(len(source))
-        else:
-            with source.open("rb") as file:
-                while chunk := file.read(CHUNK):
-                    target.write(chunk)
-                    if progress:
-                        progress(len(chunk))
-        target.flush()
-        os.fsync(target.fileno())
+def _groups(uploads: Sequence[Upload]) -> Iterator[list[Upload]]:
+    group: list[Upload] = []
+    size = 0
+    for upload in uploads:
+        if group and (len(group) == _GROUP_FILES or size + upload.size > _GROUP_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(upload)
+        size += upload.size
+    if group:
+        yield group
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the new name itself survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _named(partial: Path, path: Path) -> bool:
+    """Give the file its name; False if the name is taken."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        # link() fails if the name is taken, in one step and on NFS too; rename() would replace it.
+        os.link(partial, path)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _not_as_pinned(obj: StoredObject) -> ObjectChanged:

@@ -2,7 +2,7 @@
 
 import contextlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,10 +20,11 @@ from linkspan.errors import (
 )
 from linkspan.progress import Progress
 from linkspan.stores import s3_errors
-from linkspan.stores.base import CHUNK, ObjectStore, StoredObject, changed
+from linkspan.stores.base import CHUNK, ObjectStore, StoredObject, Upload, changed
 from linkspan.stores.ranges import read_ranges
 from linkspan.stores.settings import PREFIX, StoreSettings, folder
-from linkspan.stores.upload import Meter, part_size, parts, size_of, whole
+from linkspan.stores.several import one_then_several
+from linkspan.stores.upload import Meter, one_part, part_size, parts, put_each, require_key, size_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -98,11 +99,10 @@ class S3Objects:
                         yield StoredObject(key=key, size=found["Size"], pin=f"etag:{found['ETag']}")
 
     def head(self, key: str) -> StoredObject:
-        found = self._head(key)
-        # "null" is the version of what was put while versioning was off or suspended: it can be overwritten.
-        version = found.get("VersionId", "null")
-        pin = f"etag:{found['ETag']}" if version == "null" else f"version:{version}"
-        return StoredObject(key=key, size=found["ContentLength"], pin=pin)
+        return _stored(key, self._head(key))
+
+    def head_all(self, keys: Sequence[str]) -> Sequence[StoredObject | None]:
+        return one_then_several(lambda key, _: self._found(key), keys)
 
     def read(self, obj: StoredObject) -> Iterator[bytes]:
         if obj.size == 0:
@@ -111,31 +111,18 @@ class S3Objects:
         yield from read_ranges(obj, fetch, range_size=self.range_size, attempts=self.attempts)
 
     def put(self, key: str, source: Path | bytes, *, progress: Progress | None = None) -> StoredObject:
-        if not key or key.endswith("/"):
-            raise ConfigError(f"{key!r} cannot be a key", expected="a plain relative path with /")
-        # The condition below is what decides. This question saves an upload, and protects objects from
-        # endpoints that do not know the condition and would overwrite.
-        with contextlib.suppress(ObjectNotFound):
-            self._head(key)
+        require_key(key)
+        # The condition of the upload is what decides. This question saves an upload, and protects objects
+        # from endpoints that do not know the condition and would overwrite.
+        if self._found(key):
             raise ObjectExists(f"{key} is there already")
-        meter = Meter(progress)
-        token = uuid.uuid4().hex
-        for attempt in range(_CONFLICTS):
-            meter.restart()
-            try:
-                with self._translated(key):
-                    self._create(key, source, token, meter)
-                break
-            except ObjectExists:
-                # The answer to an earlier try of this very call may have been lost on the way.
-                if self._head(key).get("Metadata", {}).get(_TOKEN) != token:
-                    raise
-                break
-            except StoreUnavailable as error:
-                # 409: another upload of this key was decided at the same moment; start over.
-                if error.found != s3_errors.CONFLICT or attempt == _CONFLICTS - 1:
-                    raise
+        self._create(Upload(key, source, size_of(source)), progress)
         return self.head(key)
+
+    def put_missing(
+        self, uploads: Sequence[Upload], *, progress: Progress | None = None
+    ) -> Sequence[StoredObject]:
+        return put_each(self._create_missing, uploads, progress)
 
     def delete(self, key: str) -> None:
         with self._translated(key):
@@ -179,16 +166,32 @@ class S3Objects:
 
     def _head(self, key: str) -> Any:
         try:
-            with self._translated(key):
-                return self._client.head_object(Bucket=self.settings.bucket, Key=self._base + key)
+            return self._ask(key)
         except StoreError as error:
-            if error.retriable:
-                raise
-            # An answer to HEAD has no body, so 404 may be the key or the bucket, and 400 or 403 an expired
-            # token, a wrong key or a missing right. A listing says which.
-            with self._translated(key):
-                self._client.list_objects_v2(Bucket=self.settings.bucket, MaxKeys=1)
+            if not error.retriable:
+                self._explain(key)
             raise
+
+    def _ask(self, key: str) -> Any:
+        with self._translated(key):
+            return self._client.head_object(Bucket=self.settings.bucket, Key=self._base + key)
+
+    def _explain(self, key: str) -> None:
+        """Raise what is wrong, unless it is only that the key is not there.
+
+        An answer to HEAD has no body, so 404 may be the key or the bucket, and 400 or 403 an expired token,
+        a wrong key or a missing right. A listing says which.
+        """
+        with self._translated(key):
+            self._client.list_objects_v2(Bucket=self.settings.bucket, MaxKeys=1)
+
+    def _found(self, key: str) -> StoredObject | None:
+        try:
+            return self.head(key)
+        except ObjectNotFound as error:
+            if error.found == s3_errors.NO_BUCKET:
+                raise
+            return None
 
     def _fetch(self, obj: StoredObject, offset: int, length: int) -> Iterator[bytes]:
         kind, _, value = obj.pin.partition(":")
@@ -225,29 +228,68 @@ class S3Objects:
         if now["ETag"] != value:
             raise ObjectChanged(f"{obj.key} was overwritten", expected=value, found=now["ETag"])
 
-    def _create(self, key: str, source: Path | bytes, token: str, meter: Meter) -> None:
-        target: dict[str, Any] = {"Bucket": self.settings.bucket, "Key": self._base + key}
-        size = size_of(source)
+    def _create_missing(self, upload: Upload, progress: Progress) -> StoredObject | None:
+        require_key(upload.key)
+        try:
+            return _stored(upload.key, self._ask(upload.key))
+        except ObjectNotFound:  # the upload says so if it was the bucket
+            pass
+        except StoreError as error:
+            if not error.retriable:
+                self._explain(upload.key)
+            raise
+        try:
+            self._create(upload, progress)
+        except ObjectExists:  # by another publisher of the same file, meanwhile
+            return self.head(upload.key)
+        return None
+
+    def _create(self, upload: Upload, progress: Progress | None) -> None:
+        meter = Meter(progress)
+        token = uuid.uuid4().hex
+        for attempt in range(_CONFLICTS):
+            meter.restart()
+            upload.check()
+            try:
+                with self._translated(upload.key):
+                    self._send(upload, token, meter)
+            except ObjectExists:
+                # The answer to an earlier try of this very call may have been lost on the way.
+                if self._head(upload.key).get("Metadata", {}).get(_TOKEN) != token:
+                    raise
+            except StoreUnavailable as error:
+                # 409: another upload of this key was decided at the same moment; start over.
+                if error.found != s3_errors.CONFLICT or attempt == _CONFLICTS - 1:
+                    raise
+                continue
+            return
+
+    def _send(self, upload: Upload, token: str, meter: Meter) -> None:
+        target: dict[str, Any] = {"Bucket": self.settings.bucket, "Key": self._base + upload.key}
+        size = upload.size
         if size <= self.part:
+            data = one_part(upload)
+            upload.check()
             self._client.put_object(
-                **target, Body=whole(source), ContentLength=size, IfNoneMatch="*", Metadata={_TOKEN: token}
+                **target, Body=data, ContentLength=size, IfNoneMatch="*", Metadata={_TOKEN: token}
             )
             meter.add(size)
             return
-        upload = self._client.create_multipart_upload(**target, Metadata={_TOKEN: token})["UploadId"]
+        started = self._client.create_multipart_upload(**target, Metadata={_TOKEN: token})["UploadId"]
         try:
             done: list[CompletedPartTypeDef] = []
-            for number, part in enumerate(parts(source, size, part_size(size, self.part)), start=1):
-                answer = self._client.upload_part(**target, UploadId=upload, PartNumber=number, Body=part)
+            for number, part in enumerate(parts(upload.source, size, part_size(size, self.part)), start=1):
+                answer = self._client.upload_part(**target, UploadId=started, PartNumber=number, Body=part)
                 done.append({"ETag": answer["ETag"], "PartNumber": number})
                 meter.add(len(part))
+            upload.check()
             self._client.complete_multipart_upload(
-                **target, UploadId=upload, MultipartUpload={"Parts": done}, IfNoneMatch="*"
+                **target, UploadId=started, MultipartUpload={"Parts": done}, IfNoneMatch="*"
             )
         except BaseException:
             # Parts that are neither completed nor aborted are kept, and paid for, for ever.
             with contextlib.suppress(*s3_errors.sdk_errors()):
-                self._client.abort_multipart_upload(**target, UploadId=upload)
+                self._client.abort_multipart_upload(**target, UploadId=started)
             raise
 
     @contextlib.contextmanager
@@ -256,6 +298,13 @@ class S3Objects:
             yield
         except s3_errors.sdk_errors() as error:
             raise s3_errors.translate(error, self.settings.bucket, key) from None
+
+
+def _stored(key: str, found: Any) -> StoredObject:
+    # "null" is the version of what was put while versioning was off or suspended: it can be overwritten.
+    version = found.get("VersionId", "null")
+    pin = f"etag:{found['ETag']}" if version == "null" else f"version:{version}"
+    return StoredObject(key=key, size=found["ContentLength"], pin=pin)
 
 
 def _open(secret: SecretStr | None) -> str | None:

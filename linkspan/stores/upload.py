@@ -1,13 +1,37 @@
-"""Cutting a source into the parts of a multipart upload, with one part in memory at a time."""
+"""Uploads to a service: small ones several at once, a big one in parts, with one part in memory at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from linkspan.errors import StoreError
+from linkspan.errors import ConfigError, StoreError
 from linkspan.progress import Progress
+from linkspan.stores.base import StoredObject, Upload
+from linkspan.stores.several import one_then_several, several
 
 # S3 allows 10,000 parts, Azure 50,000 blocks; staying below the smaller number serves both.
 MAX_PARTS = 9_000
+# Up to here an upload is mostly waiting for answers; above, several at once would only share the line, take
+# memory and keep Ctrl-C waiting.
+SMALL = 4 << 20
+
+
+def put_each(
+    put: Callable[[Upload, Progress], StoredObject | None],
+    uploads: Sequence[Upload],
+    progress: Progress | None,
+) -> list[StoredObject]:
+    """What `put` returns for the uploads, without None: small ones go several at once, big ones in a row."""
+    there = one_then_several(put, [upload for upload in uploads if upload.size <= SMALL], progress)
+    for upload in uploads:
+        if upload.size > SMALL:
+            there += several(put, [upload], progress)
+    return [found for found in there if found is not None]
+
+
+def require_key(key: str) -> None:
+    """Raises ConfigError for what a service would take for something else: its folder, or nothing."""
+    if not key or key.endswith("/"):
+        raise ConfigError(f"{key!r} cannot be a key", expected="a plain relative path with /")
 
 
 def size_of(source: Path | bytes) -> int:
@@ -15,14 +39,18 @@ def size_of(source: Path | bytes) -> int:
     return len(source) if isinstance(source, bytes) else source.stat().st_size
 
 
-def whole(source: Path | bytes) -> bytes:
-    """All of a small source."""
-    return source if isinstance(source, bytes) else source.read_bytes()
-
-
 def part_size(size: int, least: int) -> int:
     """Bytes for each part: `least`, or as many as keep the number of parts below MAX_PARTS."""
     return max(least, -(-size // MAX_PARTS))
+
+
+def one_part(upload: Upload) -> bytes:
+    """All of a small upload's bytes. Raises StoreError if they are not `size` (any more)."""
+    source = upload.source
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    if len(data) != upload.size:
+        raise _resized(upload.key, upload.size)
+    return data
 
 
 def parts(source: Path | bytes, size: int, each: int) -> Iterator[bytes]:
@@ -38,11 +66,15 @@ def parts(source: Path | bytes, size: int, each: int) -> Iterator[bytes]:
                 break
             yield part
     if left:
-        raise StoreError(
-            f"{source.name} changed its size while it was uploaded",
-            expected=f"{size} bytes",
-            fix="Publish a file that nobody writes to",
-        )
+        raise _resized(source.name, size)
+
+
+def _resized(name: str, size: int) -> StoreError:
+    return StoreError(
+        f"{name} changed its size while it was uploaded",
+        expected=f"{size} bytes",
+        fix="Publish a file that nobody writes to",
+    )
 
 
 class Meter:

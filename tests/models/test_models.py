@@ -3,7 +3,7 @@
 import json
 import multiprocessing
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -32,7 +32,7 @@ from linkspan.models import (
 from linkspan.models.plain import parse_plain
 from linkspan.nouns import Model, Signature, Tensor
 from linkspan.progress import Progress
-from linkspan.stores.base import StoredObject
+from linkspan.stores.base import StoredObject, Upload
 from linkspan.stores.file import FileObjects, FileStoreSettings
 
 
@@ -59,6 +59,13 @@ class Watched(FileObjects):
             raise StoreUnavailable(f"{key}: pulled the plug")
         self.puts.append(key)
         return super().put(key, source, progress=progress)
+
+    def put_missing(
+        self, uploads: Sequence[Upload], *, progress: Progress | None = None
+    ) -> Sequence[StoredObject]:
+        there = super().put_missing(uploads, progress=progress)
+        self.puts += {upload.key for upload in uploads} - {obj.key for obj in there}
+        return there
 
 
 @pytest.fixture
@@ -298,18 +305,31 @@ def test_a_link_inside_of_the_folder_is_its_file(objects: Watched, folder: Path)
     assert "latest.onnx" in [file.path for file in model.files]
 
 
-def test_a_file_that_changes_after_it_was_hashed_is_taken_back(root: Path, folder: Path) -> None:
+@pytest.mark.parametrize("spoil", [lambda path: path.write_bytes(b"WEIGHTS" * 1000), Path.unlink])
+def test_a_file_that_changes_after_it_was_hashed_is_refused(
+    root: Path, folder: Path, spoil: Callable[[Path], object]
+) -> None:
     class Slow(Watched):
-        def put(self, key: str, source: Path | bytes, *, progress: Progress | None = None) -> StoredObject:
-            if isinstance(source, Path) and source.name == "model.onnx":
-                source.write_bytes(b"WEIGHTS" * 1000)
-            return super().put(key, source, progress=progress)
+        def put_missing(
+            self, uploads: Sequence[Upload], *, progress: Progress | None = None
+        ) -> Sequence[StoredObject]:
+            spoil(folder / "model.onnx")
+            return super().put_missing(uploads, progress=progress)
 
     objects = Slow(root)
-    with pytest.raises(ConfigError, match="changed while it was published"):
+    with pytest.raises(ConfigError, match=r"model\.onnx changed while it was published"):
         publish(objects, "digits", folder)
     wrong = sha256(b"weights" * 1000).hexdigest()
     assert [obj.key for obj in objects.list("digits/") if wrong in obj.key] == []
+
+
+def test_a_file_that_changes_while_it_is_uploaded_never_appears(objects: Watched, folder: Path) -> None:
+    def change(_: int) -> None:
+        (folder / "model.onnx").write_bytes(b"WEIGHTS" * 1000)
+
+    with pytest.raises(ConfigError, match=r"model\.onnx changed while it was published"):
+        publish(objects, "digits", folder / "model.onnx", progress=change)
+    assert list(objects.list("")) == []
 
 
 # Many publishers
@@ -353,6 +373,31 @@ def test_of_several_processes_one_publishes_a_version(root: Path, tmp_path: Path
     assert pinned.model is not None
     assert pinned.model.published_by == winners[0]
     assert _read(store, pinned) == {"model.onnx": winners[0].encode()}
+
+
+def test_publishers_of_the_same_files_share_them(root: Path, tmp_path: Path) -> None:
+    for number in range(300):
+        (tmp_path / "many" / f"{number % 7}").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "many" / f"{number % 7}" / f"{number}.bin").write_text(f"bytes of {number}")
+    together = threading.Barrier(3)
+    passed: list[list[int]] = [[], [], []]
+
+    def one(number: int) -> Model:
+        together.wait()
+        return publish(FileObjects(root), "digits", tmp_path / "many", progress=passed[number].append)
+
+    with ThreadPoolExecutor(3) as pool:
+        models = list(pool.map(one, range(3)))
+
+    assert [sum(each) for each in passed] == [models[0].size] * 3
+    assert {model.digest for model in models} == {models[0].digest}
+    store = PublishedModels(FileObjects(root), "digits")
+    assert store.versions() == ["v3", "v2", "v1"]
+    pinned = store.get("v3")
+    read = _read(store, pinned)
+    assert read["3/10.bin"] == b"bytes of 10"
+    assert len(read) == 300
+    assert len(list((root / "digits" / "blobs" / "sha256").iterdir())) == 300
 
 
 def test_publishers_without_a_version_all_get_one(root: Path, tmp_path: Path) -> None:

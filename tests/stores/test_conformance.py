@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from linkspan.errors import (
+    ConfigError,
     LinkspanError,
     ObjectChanged,
     ObjectExists,
@@ -17,7 +18,7 @@ from linkspan.errors import (
     StoreDenied,
     StoreUnavailable,
 )
-from linkspan.stores.base import CHUNK, ObjectStore, StoredObject
+from linkspan.stores.base import CHUNK, ObjectStore, StoredObject, Upload
 from tests.memory import traced
 from tests.stores.places import MIB, MakePlace, Place, RemotePlace
 from tests.stores.proxy import cutting_proxy
@@ -163,6 +164,124 @@ def test_head_of_nothing(place: Place) -> None:
         place.store.head("model.onnx")
 
 
+def _uploads(folder: Path, count: int, size: int = 100) -> list[Upload]:
+    made = []
+    for number in range(count):
+        source = folder / f"{number}.bin"
+        source.write_bytes(number.to_bytes(4) + _noise(size - 4))
+        made.append(Upload(f"m/blobs/{number}", source, size))
+    return made
+
+
+def test_heads_of_many(place: Place) -> None:
+    put = [place.store.put(f"m/{number}", b"x" * number) for number in range(12)]
+    assert place.store.head_all(["m/7", "nothing", *(obj.key for obj in put)]) == [put[7], None, *put]
+    assert place.store.head_all([]) == []
+
+
+def test_what_is_missing_is_put_and_the_rest_stays(place: Place, tmp_path: Path) -> None:
+    uploads = _uploads(tmp_path, 30)
+    there = [place.store.put(uploads[number].key, b"other") for number in (3, 0, 29)]
+    passed: list[int] = []
+
+    found = place.store.put_missing(uploads, progress=passed.append)
+
+    assert sorted(found, key=lambda obj: obj.key) == sorted(there, key=lambda obj: obj.key)
+    assert sum(passed) == 27 * 100
+    for number, (upload, obj) in enumerate(
+        zip(uploads, place.store.head_all([each.key for each in uploads]), strict=True)
+    ):
+        assert obj is not None
+        assert isinstance(upload.source, Path)
+        expected = b"other" if number in {0, 3, 29} else upload.source.read_bytes()
+        assert _everything(place.store, obj) == expected
+    again = place.store.put_missing(uploads, progress=passed.append)
+    assert {obj.key for obj in again} == {upload.key for upload in uploads}
+    assert sum(passed) == 27 * 100
+    assert place.store.put_missing([]) == []
+
+
+def test_big_and_small_are_put_together(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "big").mkdir()
+    big = [each._replace(key=f"big/{each.key}") for each in _uploads(tmp_path / "big", 2, 6 * MIB)]
+    small = _uploads(tmp_path, 4)
+    passed: list[int] = []
+    assert place.store.put_missing([big[0], *small, big[1]], progress=passed.append) == []
+    assert sum(passed) == 12 * MIB + 400
+    assert sorted(obj.size for obj in place.store.list("")) == [100] * 4 + [6 * MIB] * 2
+
+
+def test_of_those_who_put_the_same_at_once_each_is_created_by_one(place: Place, tmp_path: Path) -> None:
+    uploads = _uploads(tmp_path, 24)
+    together = threading.Barrier(3)
+
+    def put(_: int) -> int:
+        together.wait()
+        return len(uploads) - len(place.store.put_missing(uploads))
+
+    with ThreadPoolExecutor(3) as pool:
+        created = list(pool.map(put, range(3)))
+
+    assert sum(created) == len(uploads)
+    for upload, obj in zip(uploads, place.store.head_all([each.key for each in uploads]), strict=True):
+        assert obj is not None
+        assert isinstance(upload.source, Path)
+        assert _everything(place.store, obj) == upload.source.read_bytes()
+
+
+@pytest.mark.parametrize("size", [100, 6 * MIB])
+def test_what_is_found_changed_before_it_appears_does_not(place: Place, tmp_path: Path, size: int) -> None:
+    passed: list[int] = []
+
+    def check() -> None:
+        asked.append(sum(passed))
+        if len(asked) == 2:
+            raise ConfigError("it changed")
+
+    asked: list[int] = []
+    (upload,) = _uploads(tmp_path, 1, size)
+    with pytest.raises(ConfigError, match="it changed"):
+        place.store.put_missing([upload._replace(check=check)], progress=passed.append)
+    assert asked[0] == 0
+    assert place.store.head_all([upload.key]) == [None]
+    assert place.store.put_missing([upload]) == []
+
+
+def test_the_first_failure_comes_out_and_the_rest_is_done_later(place: Place, tmp_path: Path) -> None:
+    uploads = _uploads(tmp_path, 40)
+
+    def fail() -> None:
+        raise ConfigError("number 20 is bad")
+
+    before = threading.active_count()
+    with pytest.raises(ConfigError, match="number 20"):
+        place.store.put_missing([*uploads[:20], uploads[20]._replace(check=fail), *uploads[21:]])
+    assert threading.active_count() == before
+    there = [obj.key for obj in place.store.list("m/")]
+    assert uploads[20].key not in there
+    found = place.store.put_missing(uploads)
+    assert sorted(obj.key for obj in found) == there
+    assert all(place.store.head_all([each.key for each in uploads]))
+
+
+def test_an_interrupted_put_of_many_can_be_done_again(place: Place, tmp_path: Path) -> None:
+    uploads = _uploads(tmp_path, 40)
+    counter = itertools.count()
+
+    def interrupt(_: int) -> None:
+        if next(counter) == 15:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        place.store.put_missing(uploads, progress=interrupt)
+    assert all(obj.size == 100 for obj in place.store.list(""))
+    place.store.put_missing(uploads)
+    for upload, obj in zip(uploads, place.store.head_all([each.key for each in uploads]), strict=True):
+        assert obj is not None
+        assert isinstance(upload.source, Path)
+        assert _everything(place.store, obj) == upload.source.read_bytes()
+
+
 def test_delete(place: Place) -> None:
     place.store.put("key", b"data")
     place.store.delete("key")
@@ -235,6 +354,8 @@ def test_a_missing_container_is_named(place: Place) -> None:
         lambda: store.head("key"),
         lambda: store.put("key", b"data"),
         lambda: store.put("key", b"data" * 2 * MIB),
+        lambda: store.head_all(["key", "other"]),
+        lambda: store.put_missing([Upload("key", b"data", 4), Upload("other", b"data", 4)]),
         lambda: list(store.read(gone)),
         lambda: store.delete("key"),
     ):
@@ -283,6 +404,8 @@ def test_a_wrong_key_is_denied_and_not_told(remote_place: RemotePlace) -> None:
         lambda: list(store.list("")),
         lambda: store.head("key"),
         lambda: store.put("other", b"data"),
+        lambda: store.head_all(["key", "other"]),
+        lambda: store.put_missing([Upload("other", b"data", 4), Upload("third", b"data", 4)]),
         lambda: list(store.read(pinned)),
         lambda: store.delete("key"),
     ):
@@ -294,7 +417,13 @@ def test_a_wrong_key_is_denied_and_not_told(remote_place: RemotePlace) -> None:
 
 def test_a_service_that_is_not_there_is_temporary(remote_place: RemotePlace) -> None:
     store = remote_place.remote.unreachable()
-    for call in (lambda: list(store.list("")), lambda: store.head("key"), lambda: store.put("key", b"x")):
+    for call in (
+        lambda: list(store.list("")),
+        lambda: store.head("key"),
+        lambda: store.put("key", b"x"),
+        lambda: store.head_all(["key", "other"]),
+        lambda: store.put_missing([Upload("key", b"x", 1), Upload("other", b"x", 1)]),
+    ):
         with pytest.raises(StoreUnavailable) as caught:
             call()
         assert "\n" not in str(caught.value)
