@@ -1,5 +1,6 @@
 """Nouns for tests, told apart by a number."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from linkspan.config import AppConfig
@@ -20,10 +21,15 @@ def commit(number: int, *, subject: str = "A change", author: str = "Ada") -> Co
     )
 
 
+def model_of(files: Sequence[ModelFile], **fields: object) -> Model:
+    """A model with these files."""
+    return Model.model_validate({"files": tuple(files), **fields})
+
+
 def model(version: str, **fields: object) -> Model:
     """A version of `digits` with one file of 12 bytes."""
     file = ModelFile(path="model.onnx", size=12, sha256="e" * 64)
-    return Model.model_validate({"name": "digits", "version": version, "files": (file,), **fields})
+    return model_of([file], name="digits", version=version, **fields)
 
 
 def release(number: int, version: str) -> Release:

@@ -64,9 +64,7 @@ def modelpack(
         "artifactType": media.MODEL_MANIFEST,
         "config": descriptor(media.MODEL_CONFIG, config),
         "layers": [
-            *(
-                {"mediaType": media.MODEL_LAYER, "digest": each.digest, "size": each.size} for each in layers
-            ),
+            *({"mediaType": media.MODEL_LAYER, "digest": each.digest, "size": each.size} for each in layers),
             descriptor(media.MODEL_FILES, listing(files)) | {"annotations": {_FILEPATH: "files.txt"}},
         ],
         "annotations": {

@@ -6,8 +6,8 @@ from typing import Annotated, Protocol
 
 from pydantic import Field, StringConstraints
 
-from linkspan.errors import ModelCorrupt
-from linkspan.nouns import Model, ModelFile, Name, Noun, RelativePath
+from linkspan.errors import ModelCorrupt, ModelNotFound
+from linkspan.nouns import Model, ModelFile, Name, Noun, RelativePath, content_of
 from linkspan.progress import Progress
 from linkspan.stores.base import StoredObject
 
@@ -17,13 +17,14 @@ class Pinned(Noun):
 
     `version` is empty and `model` None for plain objects until `identify` has hashed them. `fingerprint` is
     an identity that costs no reading: the hex SHA-256 of the version's manifest, or of the plain objects'
-    keys and pins. `objects` says where the bytes of each of the model's paths are.
+    keys and pins. `files` are those of `model`; `objects` says where the bytes of each of its paths are.
     """
 
     name: Name
     version: str
     fingerprint: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     model: Model | None = None
+    files: tuple[ModelFile, ...] = ()
     objects: Mapping[RelativePath, StoredObject] = Field(min_length=1)
 
     @property
@@ -81,16 +82,24 @@ def identify(store: ModelStore, pinned: Pinned, *, progress: Progress | None = N
         return pinned
     files = []
     for path, obj in sorted(pinned.objects.items()):
-        digest = hashlib.sha256()
+        hashed = hashlib.sha256()
         for chunk in store.read(pinned, path):
-            digest.update(chunk)
+            hashed.update(chunk)
             if progress:
                 progress(len(chunk))
-        files.append(ModelFile(path=path, size=obj.size, sha256=digest.hexdigest()))
-    unnamed = Model(name=pinned.name, version="", files=tuple(files))
-    version = "c" + unnamed.digest.removeprefix("sha256:")[:12]
-    return pinned.model_copy(
-        update={"version": version, "model": unnamed.model_copy(update={"version": version})}
+        files.append(ModelFile(path=path, size=obj.size, sha256=hashed.hexdigest()))
+    digest = content_of(files)
+    version = "c" + digest.removeprefix("sha256:")[:12]
+    model = Model(name=pinned.name, version=version, digest=digest, size=pinned.size, file_count=len(files))
+    return pinned.model_copy(update={"version": version, "model": model, "files": tuple(files)})
+
+
+def no_such_file(pinned: Pinned, path: str) -> ModelNotFound:
+    """The error for a path that a pinned version does not have."""
+    first = sorted(pinned.objects)[:10]
+    return ModelNotFound(
+        f"model {pinned.name} {pinned.version}".strip() + f" has no file {path}",
+        found=", ".join(first) + (" …" if len(pinned.objects) > len(first) else ""),
     )
 
 

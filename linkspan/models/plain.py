@@ -10,7 +10,7 @@ from hashlib import sha256
 from pydantic import TypeAdapter, ValidationError
 
 from linkspan.errors import ConfigError, ModelNotFound
-from linkspan.models.base import Pinned, identify, verified
+from linkspan.models.base import Pinned, identify, no_such_file, verified
 from linkspan.nouns import ModelFile, RelativePath
 from linkspan.stores.base import ObjectStore
 
@@ -107,9 +107,9 @@ class PlainObjects:
     def read(self, pinned: Pinned, file: ModelFile | str) -> Iterator[bytes]:
         path = file if isinstance(file, str) else file.path
         if path not in pinned.objects:
-            raise ModelNotFound(f"model {pinned.name} has no file {path}", found=", ".join(pinned.objects))
+            raise no_such_file(pinned, path)
         chunks = self._objects.read(pinned.objects[path])
-        for known in pinned.model.files if pinned.model else ():
+        for known in pinned.files:
             if known.path == path:
                 return verified(chunks, known, f"{path} of {pinned.name} {pinned.version}")
         return chunks

@@ -15,7 +15,7 @@ from linkspan.errors import (
     VersionExists,
 )
 from linkspan.models.folder import LocalFile, collect, state
-from linkspan.models.versions import PublishedModels, blob_key, manifest_bytes, manifest_key
+from linkspan.models.versions import Manifest, PublishedModels, blob_key, manifest_bytes, manifest_key
 from linkspan.nouns import Model, Name, Signature, version_order
 from linkspan.progress import Progress
 from linkspan.stores.base import ObjectStore, Upload
@@ -54,28 +54,40 @@ def publish(
     wanted = version or next_version(store)
     if version is not None:
         _check_version(store, version, allow_older)
+    manifest = Manifest(
+        name=name,
+        version=wanted,
+        files=tuple(local.file for local in files),
+        metrics=dict(metrics or {}),
+        signature=signature,
+        published_by=published_by,
+    )
+    _in_short(manifest)
     _upload(objects, name, files, progress)
     for _ in range(_RACES):
-        model = Model(
-            name=name,
-            version=wanted,
-            files=tuple(local.file for local in files),
-            metrics=dict(metrics or {}),
-            signature=signature,
-            published_by=published_by,
-            published_at=datetime.now(UTC).replace(microsecond=0),
-        )
+        now = datetime.now(UTC).replace(microsecond=0)
+        manifest = manifest.model_copy(update={"version": wanted, "published_at": now})
         try:
-            objects.put(manifest_key(name, wanted), manifest_bytes(model))
+            objects.put(manifest_key(name, wanted), manifest_bytes(manifest))
         except ObjectExists:
             if version is not None:
                 raise _exists(name, version, "published by somebody else meanwhile") from None
             wanted = next_version(store)
         else:
-            return model
+            return _in_short(manifest)
     raise VersionExists(
         f"model {name}: {_RACES} numbers in a row were taken by others", fix="Give a version yourself"
     )
+
+
+def _in_short(manifest: Manifest) -> Model:
+    try:
+        return manifest.model()
+    except ValidationError as error:
+        raise ConfigError(
+            f"model {manifest.name} {manifest.version} cannot be published: {error.errors()[0]['msg']}",
+            fix="Keep what is long beside the model, in a file of its own",
+        ) from None
 
 
 def next_version(store: PublishedModels) -> str:

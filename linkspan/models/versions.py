@@ -1,20 +1,21 @@
 """The published layout: immutable versions over content-addressed files.
 
     <name>/blobs/sha256/<hex>        a file's bytes, shared by all versions that have it
-    <name>/versions/<version>.json   the version: its Model as canonical JSON, put last
+    <name>/versions/<version>.json   the version's Manifest as canonical JSON, put last
 
 The manifest is the commit point: a version whose manifest is not there does not exist.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from hashlib import sha256
 
-from pydantic import ValidationError
+from pydantic import Field, FiniteFloat, ValidationError
 
 from linkspan.errors import ConfigError, ModelCorrupt, ModelNotFound, ObjectNotFound
-from linkspan.models.base import Pinned, verified
-from linkspan.nouns import Model, ModelFile, version_order
+from linkspan.models.base import Pinned, no_such_file, verified
+from linkspan.nouns import Model, ModelFile, Name, Noun, Signature, version_order
 from linkspan.stores.base import ObjectStore, StoredObject
 
 # A manifest names files; one of this size would name a hundred thousand. Nothing bigger is read into memory.
@@ -33,9 +34,25 @@ def blob_key(name: str, hex_digest: str) -> str:
     return f"{name}/blobs/sha256/{hex_digest}"
 
 
-def manifest_bytes(model: Model) -> bytes:
-    """The model as canonical JSON: sorted keys, no spaces, UTF-8, one newline at the end."""
-    document = model.model_dump(mode="json")
+class Manifest(Noun):
+    """A version as it is published: its files, and what was said of it."""
+
+    name: Name
+    version: str
+    files: tuple[ModelFile, ...]
+    metrics: Mapping[str, FiniteFloat] = Field(default_factory=dict)
+    signature: Signature | None = None
+    published_by: str = ""
+    published_at: datetime | None = None
+
+    def model(self) -> Model:
+        """The version in short. Raises ValidationError for one that says too much of itself."""
+        return Model.model_validate(dict(self))
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """The manifest as canonical JSON: sorted keys, no spaces, UTF-8, one newline at the end."""
+    document = manifest.model_dump(mode="json")
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode() + b"\n"
 
@@ -62,7 +79,7 @@ class PublishedModels:
         self.name = name
         self._objects = objects
         # Of the model that is read now: to look for each of many files among all of them takes minutes.
-        self._listed: tuple[Model | None, dict[str, ModelFile]] = (None, {})
+        self._listed: tuple[Sequence[ModelFile], dict[str, ModelFile]] = ((), {})
 
     @property
     def url(self) -> str:
@@ -95,33 +112,37 @@ class PublishedModels:
                 fix="Publish it with `linkspan publish`, or name one of those",
             ) from None
         data = self._manifest(manifest)
-        model = _parse(data, key, self.name, version)
-        keys = [blob_key(self.name, file.sha256) for file in model.files]
+        said, model = _parse(data, key, self.name, version)
+        keys = [blob_key(self.name, file.sha256) for file in said.files]
         unique = sorted(set(keys))
         found = dict(zip(unique, self._objects.head_all(unique), strict=True))
         objects = {
             file.path: _checked(found[blob], file, f"{self.name} {version}", blob)
-            for file, blob in zip(model.files, keys, strict=True)
+            for file, blob in zip(said.files, keys, strict=True)
         }
-        fingerprint = sha256(data).hexdigest()
-        return Pinned(name=self.name, version=version, fingerprint=fingerprint, model=model, objects=objects)
+        return Pinned(
+            name=self.name,
+            version=version,
+            fingerprint=sha256(data).hexdigest(),
+            model=model,
+            files=said.files,
+            objects=objects,
+        )
 
     def read(self, pinned: Pinned, file: ModelFile | str) -> Iterator[bytes]:
         path = file if isinstance(file, str) else file.path
-        listed = self._files(pinned.model).get(path)
+        listed = self._files(pinned).get(path)
         if listed is None:
-            raise ModelNotFound(
-                f"model {pinned.name} {pinned.version} has no file {path}", found=", ".join(pinned.objects)
-            )
+            raise no_such_file(pinned, path)
         obj = pinned.objects[path]
         where = f"{path} of {pinned.name} {pinned.version} ({obj.key})"
         return verified(self._objects.read(obj), listed, where)
 
-    def _files(self, model: Model | None) -> dict[str, ModelFile]:
+    def _files(self, pinned: Pinned) -> dict[str, ModelFile]:
         of, files = self._listed
-        if of is not model:
-            files = {file.path: file for file in model.files} if model else {}
-            self._listed = model, files
+        if of is not pinned.files:
+            files = {file.path: file for file in pinned.files}
+            self._listed = pinned.files, files
         return files
 
     def _manifest(self, manifest: StoredObject) -> bytes:
@@ -134,9 +155,13 @@ class PublishedModels:
         return b"".join(self._objects.read(manifest))
 
 
-def _parse(data: bytes, key: str, name: str, version: str) -> Model:
+def _parse(data: bytes, key: str, name: str, version: str) -> tuple[Manifest, Model]:
     try:
-        model = Model.model_validate_json(data)
+        manifest = Manifest.model_validate_json(data)
+        paths = [file.path for file in manifest.files]
+        if not paths or len(set(paths)) != len(paths):
+            raise ModelCorrupt(f"{key} names {'a file twice' if paths else 'no file'}")
+        model = manifest.model()
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -151,10 +176,7 @@ def _parse(data: bytes, key: str, name: str, version: str) -> Model:
             found=f"{model.name} {model.version}",
             fix="Manifests must not be copied or renamed: publish the files again",
         )
-    paths = [file.path for file in model.files]
-    if not paths or len(set(paths)) != len(paths):
-        raise ModelCorrupt(f"{key} names {'a file twice' if paths else 'no file'}")
-    return model
+    return manifest, model
 
 
 def _checked(found: StoredObject | None, file: ModelFile, what: str, key: str) -> StoredObject:

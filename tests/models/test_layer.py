@@ -25,24 +25,21 @@ def members(tar: bytes) -> dict[str, tuple[int, int, int]]:
 
 
 def test_directories_of_the_code_image_get_back_what_they_were() -> None:
-    files = described({"model.onnx": b"x", "sub/labels.txt": b"x"})
     private, huge = Directory(mode=0o700, uid=1000, gid=50), Directory(uid=1_000_660_000, gid=1_000_660_001)
-    found = {"/home/app": private, "/home/app/model/sub": huge, "/home/app/other": private}
+    found = {"/home/app": private, "/home/app/model/sub": huge, "/home/app/model": Directory()}
     # All that they are in too: an engine gives what has no entry whatever mode it likes.
-    assert members(directories(files, "/home/app/model", found)) == {
+    assert members(directories(found)) == {
         "home": (0o755, 0, 0),
         "home/app": (0o700, 1000, 50),
         "home/app/model": (0o755, 0, 0),
         "home/app/model/sub": (0o755, 1_000_660_000, 1_000_660_001),
     }
-    assert members(directories(files, "/tmp/m", {"/tmp": Directory(mode=0o1777)})) == {"tmp": (0o1777, 0, 0)}
+    assert members(directories({"/tmp": Directory(mode=0o1777)})) == {"tmp": (0o1777, 0, 0)}
 
 
 def test_no_layer_of_directories_where_none_is_needed() -> None:
-    files = described({"model.onnx": b"x"})
-    assert directories(files, "/srv/model", {}) == b""
-    there = {"/srv": Directory(), "/srv/model": Directory(), "/srv/model/beside": Directory(mode=0o700)}
-    assert directories(files, "/srv/model", there) == b""
+    assert directories({}) == b""
+    assert directories({"/srv": Directory(), "/srv/model": Directory()}) == b""
 
 
 def described(contents: Contents) -> list[ModelFile]:

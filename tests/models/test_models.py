@@ -161,7 +161,7 @@ def test_an_unchanged_file_is_not_uploaded_again(objects: Watched, folder: Path)
 
 def test_one_file_is_a_model(objects: Watched, folder: Path) -> None:
     model = publish(objects, "digits", folder / "model.onnx")
-    assert [file.path for file in model.files] == ["model.onnx"]
+    assert list(PublishedModels(objects, "digits").get(model.version).objects) == ["model.onnx"]
 
 
 def test_equal_files_under_two_paths(objects: Watched, folder: Path) -> None:
@@ -302,7 +302,7 @@ def test_what_cannot_be_a_model_is_refused(objects: Watched, folder: Path, spoil
 def test_a_link_inside_of_the_folder_is_its_file(objects: Watched, folder: Path) -> None:
     (folder / "latest.onnx").symlink_to("model.onnx")
     model = publish(objects, "digits", folder)
-    assert "latest.onnx" in [file.path for file in model.files]
+    assert "latest.onnx" in PublishedModels(objects, "digits").get(model.version).objects
 
 
 @pytest.mark.parametrize("spoil", [lambda path: path.write_bytes(b"WEIGHTS" * 1000), Path.unlink])

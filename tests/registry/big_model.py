@@ -13,10 +13,11 @@ from pathlib import Path
 
 from linkspan.ledger.modelpack import modelpack
 from linkspan.models.layer import layer_chunks, layer_size
-from linkspan.nouns import Layer, Model, ModelFile
+from linkspan.nouns import Layer, ModelFile, listing
 from linkspan.registry import media
 from linkspan.registry.settings import RegistrySettings
 from tests.registry.images import linked
+from tests.values import model_of
 
 CHUNK = bytes(range(256)) * 4096
 
@@ -29,17 +30,18 @@ def main() -> None:
     for _ in range(size // len(CHUNK)):
         hashed.update(CHUNK)
     file = ModelFile(path="model.onnx", size=size, sha256=hashed.hexdigest())
-    model = Model(name="digits", version="v1", files=(file,), published_at=datetime(2026, 1, 1, tzinfo=UTC))
+    model = model_of([file], name="digits", version="v1", published_at=datetime(2026, 1, 1, tzinfo=UTC))
 
     def generate(_: ModelFile) -> Iterator[bytes]:
         return (CHUNK for _ in range(size // len(CHUNK)))
 
     with RegistrySettings.model_validate(job["settings"]).open(job["app"]) as registry:
         digest, stored = registry.push_stream(
-            layer_chunks(model.files, "/model", generate), layer_size(model.files, "/model")
+            layer_chunks([file], "/model", generate), layer_size([file], "/model")
         )
         layer = Layer(digest=digest, diff_id=digest, size=stored, media_type=media.MODEL_LAYER)
-        registry.push_image(modelpack(model, [layer]), "model-digits-v1")
+        registry.push_blob(listing([file]))
+        registry.push_image(modelpack(model, [file], [layer]), "model-digits-v1")
         image = linked(registry.image(job["code"]), model, layer, "/model")
         registry.push_image(image, "release")
         sent = registry.sent

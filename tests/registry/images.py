@@ -13,6 +13,7 @@ from linkspan.nouns import Commit, Layer, Model, ModelFile, Release, sha256
 from linkspan.registry import media
 from linkspan.registry.media import Image, Manifest, canonical, descriptor
 from linkspan.release.link import link
+from tests.values import model_of
 
 COMMIT = Commit(
     sha="3fa9c1d" + "0" * 33,
@@ -56,16 +57,22 @@ OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 
 
-def a_model(contents: dict[str, bytes] | None = None, version: str = "v12") -> Model:
-    contents = contents or {"model.onnx": b"weights", "labels.txt": b"0 1 2"}
-    files = tuple(
+def files_with(contents: dict[str, bytes]) -> tuple[ModelFile, ...]:
+    return tuple(
         ModelFile(path=path, size=len(data), sha256=hashlib.sha256(data).hexdigest())
         for path, data in contents.items()
     )
-    return Model(
+
+
+FILES = files_with({"model.onnx": b"weights", "labels.txt": b"0 1 2"})
+"""Those of `a_model`."""
+
+
+def a_model(files: tuple[ModelFile, ...] = FILES, version: str = "v12") -> Model:
+    return model_of(
+        files,
         name="digits",
         version=version,
-        files=files,
         metrics={"accuracy": 0.97},
         published_by="bob",
         published_at=datetime(2026, 11, 1, tzinfo=UTC),

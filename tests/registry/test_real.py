@@ -17,27 +17,36 @@ from linkspan.errors import ModelCorrupt, RegistryFull
 from linkspan.ledger.labels import code_labels
 from linkspan.ledger.modelpack import modelpack
 from linkspan.models.layer import layer_chunks, layer_size
-from linkspan.nouns import Layer, Model, ModelFile, sha256
+from linkspan.nouns import Layer, Model, ModelFile, listing, sha256
 from linkspan.registry import media
 from linkspan.registry.client import Registry
 from linkspan.registry.media import Image
-from tests.registry.images import CODE_LAYER, COMMIT, CONFIG, a_code_image, a_model, linked, read_release
+from tests.registry.images import (
+    CODE_LAYER,
+    COMMIT,
+    CONFIG,
+    a_code_image,
+    a_model,
+    files_with,
+    linked,
+    read_release,
+)
 from tests.services.registry import CountingProxy, RunningRegistry, start_registry
 
 CONTENTS = {"model.onnx": b"w" * 300_000, "labels/ünï.txt": b"zero"}
 
 
 def push_model(registry: Registry, contents: dict[str, bytes], version: str) -> tuple[Model, Layer]:
-    model = a_model(contents, version)
+    files = files_with(contents)
+    model = a_model(files, version)
 
     def open_file(file: ModelFile) -> Iterator[bytes]:
         return iter([contents[file.path]])
 
-    digest, size = registry.push_stream(
-        layer_chunks(model.files, "/model", open_file), layer_size(model.files, "/model")
-    )
+    digest, size = registry.push_stream(layer_chunks(files, "/model", open_file), layer_size(files, "/model"))
     layer = Layer(digest=digest, diff_id=digest, size=size, media_type=media.MODEL_LAYER)
-    registry.push_image(modelpack(model, [layer], "f"), f"model-digits-{version}")
+    registry.push_blob(listing(files))
+    registry.push_image(modelpack(model, files, [layer], "f"), f"model-digits-{version}")
     return model, layer
 
 
@@ -242,11 +251,11 @@ def test_what_is_not_committed_leaves_none_of_its_bytes(tmp_path: Path) -> None:
     """Whether a file is too short, has another digest, or is refused after all of it has passed."""
     child, running = start_registry(tmp_path, tmp_path / "storage")
     good = b"w" * 300_000
-    model = a_model({"model.onnx": good})
-    size = layer_size(model.files, "/model")
+    files = files_with({"model.onnx": good})
+    size = layer_size(files, "/model")
 
     def chunks(data: bytes) -> Iterator[bytes]:
-        return layer_chunks(model.files, "/model", lambda _: iter([data]))
+        return layer_chunks(files, "/model", lambda _: iter([data]))
 
     try:
         with running.settings().open("app") as client:

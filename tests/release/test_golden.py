@@ -13,11 +13,12 @@ from linkspan.ledger.labels import code_labels
 from linkspan.ledger.modelpack import modelpack
 from linkspan.ledger.tags import layer_tag, pinned_tag, release_tag
 from linkspan.models.layer import layer_chunks, layer_size
-from linkspan.nouns import Commit, Layer, Model, ModelFile, Release, sha256
+from linkspan.nouns import Commit, Layer, ModelFile, Release, sha256
 from linkspan.registry import media
 from linkspan.runtimes.base import Rollout, Service
 from linkspan.runtimes.kubernetes.rollout import spec_of
 from tests.registry.images import a_code_image, linked
+from tests.values import model_of
 from tests.values import release as a_release
 
 TOML = b"""
@@ -71,10 +72,10 @@ def test_the_samples_release_is_what_it_always_was() -> None:
         ModelFile(path=path, size=len(data), sha256=hashlib.sha256(data).hexdigest())
         for path, data in FILES.items()
     )
-    model = Model(
+    model = model_of(
+        files,
         name="digits",
         version="v3",
-        files=files,
         metrics={"accuracy": 0.981},
         published_by="Bob",
         published_at=datetime(2026, 11, 23, tzinfo=UTC),
@@ -88,7 +89,7 @@ def test_the_samples_release_is_what_it_always_was() -> None:
     found = {
         "labels": sha256(json.dumps(labels, sort_keys=True).encode()),
         "layer": layer.digest,
-        "model": modelpack(model, [layer], "fingerprint").digest,
+        "model": modelpack(model, files, [layer], "fingerprint").digest,
         "release": release_image.digest,
         "tags": [
             release_tag(release),

@@ -13,13 +13,14 @@ from linkspan.errors import DigestMismatch, ModelCorrupt, ReleaseError
 from linkspan.ledger.labels import code_labels, read_code_image
 from linkspan.ledger.modelpack import modelpack, read_modelpack
 from linkspan.ledger.values import Directory, MountPoint
-from linkspan.nouns import Commit, Model, ModelFile, Signature, Tensor, sha256
+from linkspan.nouns import Commit, Model, ModelFile, Signature, Tensor, listed, listing, sha256
 from linkspan.registry import media
 from linkspan.registry.media import Image, Manifest, canonical, descriptor
 from linkspan.release.link import link
 from tests.registry.images import (
     COMMIT,
     CONFIG,
+    FILES,
     a_code_image,
     a_layer,
     a_model,
@@ -27,6 +28,7 @@ from tests.registry.images import (
     read_release,
     tar_of,
 )
+from tests.values import model_of
 
 KINDS = {media.DOCKER_MANIFEST: media.DOCKER_LAYER, media.OCI_MANIFEST: media.OCI_LAYER}
 
@@ -262,10 +264,10 @@ def _model(dice: Random, name: str) -> Model:
         for n in range(dice.randrange(1, 5))
     )
     tensor = Tensor(name=_text(dice), dtype="float32", shape=(None, dice.randrange(9)))
-    return Model(
+    return model_of(
+        files,
         name=name,
         version=f"v{dice.randrange(100)}",
-        files=files,
         metrics={_text(dice): dice.random() * 10 ** dice.randrange(-9, 9)},
         signature=dice.choice([None, Signature(inputs=(tensor,), outputs=(tensor, tensor))]),
         published_by=_text(dice),
@@ -304,7 +306,7 @@ def test_everything_that_is_written_is_read_back(seed: int) -> None:
     )
     again = read_code_image(image)
     assert (again.commit, again.config) == (commit, config), "a release says how it wants to be rolled out"
-    pack = modelpack(model, [a_layer()], "f1", {"note": "x"})
+    pack = modelpack(model, FILES, [a_layer()], "f1", {"note": "x"})
     pack.verify()
     assert read_modelpack(pack) == (model, (a_layer(),))
     assert pack.manifest.document["annotations"]["dev.linkspan.fingerprint"] == "f1"
@@ -314,17 +316,20 @@ def test_everything_that_is_written_is_read_back(seed: int) -> None:
 
 
 def test_modelpack_is_as_its_specification_says() -> None:
-    pack = modelpack(a_model(), [a_layer()], "f1")
+    pack = modelpack(a_model(), FILES, [a_layer()], "f1")
     manifest, config = pack.manifest.document, json.loads(pack.config)
     assert manifest["mediaType"] == "application/vnd.oci.image.manifest.v1+json"
     assert manifest["artifactType"] == "application/vnd.cncf.model.manifest.v1+json"
     assert manifest["config"]["mediaType"] == "application/vnd.cncf.model.config.v1+json"
     assert [layer["mediaType"] for layer in manifest["layers"]] == [
-        "application/vnd.cncf.model.weight.v1.tar"
+        "application/vnd.cncf.model.weight.v1.tar",
+        "application/vnd.cncf.model.doc.v1.raw",
     ]
+    assert manifest["layers"][1]["digest"] == a_model().digest == sha256(listing(FILES))
+    assert listed(listing(FILES[::-1])) == tuple(sorted(FILES, key=lambda file: file.sha256))
     # docs/config.md, "Properties": these three, all required, and nothing else.
     assert set(config) == {"descriptor", "config", "modelfs"}
-    assert config["modelfs"] == {"type": "layers", "diffIds": [a_layer().diff_id]}
+    assert config["modelfs"] == {"type": "layers", "diffIds": [a_layer().diff_id, a_model().digest]}
     assert config["config"] == {"format": "onnx"}
     assert config["descriptor"] == {
         "name": "digits",
@@ -332,11 +337,11 @@ def test_modelpack_is_as_its_specification_says() -> None:
         "createdAt": "2026-11-01T00:00:00+00:00",
         "authors": ["bob"],
     }
-    assert modelpack(a_model(), [a_layer()], "f1") == pack
+    assert modelpack(a_model(), FILES, [a_layer()], "f1") == pack
 
 
 def _broken(**changes: Any) -> Image:
-    pack = modelpack(a_model(), [a_layer()], "f1")
+    pack = modelpack(a_model(), FILES, [a_layer()], "f1")
     return Image(Manifest(canonical(pack.manifest.document | changes), media.OCI_MANIFEST), pack.config)
 
 

@@ -12,13 +12,22 @@ from linkspan.ledger.modelpack import modelpack
 from linkspan.ledger.tags import rejection_key, release_tag
 from linkspan.ledger.values import CodeImage, PackagedModel
 from linkspan.ledger.verdicts import rejection
-from linkspan.nouns import Release, Revision
+from linkspan.nouns import Release, Revision, listing
 from linkspan.progress import Say
 from linkspan.registry.client import Registry
 from linkspan.release.plan import Plan
 from linkspan.release.steps import again, confirm, linked, plan, push_candidate, repair, roll_out, service_of
 from linkspan.runtimes.base import Rollout, Runtime, Service, check_expected
-from tests.registry.images import CODE_LAYER, COMMIT, CONFIG, a_code_image, a_layer, a_model, read_release
+from tests.registry.images import (
+    CODE_LAYER,
+    COMMIT,
+    CONFIG,
+    FILES,
+    a_code_image,
+    a_layer,
+    a_model,
+    read_release,
+)
 from tests.services.registry import CountingProxy
 from tests.values import release, revision
 
@@ -87,7 +96,8 @@ def pushed(registry: Registry, labels: dict[str, str] | None = None, **code: Any
         registry.push_blob(blob)
     digest = registry.push_image(a_code_image(labels=labels))
     model = a_model()
-    manifest = registry.push_image(modelpack(model, [a_layer(LAYER)]))
+    registry.push_blob(listing(FILES))
+    manifest = registry.push_image(modelpack(model, FILES, [a_layer(LAYER)]))
     image = CodeImage(**{"commit": COMMIT, "config": CONFIG, **code}, digest=digest)
     return image, PackagedModel(model=model, manifest=manifest)
 

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from linkspan.nouns import Commit, Model, ModelFile, Release, Revision, sha256
+from linkspan.nouns import Commit, ModelFile, Release, Revision, sha256
 from linkspan.processes import listens
 from linkspan.runtimes.base import Rollout, Runtime, Service
+from tests.values import model_of
 from tests.waiting import until
 
 
@@ -26,7 +27,7 @@ def release(app: str, version: str, image: str) -> Release:
             subject=f"Change to {version}",
             committed_at=datetime(2026, 1, 1, tzinfo=UTC),
         ),
-        model=Model(name="digits", version=version, files=(ModelFile(path="a", size=1, sha256=digest),)),
+        model=model_of([ModelFile(path="a", size=1, sha256=digest)], name="digits", version=version),
         image=image,
     )
 
