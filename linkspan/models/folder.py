@@ -89,8 +89,8 @@ def _hashed(name: str, source: Path, *, progress: Progress | None = None) -> Loc
         )
     before = state(source)
     digest = hashlib.sha256()
-    with source.open("rb") as file:
-        while chunk := file.read(CHUNK):
+    with source.open("rb", buffering=0) as file:
+        while chunk := file.read(min(CHUNK, before[1] + 1)):
             digest.update(chunk)
             if progress:
                 progress(len(chunk))

@@ -73,15 +73,18 @@ def sync_filesystem(descriptor: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def write(path: Path, source: Path | bytes, chunk: int, progress: Progress) -> None:
-    """Write a new file, `chunk` bytes of its source at a time."""
+def write(path: Path, source: Path | bytes, chunk: int, progress: Progress) -> int:
+    """Write a new file, `chunk` bytes of its source at a time, and return how many it has."""
+    written = 0
     with path.open("xb", buffering=0) as target:
         if isinstance(source, bytes):
             _write_all(target.fileno(), source, progress)
-            return
+            return len(source)
         with source.open("rb", buffering=0) as file:
             while block := file.read(chunk):
                 _write_all(target.fileno(), block, progress)
+                written += len(block)
+    return written
 
 
 def _write_all(descriptor: int, block: bytes, progress: Progress) -> None:

@@ -69,7 +69,7 @@ class FileObjects:
     def list(self, prefix: str) -> Iterator[StoredObject]:
         self._check_root()
         folder = prefix.rpartition("/")[0]
-        inside: set[Path] = set()
+        inside: dict[str, Path] = {}
         with _translated(prefix):
             for key in _walk(self._root, folder):
                 if key.startswith(prefix):
@@ -79,11 +79,11 @@ class FileObjects:
 
     def head(self, key: str) -> StoredObject:
         self._check_root()
-        return self._look(key, set())
+        return self._look(key, {})
 
     def head_all(self, keys: Sequence[str]) -> Sequence[StoredObject | None]:
         self._check_root()
-        inside: set[Path] = set()
+        inside: dict[str, Path] = {}
         found: list[StoredObject | None] = []
         for key in keys:
             # Who waits for one to settle finds all settled that were there when it began.
@@ -94,7 +94,7 @@ class FileObjects:
         return found
 
     def read(self, obj: StoredObject) -> Iterator[bytes]:
-        path = self._path(obj.key, set())
+        path = self._path(obj.key, {})
         try:
             file = path.open("rb")
         except FileNotFoundError:
@@ -119,7 +119,7 @@ class FileObjects:
 
     def put(self, key: str, source: Path | bytes, *, progress: Progress | None = None) -> StoredObject:
         self._check_root()
-        if self._add([Upload(key, source, size_of(source))], set(), progress):
+        if self._add([Upload(key, source, size_of(source))], {}, progress):
             raise _exists(key)
         return self.head(key)
 
@@ -127,7 +127,7 @@ class FileObjects:
         self, uploads: Sequence[Upload], *, progress: Progress | None = None
     ) -> Sequence[StoredObject]:
         self._check_root()
-        inside: set[Path] = set()
+        inside: dict[str, Path] = {}
         there: list[str] = []
         for group in _groups(uploads):
             there += self._add(group, inside, progress)
@@ -135,11 +135,11 @@ class FileObjects:
 
     def delete(self, key: str) -> None:
         self._check_root()
-        path = self._path(key, set())
+        path = self._path(key, {})
         with _translated(key):
             path.unlink(missing_ok=True)
 
-    def _look(self, key: str, inside: set[Path]) -> StoredObject:
+    def _look(self, key: str, inside: dict[str, Path]) -> StoredObject:
         path = self._path(key, inside)
         with _translated(key):
             status = _settled(path)
@@ -147,14 +147,16 @@ class FileObjects:
             raise ObjectNotFound(f"{key} is not a file in {self.url}")
         return StoredObject(key=key, size=status.st_size, pin=_pin(status))
 
-    def _add(self, uploads: Sequence[Upload], inside: set[Path], progress: Progress | None) -> Sequence[str]:
+    def _add(
+        self, uploads: Sequence[Upload], inside: dict[str, Path], progress: Progress | None
+    ) -> Sequence[str]:
         """Create what is not there, and return the keys of the rest.
 
         All bytes are on the disk before the first of them has its name, and all names when this returns: so
         a name never stands for less than its object, and who finds one need not ask who put it.
         """
         paths = {upload.key: self._path(upload.key, inside) for upload in uploads}
-        folders = {path.parent for path in paths.values()}
+        folders = {inside[_above(upload.key)] for upload in uploads}
         partials: dict[str, Path] = {}
 
         def stage(upload: Upload, count: Progress) -> None:
@@ -164,8 +166,7 @@ class FileObjects:
                     return
                 upload.check()
                 partials[upload.key] = partial = path.parent / f"{_PARTIAL}{uuid.uuid4().hex}"
-                write(partial, upload.source, CHUNK, count)
-                if partial.stat().st_size != upload.size:
+                if write(partial, upload.source, min(CHUNK, upload.size + 1), count) != upload.size:
                     raise StoreError(
                         f"{upload.key} changed its size while it was stored", expected=f"{upload.size} bytes"
                     )
@@ -192,24 +193,27 @@ class FileObjects:
             except FileExistsError:
                 raise _exists(key) from None
 
-    def _path(self, key: str, inside: set[Path]) -> Path:
-        """Where the object is. `inside`: folders that are known to lie in the store; a new one is added."""
+    def _path(self, key: str, inside: dict[str, Path]) -> Path:
+        """Where the object is. `inside` has the folders that are known to lie in the store, by key."""
         names = key.split("/")
         if {"", ".", ".."} & set(names) or "\0" in key or any(name.startswith(_PARTIAL) for name in names):
             raise ObjectNotFound(f"{key!r} cannot be a key", expected="a plain relative path with /")
-        path = self._root.joinpath(*names)
-        # A link may point to a neighbour (latest.onnx -> v3.onnx) but not out of the store.
         with _translated(key):
-            if path.parent not in inside and self._is_inside(path.parent):
-                inside.add(path.parent)
-            if path.parent not in inside or (path.is_symlink() and not self._is_inside(path)):
-                raise StoreDenied(
-                    f"{key} is a link that leads out of {self.url}", fix="Copy the file instead"
-                )
+            above = _above(key)
+            folder = inside.get(above)
+            if folder is None:
+                folder = self._root.joinpath(*names[:-1])
+                self._check_inside(folder, key)
+                inside[above] = folder
+            path = folder / names[-1]
+            if path.is_symlink():
+                self._check_inside(path, key)
         return path
 
-    def _is_inside(self, path: Path) -> bool:
-        return path.resolve().is_relative_to(self._root.resolve())
+    def _check_inside(self, path: Path, key: str) -> None:
+        # A link may point to a neighbour (latest.onnx -> v3.onnx) but not out of the store.
+        if not path.resolve().is_relative_to(self._root.resolve()):
+            raise StoreDenied(f"{key} is a link that leads out of {self.url}", fix="Copy the file instead")
 
     def _check_root(self) -> None:
         if not self._root.is_dir():
@@ -260,6 +264,11 @@ def _renamed_away(descriptor: int, pin: str) -> bool:
     """Whether the open file only lost its name: that moves ctime, but neither its bytes nor mtime."""
     now = os.fstat(descriptor)
     return now.st_nlink == 0 and _pin(now).rpartition("-")[0] == pin.rpartition("-")[0]
+
+
+def _above(key: str) -> str:
+    """The key of the folder that holds it."""
+    return key.rpartition("/")[0]
 
 
 def _groups(uploads: Sequence[Upload]) -> Iterator[list[Upload]]:
