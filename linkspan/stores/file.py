@@ -86,7 +86,7 @@ class FileObjects:
         inside: dict[str, Path] = {}
         found: list[StoredObject | None] = []
         for key in keys:
-            # Who waits for one to settle finds all settled that were there when it began.
+            # Not a wait for each: when one has settled, so has all that was there before it was looked at.
             try:
                 found.append(self._look(key, inside))
             except ObjectNotFound:
@@ -285,12 +285,15 @@ def _groups(uploads: Sequence[Upload]) -> Iterator[list[Upload]]:
 
 
 def _named(partial: Path, path: Path) -> bool:
-    """Give the file its name; False if the name is taken."""
+    """Give the file its name instead of the partial one; False if the name is taken."""
     try:
         # link() fails if the name is taken, in one step and on NFS too; rename() would replace it.
         os.link(partial, path)
     except FileExistsError:
         return False
+    finally:
+        # At once: to lose a name moves ctime, and with it the pin of who has seen the file meanwhile.
+        partial.unlink(missing_ok=True)
     return True
 
 

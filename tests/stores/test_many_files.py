@@ -94,6 +94,24 @@ def test_bytes_are_on_the_disk_before_their_names_and_the_version_is_last(
     assert "fsync of a folder" in calls[version:]
 
 
+def test_a_file_loses_its_partial_name_at_once(
+    root: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It moves ctime, so who has pinned the file before would find it changed."""
+    link = os.link
+    named: list[Path] = []
+
+    def looking_back(source: Path, target: Path) -> None:
+        if named:
+            assert named[-1].stat().st_nlink == 1
+        link(source, target)
+        named.append(target)
+
+    monkeypatch.setattr(os, "link", looking_back)
+    publish(FileObjects(root), "digits", folder)
+    assert len(named) == COUNT + 1
+
+
 def test_where_a_sync_of_all_may_not_reach_a_disk_each_file_is_synced(
     root: Path, folder: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
