@@ -25,7 +25,7 @@ def parts(files: Sequence[ModelFile]) -> list[tuple[ModelFile, ...]]:
     own = big[:_MOST_OWN]
     alone = {file.path for file in own}
     rest = sorted((file for file in files if file.path not in alone), key=lambda file: file.path)
-    count = _groups(sum(file.size for file in rest))
+    count = _groups(sum(map(_weight, rest)))
     groups: dict[int, list[ModelFile]] = {}
     for file in rest:
         groups.setdefault(_place(file.path) % count, []).append(file)
@@ -41,6 +41,11 @@ def _groups(size: int) -> int:
     return count
 
 
+def _weight(file: ModelFile) -> int:
+    """About the bytes that it takes in a tar, which are more than its own where it is small."""
+    return file.size + 1024
+
+
 def _place(path: str) -> int:
     return hashlib.sha256(path.encode()).digest()[0]
 
@@ -49,10 +54,10 @@ def _split(group: list[ModelFile]) -> Iterator[tuple[ModelFile, ...]]:
     part: list[ModelFile] = []
     size = 0
     for file in group:
-        if part and size + file.size > _LAYER_CAP:
+        if part and size + _weight(file) > _LAYER_CAP:
             yield tuple(part)
             part, size = [], 0
         part.append(file)
-        size += file.size
+        size += _weight(file)
     if part:
         yield tuple(part)

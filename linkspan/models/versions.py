@@ -158,10 +158,7 @@ class PublishedModels:
 def _parse(data: bytes, key: str, name: str, version: str) -> tuple[Manifest, Model]:
     try:
         manifest = Manifest.model_validate_json(data)
-        paths = [file.path for file in manifest.files]
-        if not paths or len(set(paths)) != len(paths):
-            raise ModelCorrupt(f"{key} names {'a file twice' if paths else 'no file'}")
-        model = manifest.model()
+        model = manifest.model() if manifest.files else None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -169,13 +166,15 @@ def _parse(data: bytes, key: str, name: str, version: str) -> tuple[Manifest, Mo
             f"{key} is not a version's manifest: {where + ': ' if where else ''}{first['msg']}",
             fix="Delete that object and publish the version again, with `linkspan publish`",
         ) from None
-    if (model.name, model.version) != (name, version):
+    if (manifest.name, manifest.version) != (name, version):
         raise ModelCorrupt(
             f"{key} describes another version",
             expected=f"{name} {version}",
-            found=f"{model.name} {model.version}",
+            found=f"{manifest.name} {manifest.version}",
             fix="Manifests must not be copied or renamed: publish the files again",
         )
+    if model is None or len({file.path for file in manifest.files}) != model.file_count:
+        raise ModelCorrupt(f"{key} names {'a file twice' if model else 'no file'}")
     return manifest, model
 
 

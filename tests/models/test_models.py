@@ -159,6 +159,13 @@ def test_an_unchanged_file_is_not_uploaded_again(objects: Watched, folder: Path)
     assert sum(passed) == model.size
 
 
+def test_what_is_too_long_for_a_label_is_refused_before_the_upload(objects: Watched, folder: Path) -> None:
+    metrics = {f"metric-{number:05}": 0.5 for number in range(5_000)}
+    with pytest.raises(ConfigError, match=r"digits v1 cannot be published: .* metrics and signature take"):
+        publish(objects, "digits", folder, metrics=metrics)
+    assert objects.puts == []
+
+
 def test_one_file_is_a_model(objects: Watched, folder: Path) -> None:
     model = publish(objects, "digits", folder / "model.onnx")
     assert list(PublishedModels(objects, "digits").get(model.version).objects) == ["model.onnx"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from linkspan.errors import ModelCorrupt, ModelRefused, StoreError
-from linkspan.ledger.modelpack import read_modelpack
+from linkspan.ledger.modelpack import files_of, read_modelpack
 from linkspan.ledger.tags import layer_tag, model_tag, pinned_tag, rejection_tag
 from linkspan.models import Pinned, open_models, publish
 from linkspan.models.layer import layer_chunks
@@ -162,6 +162,34 @@ def test_a_refused_model_leaves_no_layer_of_several(
         packed(store, app_registry, pinned)
     for part in parts(pinned.files):
         assert app_registry.blob_size(layer_digest(part, folder)) is None
+
+
+def test_of_many_small_files_only_their_list_grows(
+    tmp_path: Path, store: FileStoreSettings, app_registry: Registry, counting_proxy: CountingProxy
+) -> None:
+    """Labels, manifests, events and histories are as big for 20,000 files as for two."""
+    folder = tmp_path / "trained"
+    for number in range(20_000):
+        path = folder / f"shard-{number % 100:02}" / f"{number:05}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{number}")
+    pinned = pin(store, folder)
+    packed(store, app_registry, pinned)
+    found = packaged_already(app_registry, pinned, FOLDER)
+    assert found is not None
+    assert found.model == pinned.model
+    assert found.model.file_count == 20_000
+    assert len(found.model_dump_json()) < 1000
+    image = app_registry.image(found.manifest)
+    assert len(image.manifest.data) < 8000
+    assert files_of(app_registry, found.model) == tuple(sorted(pinned.files, key=lambda file: file.sha256))
+    # One more moves one group of them.
+    size = sum(layer.size for layer in read_modelpack(image)[1])
+    (folder / "one-more.json").write_text("one more")
+    counting_proxy.reset()
+    packed(store, app_registry, pin(store, folder))
+    listing_size = 20_000 * 90
+    assert counting_proxy.sent < size / 8 * 1.2 + listing_size
 
 
 def test_another_folder_is_another_layer(

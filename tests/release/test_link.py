@@ -130,8 +130,8 @@ def test_labels_and_environment() -> None:
 @pytest.mark.parametrize(
     ("kind", "golden"),
     [
-        (media.DOCKER_MANIFEST, "e3b9e8b9d257c1e248d141b75cea4e24156aa1ffdd118c7e28715bb14eb02c8d"),
-        (media.OCI_MANIFEST, "df480953e8920230e0e80823bc06e4434c17508e2442ec349b3b8263a2d4c5bb"),
+        (media.DOCKER_MANIFEST, "2731cb0a38aa07d4052fb3dd6fcddfdc3814ce14719b9764a132debf58f6561b"),
+        (media.OCI_MANIFEST, "706d4a6becf68a12a2f355feac175434b56265d7691f16ca4f5c15843d73cf4f"),
     ],
 )
 def test_the_same_pair_is_the_same_release_to_the_bit(kind: str, golden: str) -> None:
