@@ -14,9 +14,9 @@ packages() {
     missing=
     command -v containerd >/dev/null || missing="$missing containerd" # Docker's own package has it too
     command -v runc >/dev/null || missing="$missing runc"
-    command -v go >/dev/null || [ -x /usr/local/go/bin/go ] || missing="$missing golang-go"
     # shellcheck disable=SC2086 # a list of names
     scripts/packages.sh containernetworking-plugins iproute2 iptables $missing
+    scripts/golang.sh
     exec 9>&-
 }
 

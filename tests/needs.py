@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import places as cluster
-from tests.cluster.places import Unavailable
+from tests.gomodule import Unavailable
 from tests.services.shared import for_others_too, shared
 
 ROOT = Path(__file__).parents[1]

@@ -4,10 +4,11 @@ import fcntl
 import sys
 
 from tests.cluster.down import down
-from tests.cluster.places import LOCK, ClusterError, Unavailable
+from tests.cluster.places import LOCK, ClusterError
 from tests.cluster.program import program
-from tests.cluster.say import Clock, say
 from tests.cluster.up import check_machine, up
+from tests.gomodule import BuildError, Unavailable
+from tests.say import Clock, say
 
 
 def main() -> int:
@@ -31,7 +32,7 @@ def main() -> int:
                     clock.say("Kubernetes is removed")
                 else:
                     say("there is no cluster")
-        except (Unavailable, ClusterError) as error:
+        except (Unavailable, BuildError, ClusterError) as error:
             sys.stderr.write(f"no cluster: {error}\n")
             return error.exit_code
     return 0

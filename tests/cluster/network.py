@@ -9,7 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.cluster.places import BRIDGE, NETWORK, SETTINGS, SYSCTLS, Unavailable
+from tests.cluster.places import BRIDGE, NETWORK, SETTINGS, SYSCTLS
+from tests.gomodule import Unavailable
 
 MARK = "linkspan-cluster"
 

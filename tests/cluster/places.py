@@ -3,11 +3,7 @@
 import os
 from pathlib import Path
 
-
-class Unavailable(Exception):
-    """This machine cannot have a cluster now, for a reason that no change of ours mends."""
-
-    exit_code = 69  # EX_UNAVAILABLE of sysexits.h
+from tests import gomodule
 
 
 class ClusterError(Exception):
@@ -17,7 +13,7 @@ class ClusterError(Exception):
 
 
 STATE = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "linkspan" / "cluster"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "linkspan" / "cluster"
+CACHE = gomodule.CACHE / "cluster"
 # Outside STATE, which `down` deletes: two commands at once wait for each other here.
 LOCK = STATE.with_name("cluster.lock")
 # Every test process that uses the cluster holds a share of this lock; who gets it whole was the last.

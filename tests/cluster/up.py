@@ -24,10 +24,10 @@ from tests.cluster.places import (
     READY,
     STATE,
     ClusterError,
-    Unavailable,
 )
 from tests.cluster.program import Program, program, release
-from tests.cluster.say import Clock, say
+from tests.gomodule import Unavailable
+from tests.say import Clock, say
 
 # CoreDNS reads these of all namespaces; every other part's rights are made by the API server itself.
 DNS_READS = [
@@ -45,7 +45,7 @@ exec {node} kubectl "$@"
 
 
 def up() -> None:
-    """Start it, unless it is up already. Raises Unavailable or ClusterError."""
+    """Start it, unless it is up already. Raises Unavailable, BuildError or ClusterError."""
     check_machine()
     if is_up():
         say(f"Kubernetes {release()} is up already")

@@ -19,8 +19,9 @@ import pytest
 from tests.cluster import parts
 from tests.cluster.api import Api
 from tests.cluster.network import load
-from tests.cluster.places import ADMIN, KUBECTL, LOCK, STARTED_BY_TESTS, USERS, Unavailable
+from tests.cluster.places import ADMIN, KUBECTL, LOCK, STARTED_BY_TESTS, USERS
 from tests.cluster.up import is_up
+from tests.gomodule import Unavailable
 from tests.needs import needs_of, stop_cluster
 from tests.services.shared import for_others_too, shared
 from tests.waiting import until
