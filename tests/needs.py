@@ -1,7 +1,7 @@
 """Which real services a test needs, and getting the machine ready for them before the first test.
 
-What takes minutes the first time (packages, the cluster's program) is made here, where its progress is seen
-and no test's time runs out. Each fixture of tests/services/ still starts its own service.
+What takes minutes the first time (packages, Go modules) is made here, where its progress is seen and no
+test's time runs out. Each fixture of tests/services/ still starts its own service.
 """
 
 import os
@@ -40,6 +40,7 @@ FIXTURES = {
     "prefect_server": "prefect",
     "worker_server": "prefect",
     "registry": "registry",
+    "registry3": "registry3",
     "run_app": "sample app",
 }
 
@@ -49,6 +50,7 @@ PACKAGES = {
     "postgres": ["postgresql"],
     "prefect": ["postgresql"],
     "registry": ["docker-registry", "apache2-utils"],
+    "registry3": ["apache2-utils"],
 }
 
 
@@ -75,9 +77,11 @@ def prepared(needs: Iterable[str]) -> Iterator[None]:
         _run("packages.sh", *packages)
     if "azurite" in wanted and shutil.which("npm") is None:
         _run("packages.sh", "npm")
+    # What cannot be had here: each test that needs it is skipped and says why.
     if "cluster" in wanted:
-        # Where there can be none, each test that needs it is skipped and says why.
         _run("cluster.sh", "build", also=Unavailable.exit_code)
+    if "registry3" in wanted:
+        _run("distribution.sh", also=Unavailable.exit_code)
     with ExitStack() as stack:
         if "cluster" in wanted:
             stack.callback(_stop_cluster_of_nobody)

@@ -43,18 +43,22 @@ def open_fake(fake: FakeRegistry) -> Iterator[OpenFake]:
         client.close()
 
 
+REAL = {"distribution": "registry", "distribution3": "registry3"}
+"""Parameters that stand for fixtures."""
+
+
 @pytest.fixture(
     params=[
         "fake-none",
         "fake-basic",
         "fake-token",
-        pytest.param("distribution", marks=pytest.mark.needs("registry")),
+        *(pytest.param(name, marks=pytest.mark.needs(fixture)) for name, fixture in REAL.items()),
     ]
 )
 def settings(request: pytest.FixtureRequest) -> RegistrySettings:
     """Settings of every registry that we have; those of the fake with each kind of login."""
-    if request.param == "distribution":
-        running: RegistrySettings = request.getfixturevalue("registry").settings()
+    if request.param in REAL:
+        running: RegistrySettings = request.getfixturevalue(REAL[request.param]).settings()
         return running
     fake: FakeRegistry = request.getfixturevalue("fake")
     fake.ways.auth = request.param.removeprefix("fake-")

@@ -1,4 +1,4 @@
-"""What every registry must do for us: the same tests against the fake and against CNCF Distribution."""
+"""What every registry must do for us: the same tests against the fake and both of CNCF Distribution."""
 
 import json
 from collections.abc import Iterator

@@ -1,7 +1,8 @@
-"""A real registry, Debian's docker-registry (CNCF Distribution), and a proxy before it that counts bytes."""
+"""Real registries, CNCF Distribution 2.8 from Debian and 3 from Go modules, and a proxy that counts bytes."""
 
 import http.client
 import json
+import os
 import re
 import subprocess
 import threading
@@ -20,7 +21,9 @@ from linkspan.processes import Child, free_port, listens
 from linkspan.registry import media
 from linkspan.registry.client import Registry
 from linkspan.registry.settings import RegistrySettings
+from tests.gomodule import Unavailable
 from tests.registry.fake import immutable
+from tests.services.distribution.program import program
 from tests.services.shared import PIDS, of_this_run
 
 USER, PASSWORD = "pusher", "s3cret-of-the-tests"
@@ -54,8 +57,10 @@ class RunningRegistry:
         )
 
 
-def start_registry(folder: Path, storage: Path) -> tuple[Child, RunningRegistry]:
-    """Start one that keeps its blobs in `storage`; the caller stops it."""
+def start_registry(
+    folder: Path, storage: Path, serve: str | Path = "docker-registry"
+) -> tuple[Child, RunningRegistry]:
+    """Start one that keeps its blobs in `storage`; the caller stops it. `serve` is the program."""
     htpasswd, config, port = folder / "htpasswd", folder / "registry.yml", free_port()
     # From standard input, so that not even this password is in the process list. Cost 4: tests need speed.
     made = subprocess.run(
@@ -63,7 +68,9 @@ def start_registry(folder: Path, storage: Path) -> tuple[Child, RunningRegistry]
     )
     htpasswd.write_text(made.stdout)
     config.write_text(_CONFIG.format(storage=storage, htpasswd=htpasswd, port=port))
-    child = Child("docker-registry", ["docker-registry", "serve", str(config)], log=folder / "registry.log")
+    # Distribution 3 would tell its traces to a collector on this machine, which there is not.
+    env = os.environ | {"OTEL_TRACES_EXPORTER": "none"}
+    child = Child("the registry", [str(serve), "serve", str(config)], log=folder / "registry.log", env=env)
     try:
         child.wait_until(lambda: listens(port), seconds=600)
     except BaseException:
@@ -82,8 +89,22 @@ def registry(run_folder: Path) -> RunningRegistry:
     return RunningRegistry(said["host"], USER, PASSWORD)
 
 
-def _start(home: Path) -> dict[str, Any]:
-    child, running = start_registry(home, home / "storage")
+@pytest.fixture(scope="session")
+def registry3(run_folder: Path) -> RunningRegistry:
+    """Another one of this run, Distribution 3: an upload whose connection broke can go on there.
+
+    Skips, and says why, where the machine cannot have one (no Go modules).
+    """
+    try:
+        serve = program()
+    except Unavailable as error:
+        pytest.skip(f"no Distribution 3: {error}")
+    said = of_this_run(run_folder, "registry3", lambda home: _start(home, serve))
+    return RunningRegistry(said["host"], USER, PASSWORD)
+
+
+def _start(home: Path, serve: str | Path = "docker-registry") -> dict[str, Any]:
+    child, running = start_registry(home, home / "storage", serve)
     return {PIDS: [child.pid], "host": running.host}
 
 
