@@ -147,7 +147,7 @@ class Blobs:
                 earlier.remember(str(session.url))
             until = min(stream.size, at + self._chunk) if self._chunk else stream.size
             try:
-                self._patch(session, stream, at, until)
+                self._patch(session, stream, at, until, again=broken > 0)
                 at, broken = until, 0
                 if not stream.size:
                     break
@@ -155,16 +155,18 @@ class Blobs:
                 # What is refused once it goes on after a break may have been understood otherwise.
                 if stream.error or not (error.retriable or broken) or isinstance(error, RegistryFull):
                     raise
+                # First the pause: the registry may still be reading what is left in its socket.
+                self._transport.pause(min(broken + 1, _BREAKS))
                 found = self._how_far(session.url)
                 broken = broken + 1 if found and found[1] <= at else 1
                 if not found or broken > _BREAKS or not stream.has(found[1]):
                     raise
                 session.url, at = found
-                self._transport.pause(broken)
 
-    def _patch(self, session: "_Session", stream: Stream, at: int, until: int) -> None:
+    def _patch(self, session: "_Session", stream: Stream, at: int, until: int, *, again: bool) -> None:
         headers = _OCTETS | {"Content-Length": str(until - at)}
-        if at or until < stream.size:
+        # After a break always: a registry that has got further than it said refuses it at once (416).
+        if at or again or until < stream.size:
             headers["Content-Range"] = f"{at}-{until - 1}"
         answer = self._transport.call(
             "PATCH",
@@ -267,9 +269,16 @@ class Blobs:
 
     def _cancel(self, session: httpx.URL) -> None:
         """Give up a session, so that the registry frees its bytes; one that cannot frees them later."""
-        expect = (200, 202, 204, 404, 405)
+        expect = (200, 202, 204, 404, 405, 416)
         with contextlib.suppress(RegistryError):
-            self._transport.call("DELETE", session, what="cancelling an upload", expect=expect, attempts=1)
+            for _ in range(3):
+                answer = self._transport.call(
+                    "DELETE", session, what="cancelling an upload", expect=expect, attempts=1
+                )
+                # Distribution 3 after a break: only by the address that it gives now.
+                if answer.status != 416 or not (found := self._how_far(session)):
+                    return
+                session = found[0]
 
     def _full_disk(self, error: BaseException) -> RegistryFull | None:
         """Whether a broken upload was broken by a full disk.
