@@ -14,11 +14,17 @@ import httpx
 import pytest
 
 from linkspan.errors import ModelCorrupt, RegistryUnavailable
+from linkspan.ledger.modelpack import read_modelpack
+from linkspan.models import open_models, publish
+from linkspan.models.package import packaged_already
 from linkspan.nouns import sha256
 from linkspan.registry.client import Registry
 from linkspan.registry.unfinished import unfinished
+from linkspan.stores.file import FileStoreSettings
 from tests.registry.conftest import OpenFake
+from tests.registry.cutting import CuttingProxy
 from tests.registry.fake import FakeRegistry
+from tests.services.registry import RunningRegistry
 from tests.waiting import until
 
 MB = 1 << 20
@@ -276,3 +282,143 @@ def test_old_notes_go(tmp_path: Path) -> None:
     os.utime(old, (0, 0))
     with unfinished("third"):
         assert len(list(old.parent.iterdir())) == 2
+
+
+# ----- with a real registry that can go on: Distribution 3
+
+
+@pytest.fixture
+def cutting(registry3: RunningRegistry) -> Iterator[CuttingProxy]:
+    proxy = CuttingProxy(registry3.host)
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def through(registry3: RunningRegistry, cutting: CuttingProxy, unique_app: str) -> Iterator[Registry]:
+    with registry3.settings(host=cutting.host).open(unique_app) as client:
+        client.check()
+        yield client
+
+
+def blob_of(registry: RunningRegistry, client: Registry, digest: str) -> str:
+    """The digest of the bytes that the registry gives for a blob."""
+    hashed = hashlib.sha256()
+    with registry.settings().open(client.repository) as straight, straight.reading(digest) as chunks:
+        for chunk in chunks:
+            hashed.update(chunk)
+    return f"sha256:{hashed.hexdigest()}"
+
+
+def test_nine_tenths_of_a_big_layer_are_not_sent_again(
+    registry3: RunningRegistry, cutting: CuttingProxy, through: Registry
+) -> None:
+    piece = random.Random(3).randbytes(8 * MB)
+    size = 50 * len(piece)
+    cutting.cuts = [cutting.passed + size * 9 // 10]
+    digest, _ = through.push_stream((piece for _ in range(50)), size)
+    assert cutting.passed < size + 2 * MB, "sent again is what was in the sockets"
+    assert blob_of(registry3, through, digest) == digest
+
+
+def test_many_breaks_at_odd_places(
+    registry3: RunningRegistry, cutting: CuttingProxy, through: Registry
+) -> None:
+    dice = random.Random(11)
+    cutting.cuts = sorted(cutting.passed + dice.randrange(1000, len(DATA)) for _ in range(12))
+    assert through.push_stream(iter(Producer()), len(DATA)) == (DIGEST, len(DATA))
+    assert blob_of(registry3, through, DIGEST) == DIGEST
+
+
+def test_a_connection_that_stalls(
+    registry3: RunningRegistry, cutting: CuttingProxy, through: Registry
+) -> None:
+    through._transport._client.timeout = httpx.Timeout(60, write=1)
+    cutting.stalls = [cutting.passed + 8 * MB]
+    assert through.push_stream(iter(Producer()), len(DATA)) == (DIGEST, len(DATA))
+    assert blob_of(registry3, through, DIGEST) == DIGEST
+
+
+def test_an_answer_that_never_arrives(
+    registry3: RunningRegistry, cutting: CuttingProxy, through: Registry
+) -> None:
+    """The registry has done it; only we do not know."""
+    cutting.mute_after = cutting.passed + len(DATA)
+    assert through.push_stream(iter(Producer()), len(DATA)) == (DIGEST, len(DATA))
+    assert cutting.passed < len(DATA) + MB
+    assert blob_of(registry3, through, DIGEST) == DIGEST
+
+
+def test_a_producer_that_fails_leaves_nothing_of_a_broken_upload(
+    cutting: CuttingProxy, through: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def producer() -> Iterator[bytes]:
+        yield DATA[: 20 * MB]
+        raise ModelCorrupt("model file 'a'")
+
+    cutting.cuts = [cutting.passed + 10 * MB]
+    given_up: list[httpx.URL] = []
+    cancel = through._cancel
+    monkeypatch.setattr(through, "_cancel", lambda session: (given_up.append(session), cancel(session)))
+    with pytest.raises(ModelCorrupt):
+        through.push_stream(producer(), 100 * MB)
+    [session] = given_up
+    assert through._how_far(session) is None, "the registry still has its bytes"
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from linkspan.models import open_models
+from linkspan.models.package import package
+from linkspan.stores.file import FileStoreSettings
+from tests.services.registry import RunningRegistry
+
+host, user, password, via, app, store = sys.argv[1:]
+models = open_models(FileStoreSettings(path=store), "digits")
+with RunningRegistry(host, user, password).settings(host=via).open(app) as registry:
+    package(models, registry, models.get("v1"), "/model", say=print, progress=lambda _: None)
+"""
+
+
+def test_a_killed_worker_is_followed_by_one_that_sends_the_rest(
+    tmp_path: Path, registry3: RunningRegistry, cutting: CuttingProxy, through: Registry
+) -> None:
+    """From the store to the registry, as model-stream does it; the second works for the first's bytes too."""
+    folder, store = tmp_path / "trained", tmp_path / "store"
+    folder.mkdir()
+    store.mkdir()
+    (folder / "weights.bin").write_bytes(DATA)
+    publish(FileStoreSettings(path=str(store)).objects(), "digits", folder)
+    who = [registry3.host, registry3.username, registry3.password]
+    worker = [sys.executable, "-c", WORKER, *who, cutting.host, through.repository, str(store)]
+    before = cutting.passed
+    cutting.stalls = [before + 30 * MB]
+    first = subprocess.Popen(worker)
+    until(lambda: not cutting.stalls, what="30 MB on their way")
+    first.kill()
+    first.wait()
+    cutting.closed.set()  # what stalls ends with it, as it does when a machine goes
+    cutting.closed.clear()
+    subprocess.run(worker, check=True)
+    assert cutting.passed - before < len(DATA) + 2 * MB
+    models = open_models(FileStoreSettings(path=str(store)), "digits")
+    found = packaged_already(through, models.get("v1"), "/model")
+    assert found is not None
+    _, [layer] = read_modelpack(through.image(found.manifest))
+    assert blob_of(registry3, through, layer.digest) == layer.digest
+
+
+def test_a_registry_that_cannot_go_on_is_tried_anew(registry: RunningRegistry, unique_app: str) -> None:
+    """Distribution 2.8: the call fails for a while, and the next one succeeds."""
+    proxy = CuttingProxy(registry.host)
+    try:
+        with registry.settings(host=proxy.host).open(unique_app) as client, unfinished("weights") as earlier:
+            client.check()
+            proxy.cuts = [proxy.passed + 30 * MB]
+            with pytest.raises(RegistryUnavailable):
+                client.stage(iter(Producer()), len(DATA), earlier=earlier)
+            client.commit(client.stage(iter(Producer()), len(DATA), earlier=earlier))
+            assert blob_of(registry, client, DIGEST) == DIGEST
+    finally:
+        proxy.close()
