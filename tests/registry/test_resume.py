@@ -359,7 +359,12 @@ def test_a_producer_that_fails_leaves_nothing_of_a_broken_upload(
     cutting.cuts = [cutting.passed + 10 * MB]
     given_up: list[httpx.URL] = []
     cancel = through._cancel
-    monkeypatch.setattr(through, "_cancel", lambda session: (given_up.append(session), cancel(session)))
+
+    def seen(session: httpx.URL) -> None:
+        given_up.append(session)
+        cancel(session)
+
+    monkeypatch.setattr(through, "_cancel", seen)
     with pytest.raises(ModelCorrupt):
         through.push_stream(producer(), 100 * MB)
     [session] = given_up
