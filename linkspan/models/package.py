@@ -17,6 +17,7 @@ from linkspan.ledger.parts import remember as remember_part
 from linkspan.ledger.tags import layer_tag, model_tag, part_tag, pinned_tag
 from linkspan.ledger.values import PackagedModel
 from linkspan.ledger.verdicts import note, pardon, rejection
+from linkspan.models.ahead import ahead
 from linkspan.models.base import ModelStore, Pinned, identify
 from linkspan.models.layer import check_paths, layer_chunks, layer_size
 from linkspan.models.parts import parts
@@ -135,7 +136,7 @@ def _stream(
             earlier = notes.enter_context(unfinished(f"{registry.name} {tag}"))
             size, known = layer_size(part, folder), known_part(registry, tag)
             if known is None:
-                chunks = layer_chunks(part, folder, open_file)
+                chunks = ahead(layer_chunks(part, folder, open_file))
                 pending.append(registry.stage(chunks, size, progress=progress, earlier=earlier))
                 digest = pending[-1].digest
                 known = Layer(digest=digest, diff_id=digest, size=size, media_type=media.MODEL_LAYER)

@@ -9,7 +9,6 @@ from linkspan.nouns import Digest
 
 _KEPT = 32 << 20
 """Bytes: more than are on their way at a time, in sockets and in what a registry has not written yet."""
-_PIECE = 64 << 10
 # How much is filled with zeros to end a failed upload in good order, see `since`.
 _FILL = 16 << 20
 
@@ -83,14 +82,9 @@ class Stream:
             self._chunks.close()
 
     def _next(self) -> bytes:
-        # A model of many small files comes in small pieces, and each would be a packet of its own.
-        pieces, size = [], 0
-        while size < _PIECE and (piece := next(self._chunks, None)) is not None:
-            pieces.append(piece)
-            size += len(piece)
-        if not size:
+        chunk = next(filter(None, self._chunks), b"")
+        if not chunk:
             raise self._wrong(f"{self.passed} bytes")
-        chunk = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if self.passed + len(chunk) > self.size:
             raise self._wrong(f"{self.passed + len(chunk)} bytes or more")
         self.passed += len(chunk)
