@@ -12,8 +12,7 @@ packages() {
     exec 9>.linkspan/cluster.lock # parallel test processes install one after the other
     flock 9
     missing=
-    command -v containerd >/dev/null || missing="$missing containerd" # Docker's own package has it too
-    command -v runc >/dev/null || missing="$missing runc"
+    command -v runc >/dev/null || missing="$missing runc" # Docker's own package has it too
     # shellcheck disable=SC2086 # a list of names
     scripts/packages.sh containernetworking-plugins iproute2 iptables $missing
     scripts/golang.sh

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from tests.say import Clock, say
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "linkspan"
 # Fetched as a Go module where the machine's Go is older than the one that a go.mod asks for.
-TOOLCHAIN = "v0.0.1-go1.26.8"
+TOOLCHAIN = "v0.0.1-go1.26.11"
 UNREACHABLE = re.compile(
     r"dial tcp|no such host|connection re|unreachable|time-?out|x509|proxyconnect|GOPROXY|\b(40[34]|50\d)\b",
     re.IGNORECASE,
@@ -48,8 +48,8 @@ class GoModule:
     """Which one, as people call it."""
     path: str
     """The project's module, whose version go.mod pins."""
-    programs: Mapping[str, str]
-    """The package of each, `.` or `./folder`, in the order in which they are built."""
+    programs: Mapping[str, Sequence[str]]
+    """What `go build` is told of each, in the order in which they are built; a package at its end."""
     stamps: Callable[[str], Mapping[str, str]] = lambda version: {}
     """Variables that the linker sets, from the version."""
 
@@ -97,10 +97,10 @@ class GoModule:
         packages = len(listed.splitlines())
         stamps = self.stamps(self.version)
         flags = " ".join(["-s", "-w", *(f"-X {key}={value}" for key, value in stamps.items())])
-        for name, package in self.programs.items():
+        for name, arguments in self.programs.items():
             # Others work on this machine meanwhile.
             command = ["nice", go, "build", "-v", "-trimpath", "-buildvcs=false", "-ldflags", flags]
-            command += ["-o", str(folder / f"{name}.new"), package]
+            command += ["-o", str(folder / f"{name}.new"), *arguments]
             build = subprocess.Popen(command, cwd=self.sources, env=env, text=True, stderr=subprocess.PIPE)
             if build.stderr is None:
                 raise BuildError("go build has no output")
@@ -172,4 +172,4 @@ def _environment() -> dict[str, str]:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])

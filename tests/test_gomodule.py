@@ -31,7 +31,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GoModule:
     (sources / "main.go").write_text("package main\n")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     a_go(tmp_path)
-    programs = {"small": "./small", "big": "."}
+    programs = {"small": ("./small",), "big": (".",)}
     return GoModule(sources, tmp_path / "cache", "Theirs", "example.com/theirs/v2", programs)
 
 

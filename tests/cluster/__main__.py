@@ -5,7 +5,7 @@ import sys
 
 from tests.cluster.down import down
 from tests.cluster.places import LOCK, ClusterError
-from tests.cluster.program import program
+from tests.cluster.program import programs
 from tests.cluster.up import check_machine, up
 from tests.gomodule import BuildError, Unavailable
 from tests.say import Clock, say
@@ -23,7 +23,7 @@ def main() -> int:
         try:
             if command == "build":
                 check_machine()
-                program()
+                programs()
             elif command == "up":
                 up()
             else:

@@ -23,41 +23,11 @@ from tests.cluster.places import (
 
 PLUGINS = Path("/usr/lib/cni")
 
-CONTAINERD_CONFIG = f"""\
-version = 2
-root = "{CONTAINERD}/root"
-state = "{CONTAINERD}/state"
-# The last one makes folders in /opt.
-disabled_plugins = [
-  "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",
-  "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs",
-  "io.containerd.tracing.processor.v1.otlp", "io.containerd.internal.v1.tracing",
-  "io.containerd.internal.v1.opt",
-]
-[grpc]
-address = "{CONTAINERD_SOCKET}"
-[plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = "{PAUSE}"
-# Needed where CAP_SYS_RESOURCE is missing: without it no container may have a lower score than containerd.
-restrict_oom_score_adj = true
-netns_mounts_under_state_dir = true
-stream_server_address = "127.0.0.1"
-[plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "{PLUGINS}"
-conf_dir = "{CONFIGS}/cni"
-[plugins."io.containerd.grpc.v1.cri".containerd]
-discard_unpacked_layers = true
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-runtime_type = "io.containerd.runc.v2"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-Root = "{CONTAINERD}/runc"
-"""
 
-
-def write_configs(network: Network) -> None:
-    """All files into CONFIGS."""
+def write_configs(network: Network, shim: Path) -> None:
+    """All files into CONFIGS; `shim` is what containerd starts for each pod."""
     (CONFIGS / "cni").mkdir(parents=True)
-    (CONFIGS / "containerd.toml").write_text(CONTAINERD_CONFIG)
+    (CONFIGS / "containerd.toml").write_text(_containerd(shim))
     (CONFIGS / "cni" / "linkspan.conflist").write_text(json.dumps(_cni(network), indent=1))
     (CONFIGS / "kubelet.json").write_text(json.dumps(_kubelet(network), indent=1))
     (CONFIGS / "proxy.json").write_text(json.dumps(_proxy(network), indent=1))
@@ -65,10 +35,13 @@ def write_configs(network: Network) -> None:
     (CONFIGS / "Corefile").write_text(_corefile(network))
 
 
-def commands(node: Path, network: Network) -> dict[str, list[str]]:
+def commands(node: Path, containerd: Path, network: Network) -> dict[str, list[str]]:
     """How each part is started."""
     return {
-        "containerd": ["containerd", "--config", str(CONFIGS / "containerd.toml"), "--log-level", "warn"],
+        "containerd": [
+            *(str(containerd), "containerd"),
+            *("--config", str(CONFIGS / "containerd.toml"), "--log-level", "warn"),
+        ],
         "etcd": [
             *(str(node), "etcd", "-data", str(STATE / "etcd")),
             *("-client", str(ETCD_SOCKET), "-peer", str(STATE / "peer.sock")),
@@ -97,6 +70,44 @@ def commands(node: Path, network: Network) -> dict[str, list[str]]:
         "proxy": [str(node), "proxy", *_flags({"config": CONFIGS / "proxy.json"})],
         "coredns": [str(node), "coredns", "-conf", str(CONFIGS / "Corefile")],
     }
+
+
+def _containerd(shim: Path) -> str:
+    """In version 4, to which containerd 2.3 and later migrate all others: no address follows from another."""
+    return f"""\
+version = 4
+root = "{CONTAINERD}/root"
+state = "{CONTAINERD}/state"
+# They make folders in /opt and a socket in /run, and send traces to where the environment says.
+disabled_plugins = [
+  "io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri",
+  "io.containerd.tracing.processor.v1.otlp", "io.containerd.internal.v1.tracing",
+]
+[plugins."io.containerd.server.v1.grpc"]
+address = "{CONTAINERD_SOCKET}"
+[plugins."io.containerd.server.v1.ttrpc"]
+address = "{CONTAINERD_SOCKET}.ttrpc"
+[plugins."io.containerd.grpc.v1.cri"]
+stream_server_address = "127.0.0.1"
+[plugins."io.containerd.cri.v1.images"]
+# As EKS and GKE have it: what is unpacked is not kept packed too.
+discard_unpacked_layers = true
+[plugins."io.containerd.cri.v1.images".pinned_images]
+sandbox = "{PAUSE}"
+[plugins."io.containerd.cri.v1.runtime"]
+# Needed where CAP_SYS_RESOURCE is missing: without it no container may have a lower score than containerd.
+restrict_oom_score_adj = true
+netns_mounts_under_state_dir = true
+[plugins."io.containerd.cri.v1.runtime".cni]
+bin_dirs = ["{PLUGINS}"]
+conf_dir = "{CONFIGS}/cni"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+# Else the one that is in PATH is taken first, which is of another containerd.
+runtime_path = "{shim}"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+Root = "{CONTAINERD}/runc"
+"""
 
 
 def _flags(values: dict[str, object]) -> list[str]:
@@ -179,6 +190,8 @@ def _kubelet(network: Network) -> dict[str, object]:
         "imageGCHighThresholdPercent": 100,
         "eventRecordQPS": 0,
         "registryPullQPS": 0,
+        # Version 1 of control groups is what many machines of developers still have.
+        "failCgroupV1": False,
         "failSwapOn": False,
         "nodeStatusUpdateFrequency": "4s",
         "oomScoreAdj": 0,

@@ -1,10 +1,12 @@
 """Removing every trace of the cluster, also of one that was killed half-way or is from before a reboot."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from tests.cluster import parts
@@ -31,7 +33,7 @@ def down() -> bool:
     READY.unlink(missing_ok=True)
     for name in parts.names():
         parts.stop(name)
-    sockets = [path.read_text().removeprefix("unix://") for path in CONTAINERD.glob("state/*/*/*/address")]
+    sockets = _sockets_of_shims()
     while pids := _processes() + _pids_in_cgroups():
         _kill(pids)
     for path in sockets:
@@ -41,6 +43,15 @@ def down() -> bool:
     _remove_cgroups()
     _remove_files()
     return True
+
+
+def _sockets_of_shims() -> list[str]:
+    """They are in a folder that all containerds share, for the path of a socket has to be short."""
+    found = []
+    for path in CONTAINERD.glob("state/*/*/*/bootstrap.json"):
+        with suppress(ValueError, KeyError):  # it was killed as it wrote this
+            found.append(str(json.loads(path.read_text())["address"]).removeprefix("unix://"))
+    return found
 
 
 def _pids_in_cgroups() -> list[int]:

@@ -34,6 +34,7 @@ KUBELET = STATE / "kubelet"
 
 ADMIN = STATE / "kubeconfig"
 KUBECTL = STATE / "kubectl"
+CTR = STATE / "ctr"
 SETTINGS = STATE / "network.json"
 SYSCTLS = STATE / "sysctls.json"
 READY = STATE / "ready"

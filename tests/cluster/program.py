@@ -1,4 +1,4 @@
-"""The program that is all parts of the cluster, and the one of its pause containers."""
+"""The programs of the cluster: built from Go modules once, and kept in the user's cache."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,22 +8,26 @@ from tests.cluster.places import CACHE
 from tests.gomodule import GoModule
 
 
-class Program(NamedTuple):
-    """Where the two executables are."""
+class Programs(NamedTuple):
+    """Where the executables are."""
 
     node: Path
+    """All parts of Kubernetes, etcd, CoreDNS and kubectl."""
     pause: Path
+    containerd: Path
+    """And ctr."""
+    shim: Path
 
 
-def program() -> Program:
-    """Both, built if they are not there. Raises Unavailable if the modules or Go cannot be had."""
-    folder = KUBERNETES.built()
-    return Program(folder / "node", folder / "pause")
-
-
-def release() -> str:
-    """The release of Kubernetes that go.mod pins, for example 1.34.10."""
-    return KUBERNETES.version
+def programs() -> Programs:
+    """All of them, built if they are not there. Raises Unavailable if the modules or Go cannot be had."""
+    containerd, kubernetes = CONTAINERD.built(), KUBERNETES.built()
+    return Programs(
+        node=kubernetes / "node",
+        pause=kubernetes / "pause",
+        containerd=containerd / "containerd",
+        shim=containerd / "containerd-shim-runc-v2",
+    )
 
 
 def _stamps(version: str) -> Mapping[str, str]:
@@ -32,11 +36,21 @@ def _stamps(version: str) -> Mapping[str, str]:
     return {f"{package}.{key}": value for package in packages for key, value in said.items()}
 
 
+_HERE = Path(__file__).parent
 KUBERNETES = GoModule(
-    sources=Path(__file__).parent / "node",
+    sources=_HERE / "node",
     cache=CACHE,
     project="Kubernetes",
     path="k8s.io/kubernetes",
-    programs={"pause": "./pause", "node": "."},
+    programs={"pause": ("./pause",), "node": (".",)},
     stamps=_stamps,
+)
+CONTAINERD = GoModule(
+    sources=_HERE / "containerd",
+    cache=CACHE,
+    project="containerd",
+    path="github.com/containerd/containerd/v2",
+    # containerd builds its shim without gRPC too: one runs beside each pod.
+    programs={"containerd-shim-runc-v2": ("-tags", "no_grpc", "./shim"), "containerd": (".",)},
+    stamps=lambda version: {"github.com/containerd/containerd/v2/version.Version": version},
 )

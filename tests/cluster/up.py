@@ -19,13 +19,14 @@ from tests.cluster.places import (
     CGROUP,
     CONTAINERD,
     CONTAINERD_SOCKET,
+    CTR,
     KUBECTL,
     NODE,
     READY,
     STATE,
     ClusterError,
 )
-from tests.cluster.program import Program, program, release
+from tests.cluster.program import KUBERNETES, Programs, programs
 from tests.gomodule import Unavailable
 from tests.say import Clock, say
 
@@ -43,24 +44,31 @@ export KUBECONFIG="${{KUBECONFIG:-{admin}}}" KUBECACHEDIR="${{KUBECACHEDIR:-{sta
 exec {node} kubectl "$@"
 """
 
+CTR_SCRIPT = """\
+#!/bin/sh
+# ctr for the containerd of the cluster of the tests: what the kubelet has it keep.
+exec {containerd} ctr --address {socket} --namespace k8s.io "$@"
+"""
+
 
 def up() -> None:
     """Start it, unless it is up already. Raises Unavailable, BuildError or ClusterError."""
     check_machine()
     if is_up():
-        say(f"Kubernetes {release()} is up already")
+        say(f"Kubernetes {KUBERNETES.version} is up already")
         return
-    built = program()
+    built = programs()
     down()  # what a killed `up` or a reboot left
     clock = Clock()
     STATE.mkdir(mode=0o700, parents=True)
     network = set_up()
     write_certificates(network)
-    write_configs(network)
+    write_configs(network, built.shim)
+    _write_commands(built)
     _make_cgroups()
     clock.say(f"bridge for pods {network.pods}, services {network.services}, certificates")
 
-    starts = commands(built.node, network)
+    starts = commands(built.node, built.containerd, network)
     api = Api(network)
     for name in ("etcd", "apiserver", "containerd"):
         parts.start(name, starts[name])
@@ -78,10 +86,9 @@ def up() -> None:
     clock.say(f"node {NODE}")
     account = "/api/v1/namespaces/default/serviceaccounts/default"
     _wait("the controller manager", lambda: api.get(account) is not None)
-    _write_kubectl(built)
     READY.touch()
     clock.say("scheduler, controller manager, kube-proxy, CoreDNS")
-    say(f"Kubernetes {release()} is up. To use it:")
+    say(f"Kubernetes {KUBERNETES.version} is up. To use it:")
     say(f"  export KUBECONFIG={ADMIN}\n  {KUBECTL} get nodes")
 
 
@@ -93,7 +100,7 @@ def check_machine() -> None:
 
 def is_up() -> bool:
     """Whether all of it was started, and all of its processes live."""
-    return READY.exists() and all(parts.running(name) for name in commands(Path(), load()))
+    return READY.exists() and all(parts.running(name) for name in commands(Path(), Path(), load()))
 
 
 def _wait(what: str, ready: Callable[[], bool], *, seconds: float = 600) -> None:
@@ -120,11 +127,11 @@ def _make_cgroups() -> None:
             (hierarchy / CGROUP).mkdir(exist_ok=True)
 
 
-def _import_pause(built: Program) -> None:
+def _import_pause(built: Programs) -> None:
     archive = STATE / "pause.tar"
     write_pause_image(built.pause, archive)
-    command = ["ctr", "--address", str(CONTAINERD_SOCKET), "--namespace", "k8s.io", "images", "import"]
-    done = subprocess.run([*command, str(archive)], capture_output=True, text=True, check=False)
+    command = [str(CTR), "images", "import", str(archive)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     archive.unlink()
     if done.returncode:
         raise ClusterError(f"containerd does not take the image of the pause container: {done.stderr}")
@@ -147,6 +154,11 @@ def _node_ready(api: Api) -> bool:
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
-def _write_kubectl(built: Program) -> None:
-    KUBECTL.write_text(KUBECTL_SCRIPT.format(admin=ADMIN, state=STATE, node=built.node))
-    KUBECTL.chmod(0o755)
+def _write_commands(built: Programs) -> None:
+    """What people and tests type."""
+    for path, text in {
+        KUBECTL: KUBECTL_SCRIPT.format(admin=ADMIN, state=STATE, node=built.node),
+        CTR: CTR_SCRIPT.format(containerd=built.containerd, socket=CONTAINERD_SOCKET),
+    }.items():
+        path.write_text(text)
+        path.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Writes go.mod for one release of Kubernetes: python3 generate.py 1.34.10 1.14.0; then run `go mod tidy`.
+"""Writes go.mod for one release of Kubernetes: python3 generate.py 1.36.3 1.14.0; then run `go mod tidy`.
 
 k8s.io/kubernetes requires its own staging modules in version v0.0.0 and replaces them with folders of its
 repository; whoever imports it has to replace them with the published modules of the same release.
@@ -29,7 +29,7 @@ def main() -> None:
         "",
         f"go {theirs['Go']}",
         "",
-        "godebug default=go1.24",
+        "godebug default=go1.26",
         "",
         "require (",
         f"\tgithub.com/coredns/coredns v{COREDNS}",

@@ -11,7 +11,7 @@ DISTRIBUTION = GoModule(
     cache=gomodule.CACHE / "distribution",
     project="Distribution",
     path="github.com/distribution/distribution/v3",
-    programs={"registry": "."},
+    programs={"registry": (".",)},
 )
 
 
