@@ -1,7 +1,13 @@
-"""The cluster is a real one: it pulls with a password, balances, refuses, outlives its API server."""
+"""The cluster is a real one: it pulls with a password, balances, refuses, outlives its API server.
+
+Its node mounts images, and keeps nothing packed that it has unpacked.
+"""
 
 import base64
+import hashlib
 import json
+import platform
+import random
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
@@ -12,6 +18,11 @@ import docker
 import httpx
 import pytest
 
+from linkspan.registry import media
+from tests.cluster.pause import ARCHITECTURES
+from tests.cluster.places import NODE
+from tests.cluster.program import CONTAINERD, KUBERNETES
+from tests.registry.images import a_code_image, tar_of
 from tests.services.cluster import ROOT, RunningCluster
 from tests.services.engine import ImageOf
 from tests.services.registry import RunningRegistry
@@ -107,6 +118,92 @@ def versions(urls: list[str]) -> set[str]:
 def answered_by(urls: list[str], wanted: str) -> None:
     """This version is soon all that answers: kube-proxy hears of new and ending pods a bit later."""
     until(lambda: versions(urls * 5) == {wanted}, what=f"{wanted} alone")
+
+
+def test_the_releases_of_the_node(cluster: RunningCluster) -> None:
+    """Those that the modules pin, and nothing that the machine had."""
+    node = cluster.api.get(f"/api/v1/nodes/{NODE}")
+    assert node is not None
+    info = node["status"]["nodeInfo"]
+    assert info["kubeletVersion"] == f"v{KUBERNETES.release}"
+    assert info["containerRuntimeVersion"] == f"containerd://{CONTAINERD.release}"
+    assert json.loads(cluster.run("get", "--raw", "/version"))["gitVersion"] == f"v{KUBERNETES.release}"
+
+
+LOOK = """
+sha256sum /srv/weights.bin
+ls -A /srv
+touch /srv/weights.bin || true
+touch /srv/new || true
+"""
+
+
+def test_an_image_is_mounted(
+    cluster: RunningCluster,
+    namespace: str,
+    registry: RunningRegistry,
+    unique_app: str,
+    pushed: Pushed,
+) -> None:
+    """Pulled with a password, a folder of it, to be read only, even by root; its layer is not kept packed."""
+    weights = random.Random(unique_app).randbytes(1 << 20)
+    layer = tar_of({"model/": b"", "model/weights.bin": weights, "other/": b"", "other/secret": b"s"})
+    image = a_code_image(media.OCI_MANIFEST, layer=layer, architecture=ARCHITECTURES[platform.machine()])
+    with registry.settings().open(unique_app) as repository:
+        digest = repository.push_blob(layer)
+        repository.push_image(image)
+
+    reference = f"{registry.host}/{unique_app}@{image.digest}"
+    container = {
+        "name": "look",
+        "image": pushed("v1"),
+        "command": ["sh", "-ec", f"exec 2>&1\n{LOOK}"],
+        "securityContext": {"runAsUser": 0},
+        "volumeMounts": [{"name": "model", "mountPath": "/srv", "subPath": "model"}],
+    }
+    spec = {
+        "restartPolicy": "Never",
+        "imagePullSecrets": [{"name": "registry"}],
+        "containers": [container],
+        "volumes": [{"name": "model", "image": {"reference": reference, "pullPolicy": "IfNotPresent"}}],
+    }
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "look"}, "spec": spec}
+    cluster.apply(namespace, pull_secret(registry), pod)
+    assert ended(cluster, namespace, "look") == "Succeeded"
+    assert cluster.run("logs", "-n", namespace, "look").splitlines() == [
+        f"{hashlib.sha256(weights).hexdigest()}  /srv/weights.bin",
+        "weights.bin",
+        "touch: cannot touch '/srv/weights.bin': Read-only file system",
+        "touch: cannot touch '/srv/new': Read-only file system",
+    ]
+    assert image.digest in cluster.packed()
+    until(lambda: digest not in cluster.packed(), what="an unpacked layer that is thrown away")
+
+
+def test_no_layer_of_a_container_is_kept_packed(
+    cluster: RunningCluster, namespace: str, registry: RunningRegistry, pushed: Pushed
+) -> None:
+    """It is unpacked once, and lies on the disk once: as on EKS and GKE."""
+    address = pushed("v1")
+    app, _, tag = address.rpartition("/")[2].partition(":")
+    with registry.settings().open(app) as repository:
+        manifest = repository.manifest(tag)
+    cluster.apply(namespace, pull_secret(registry), deployment(address))
+    cluster.run("rollout", "status", "-n", namespace, "deployment/web", "--timeout=600s")
+    assert manifest.digest in cluster.packed()
+    layers = {each["digest"] for each in manifest.document["layers"]}
+    until(lambda: not layers & cluster.packed(), what="unpacked layers that are thrown away")
+
+
+def ended(cluster: RunningCluster, namespace: str, pod: str) -> str:
+    """How a pod has ended."""
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}"
+
+    def phase() -> str:
+        found = str((cluster.api.get(path) or {}).get("status", {}).get("phase", ""))
+        return found if found in {"Succeeded", "Failed"} else ""
+
+    return until(phase, what=f"the end of pod {pod}")
 
 
 @pytest.mark.alone_on_the_cluster

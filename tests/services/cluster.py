@@ -19,7 +19,7 @@ import pytest
 from tests.cluster import parts
 from tests.cluster.api import Api
 from tests.cluster.network import load
-from tests.cluster.places import ADMIN, KUBECTL, LOCK, STARTED_BY_TESTS, USERS
+from tests.cluster.places import ADMIN, CTR, KUBECTL, LOCK, STARTED_BY_TESTS, USERS
 from tests.cluster.up import is_up
 from tests.gomodule import Unavailable
 from tests.needs import needs_of, stop_cluster
@@ -72,6 +72,11 @@ class RunningCluster:
         """An object, or a list of objects: `get(namespace, "deployment", "web")`."""
         value: dict[str, Any] = json.loads(self.run("get", "-n", namespace, *what, "-o", "json"))
         return value
+
+    def packed(self) -> set[str]:
+        """The digests of what the node keeps as it was fetched: manifests, configurations, packed layers."""
+        command = [str(CTR), "content", "ls", "--quiet"]
+        return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
 
     def until_linkspan_may(self, namespace: str, verb: str, group: str, resource: str) -> None:
         """Wait until the API server has heard of a right that was just given to Linkspan's account."""
