@@ -17,7 +17,7 @@ OCI_EMPTY = "application/vnd.oci.empty.v1+json"
 
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
-# Docker's name for a layer that is not compressed; Engine 20.10 and containerd 1.6 both pull it.
+# Docker's name for a layer that is not compressed; Engine 20.10 and containerd (1.6, 2.4) both pull it.
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 
 # CNCF ModelPack, https://github.com/modelpack/model-spec/blob/main/docs/spec.md

@@ -1,7 +1,7 @@
 """What keeps a container from running, one cause at a time, from what the kubelet says of it.
 
 The reasons are the kubelet's: pkg/kubelet/images/types.go, kuberuntime/kuberuntime_container.go,
-container/sync_result.go and events/event.go of Kubernetes 1.34.
+container/sync_result.go and events/event.go of Kubernetes 1.36.
 """
 
 import re

@@ -7,18 +7,18 @@ from linkspan.errors import ConfigError
 from linkspan.runtimes.base import KubeObject
 from linkspan.runtimes.kubernetes.marks import IMAGE, PLACEHOLDER
 
-# kubectl api-resources --namespaced=false of Kubernetes 1.35, and what operators brought that is common.
+# kubectl api-resources --namespaced=false of Kubernetes 1.36, and what operators brought that is common.
 # fmt: off
 CLUSTER_SCOPED: Final = frozenset({
     "APIService", "CSIDriver", "CSINode", "CertificateSigningRequest", "ClusterRole",
     "ClusterRoleBinding", "ClusterTrustBundle", "CustomResourceDefinition", "DeviceClass",
     "DeviceTaintRule", "FlowSchema", "IPAddress", "IngressClass", "MutatingAdmissionPolicy",
     "MutatingAdmissionPolicyBinding", "MutatingWebhookConfiguration", "Namespace", "Node",
-    "PersistentVolume", "PriorityClass", "PriorityLevelConfiguration", "ResourceSlice", "RuntimeClass",
-    "ServiceCIDR", "StorageClass", "StorageVersion", "StorageVersionMigration",
-    "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "ValidatingWebhookConfiguration",
-    "VolumeAttachment", "VolumeAttributesClass", "ClusterExternalSecret", "ClusterIssuer",
-    "ClusterSecretStore", "GatewayClass", "VolumeSnapshotClass",
+    "PersistentVolume", "PriorityClass", "PriorityLevelConfiguration", "ResourcePoolStatusRequest",
+    "ResourceSlice", "RuntimeClass", "ServiceCIDR", "StorageClass", "StorageVersion",
+    "StorageVersionMigration", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
+    "ValidatingWebhookConfiguration", "VolumeAttachment", "VolumeAttributesClass", "ClusterExternalSecret",
+    "ClusterIssuer", "ClusterSecretStore", "GatewayClass", "VolumeSnapshotClass",
 })
 
 # What others need comes first, what sends traffic or starts something comes late, the app itself last.

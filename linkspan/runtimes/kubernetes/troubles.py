@@ -1,7 +1,7 @@
 """What keeps the pods of a revision from becoming ready, one cause at a time, from what the cluster says.
 
 The reasons are those of core/v1 types.go, the scheduler, the replica set controller and the kubelet of
-Kubernetes 1.34.
+Kubernetes 1.36.
 """
 
 from collections.abc import Iterator, Sequence
