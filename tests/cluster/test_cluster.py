@@ -125,9 +125,9 @@ def test_the_releases_of_the_node(cluster: RunningCluster) -> None:
     node = cluster.api.get(f"/api/v1/nodes/{NODE}")
     assert node is not None
     info = node["status"]["nodeInfo"]
-    assert info["kubeletVersion"] == f"v{KUBERNETES.release}"
-    assert info["containerRuntimeVersion"] == f"containerd://{CONTAINERD.release}"
-    assert json.loads(cluster.run("get", "--raw", "/version"))["gitVersion"] == f"v{KUBERNETES.release}"
+    assert info["kubeletVersion"] == f"v{KUBERNETES.version}"
+    assert info["containerRuntimeVersion"] == f"containerd://{CONTAINERD.version}"
+    assert json.loads(cluster.run("get", "--raw", "/version"))["gitVersion"] == f"v{KUBERNETES.version}"
 
 
 LOOK = """
