@@ -1,9 +1,10 @@
 """One call for each of many things, a few at a time: most of each is waiting for a network or a disk."""
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from linkspan.progress import Progress
@@ -51,15 +52,10 @@ def several(
                 failures.append(error)
                 stop.set()
 
-    threads = min(AT_ONCE, len(items))
-    if threads < 2:
+    if len(items) < 2:
         run()  # here, where Ctrl-C interrupts it at once
     else:
-        with ThreadPoolExecutor(threads) as pool:
-            try:
-                wait([pool.submit(run) for _ in range(threads)])
-            finally:
-                stop.set()
+        _in_threads(run, min(AT_ONCE, len(items)), stop)
     if failures:
         raise failures[0]
     return [results[number] for number in range(len(items))]
@@ -72,3 +68,37 @@ def one_then_several(
     by a service that refuses all.
     """
     return several(work, items[:1], progress) + several(work, items[1:], progress)
+
+
+def _in_threads(run: Callable[[], None], count: int, stop: threading.Event) -> None:
+    """`run` in `count` threads, until all have ended, also when Ctrl-C comes meanwhile.
+
+    Neither an executor nor Thread.join can be interrupted safely: one keeps locks that its threads need, the
+    other takes a thread for dead that is not (CPython #90882).
+    """
+    begun: list[bool] = []
+    ended: list[bool] = []
+    wake: SimpleQueue[bool] = SimpleQueue()
+
+    def thread() -> None:
+        begun.append(True)
+        try:
+            run()
+        finally:
+            ended.append(True)
+            wake.put(True)
+
+    def wait(for_all: bool) -> None:
+        while len(ended) < (count if for_all else len(begun)):
+            # Not for ever: a signal that comes just before the wait is seen only after it.
+            with contextlib.suppress(Empty):
+                wake.get(timeout=0.2)
+
+    try:
+        for _ in range(count):
+            threading.Thread(target=thread).start()
+        wait(for_all=True)
+    finally:
+        # A thread that begins only now finds this and does nothing.
+        stop.set()
+        wait(for_all=False)

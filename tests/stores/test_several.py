@@ -3,12 +3,14 @@
 import itertools
 import signal
 import threading
+from collections.abc import Callable
 
 import pytest
 
 from linkspan.errors import StoreUnavailable
 from linkspan.progress import Progress
 from linkspan.stores.several import AT_ONCE, several
+from tests.waiting import until
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 1000])
@@ -52,35 +54,45 @@ def test_progress_is_called_by_one_thread_at_a_time() -> None:
     assert sum(passed) == 20_000
 
 
+class Endless:
+    """Work that counts progress for ever, in all threads; `last` is called by the last of them to begin."""
+
+    def __init__(self, last: Callable[[], None]) -> None:
+        self.last = last
+        self.begun: list[int] = []
+        self.running: set[int] = set()
+        self._together = threading.Barrier(AT_ONCE)
+
+    def work(self, number: int, count: Progress) -> None:
+        self.begun.append(number)
+        self.running.add(number)
+        try:
+            if self._together.wait(240) == 0:
+                self.last()
+            while True:
+                count(1)
+        finally:
+            self.running.remove(number)
+
+
 def test_after_a_failure_nothing_begins_and_what_runs_is_interrupted() -> None:
-    begun: list[int] = []
-    together = threading.Barrier(AT_ONCE)
+    def fail() -> None:
+        raise StoreUnavailable("pulled the plug")
 
-    def work(number: int, count: Progress) -> None:
-        begun.append(number)
-        together.wait(240)
-        if number == 3:
-            raise StoreUnavailable("pulled the plug")
-        while True:
-            count(1)
-
-    before = threading.active_count()
+    endless, before = Endless(fail), threading.active_count()
     with pytest.raises(StoreUnavailable, match="pulled the plug"):
-        several(work, range(10_000))
-    assert sorted(begun) == list(range(AT_ONCE))
-    assert threading.active_count() == before
+        several(endless.work, range(10_000))
+    assert sorted(endless.begun) == list(range(AT_ONCE))
+    assert not endless.running
+    until(lambda: threading.active_count() == before, what="the threads' end")
 
 
 def test_ctrl_c_ends_all() -> None:
-    together = threading.Barrier(AT_ONCE)
-
-    def work(number: int, count: Progress) -> None:
-        if together.wait(240) == 0:
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-        while True:
-            count(1)
-
-    before = threading.active_count()
-    with pytest.raises(KeyboardInterrupt):
-        several(work, range(10_000))
-    assert threading.active_count() == before
+    # Often: it may come while the threads are being started, waited for, or between two waits.
+    for _ in range(50):
+        endless = Endless(lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT))
+        before = threading.active_count()
+        with pytest.raises(KeyboardInterrupt):
+            several(endless.work, range(10_000))
+        assert not endless.running
+        until(lambda: threading.active_count() == before, what="the threads' end")  # noqa: B023
