@@ -178,9 +178,16 @@ def _unpulled(
     note = f" (there is no pull secret {missing[1]})" if missing else ""
     if stuck < PATIENCE and (missing or _UNAUTHORIZED.search(words)):
         final = False  # a kubelet may learn of a new Secret a moment after it learns of a new pod
-    image = sentence(text(status, "image")) or "its image"
+    image = sentence(_unpulled_image(pod, status)) or "its image"
     why = words or text(status, "state", "waiting", "reason")
     return Trouble(not final, Stage.PULLED, name(pod), f"{who} cannot pull {image}: {why}{note}")
+
+
+def _unpulled_image(pod: KubeObject, status: KubeObject) -> str:
+    """A container waits for the images of its volumes too, and only the message says which one it is."""
+    words = text(status, "state", "waiting", "message")
+    mounted = [text(volume, "image", "reference") for volume in objects(pod, "spec", "volumes")]
+    return next((image for image in mounted if f'"{image}"' in words), text(status, "image"))
 
 
 def crashed(pod: KubeObject, end: End, events: Sequence[KubeObject], logs: str | None) -> Trouble:

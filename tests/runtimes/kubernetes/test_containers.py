@@ -67,6 +67,18 @@ def test_an_image_that_cannot_be_pulled(message: str, retriable: bool, says: str
     assert verdict(rolling(one(state)), stuck=31) == (retriable, f"app-c cannot pull {SHORT}: {says}")
 
 
+@pytest.mark.parametrize("wrapping", ["", 'Back-off pulling image "r.example/model:1": ErrImagePull: '])
+def test_an_image_of_a_volume_is_named(wrapping: str) -> None:
+    """The container's own image, which its status names, was pulled."""
+    message = PULLING.replace(IMAGE, "r.example/model:1") + "r.example/model:1: not found"
+    seen = one(waiting("ImagePullBackOff" if wrapping else "ErrImagePull", wrapping + message))
+    seen["spec"]["volumes"] = [
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "model", "image": {"reference": "r.example/model:1"}},
+    ]
+    assert verdict(rolling(seen), stuck=31) == (False, "app-c cannot pull r.example/model:1: not found")
+
+
 def test_a_kubelet_may_learn_of_a_new_secret_late() -> None:
     state = waiting("ErrImagePull", PULLING + "no basic auth credentials")
     assert [verdict(rolling(one(state)), stuck=seconds)[0] for seconds in (5, 31)] == [True, False]
