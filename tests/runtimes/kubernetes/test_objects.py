@@ -146,7 +146,7 @@ def test_a_release_says_where_it_came_from_and_keeps_the_password_to_itself(
     ]
     # It is no verdict on a release as long as it may pass.
     monkeypatch.setattr(containers, "PATIENCE", math.inf)
-    with pytest.raises(RuntimeUnavailable, match=r"cannot pull .*: 401 Unauthorized"):
+    with pytest.raises(RuntimeUnavailable, match=r"cannot pull .*: no basic auth credentials"):
         harness.open(pull_secret=False).roll_out(
             plans[0].model_copy(update={"ready_seconds": 30}), say=said.append
         )
