@@ -45,7 +45,7 @@ async def look_up(
 async def package(
     app: str, store: str, registry: str, name: str, version: str | None, folder: str
 ) -> PackagedModel:
-    """Stream the model into the registry as one layer, and commit it once the model has scored.
+    """Stream the model into the registry as layers, and commit them once the model has scored.
 
     Pins for itself: a retry after the objects were overwritten must take what is there then.
     """

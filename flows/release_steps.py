@@ -51,12 +51,20 @@ async def compare(
     on_purpose: bool,
     pin: bool,
 ) -> Plan:
-    """Link the pair in memory and decide what should happen. Pushes nothing."""
+    """Link the pair in memory and decide what should happen."""
     with opened() as it:
         client, target = await it.registry(registry, code.config.name), await it.runtime(runtime, registry)
         await asyncio.to_thread(target.refresh, release.service_of(code.config, environment))
         return await asyncio.to_thread(
-            release.plan, client, target, code, model, environment, on_purpose=on_purpose, pin=pin
+            release.plan,
+            client,
+            target,
+            code,
+            model,
+            environment,
+            on_purpose=on_purpose,
+            pin=pin,
+            say=say(),
         )
 
 

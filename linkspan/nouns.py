@@ -151,7 +151,7 @@ class Model(Noun):
 
     @model_validator(mode="after")
     def _small(self) -> Self:
-        size = len(self.model_dump_json())
+        size = len(self.model_dump_json().encode())
         if size > _MOST_OF_A_MODEL:
             raise ValueError(
                 f"metrics and signature take {size} bytes, and labels and events hold {_MOST_OF_A_MODEL}"

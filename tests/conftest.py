@@ -29,6 +29,7 @@ pytest_plugins = [
     "tests.services.prefect_server",
     "tests.services.browser",
     "tests.services.sample_app",
+    "tests.registry.fixtures",
 ]
 
 RUN = pytest.StashKey[Path]()

@@ -26,6 +26,9 @@ from linkspan.runtimes.kubernetes.app_objects import load
 # this one is not for good.
 BUILD_HELD = timedelta(hours=1)
 
+# Of the 125 that engines take (release/link.py), less what a model may have (models/parts.py).
+_MOST_LAYERS = 100
+
 
 class CodeBuild(Noun):
     """A commit on its way: `image` is set once it is built, `digest` once the tested image is pushed.
@@ -144,9 +147,16 @@ def push(
 def _unfit(registry: Registry, build: CodeBuild, *, say: Say) -> BuildFailed | None:
     """Why no model could ever be linked into an image that is there, so that it must not be the newest."""
     assert build.digest is not None  # noqa: S101 what the caller has just pushed or found
-    folder = build.config.model.path
+    folder, image = build.config.model.path, registry.image(build.digest)
+    if (count := len(image.manifest.document.get("layers") or [])) > _MOST_LAYERS:
+        return BuildFailed(
+            f"the image of {_called(build)} has too many layers",
+            expected=f"at most {_MOST_LAYERS}, so that a model's fit in beside them",
+            found=count,
+            fix="Join RUN and COPY lines of the Dockerfile",
+        )
     try:
-        found = mountpoint(registry, registry.image(build.digest), folder, say=say)
+        found = mountpoint(registry, image, folder, say=say)
     except BuildFailed as error:
         return error
     if not found.obstacles:

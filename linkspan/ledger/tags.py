@@ -2,6 +2,9 @@
 
 from linkspan.nouns import Digest, Release, sha256, short
 
+_FORM = 2
+"""Of what is under the tags of models: a change of it means that models are packaged once more."""
+
 
 def commit_tag(sha: str) -> str:
     """The tag of the tested image of a commit."""
@@ -20,22 +23,22 @@ def model_tag(name: str, version: str) -> str:
 
 def pinned_tag(fingerprint: str, folder: str) -> str:
     """The tag of the ModelPack manifest of what a store holds now, packed below `folder`."""
-    return "pinned-" + _hex(f"{fingerprint} {folder}")
+    return "pinned-" + _hex(f"{_FORM} {fingerprint} {folder}")
 
 
 def layer_tag(content: Digest, folder: str) -> str:
     """The tag of a ModelPack manifest whose layers hold this content below `folder`, whatever its version."""
-    return "layer-" + _hex(f"{content} {folder}")
+    return "layer-" + _hex(f"{_FORM} {content} {folder}")
 
 
 def part_tag(content: Digest, folder: str) -> str:
     """The tag of one layer of a model: of the files with this content below `folder`."""
-    return "part-" + _hex(f"{content} {folder}")
+    return "part-" + _hex(f"{_FORM} {content} {folder}")
 
 
 def mountpoint_tag(read: Digest, folder: str) -> str:
     """The tag of what a code image, or a layer of one, holds at `folder`."""
-    return "mountpoint-" + _hex(f"{read} {folder}")
+    return "mountpoint-" + _hex(f"{_FORM} {read} {folder}")
 
 
 def release_tag(release: Release) -> str:

@@ -1,8 +1,8 @@
 """What was refused for good, and why, kept where everything else is kept: in the registry.
 
-A rejection is an OCI artifact without content (image-spec manifest.md, "Guidelines for Artifact Usage") under
-a tag that follows from its key: one request tells a flow that nothing was said of a pair. What is said later
-of the same key, and that it is pardoned, is the next of a series (series.py).
+A rejection is an artifact without content (artifact.py) under a tag that follows from its key: one request
+tells a flow that nothing was said of a pair. What is said later of the same key, and that it is pardoned, is
+the next of a series (series.py).
 """
 
 from datetime import UTC, datetime
@@ -11,15 +11,14 @@ from pydantic import ValidationError
 
 from linkspan.errors import LinkspanError, RegistryError, RegistryNotFound
 from linkspan.ledger import series
+from linkspan.ledger.artifact import push_artifact
 from linkspan.ledger.tags import rejection_tag
 from linkspan.ledger.values import Rejection
 from linkspan.nouns import Digest
 from linkspan.progress import Say
 from linkspan.registry import media
 from linkspan.registry.client import Registry
-from linkspan.registry.media import Document, canonical, descriptor
 
-_EMPTY = b"{}"
 _REASON_CAP = 2048
 _PREFIX = "dev.linkspan.rejection."
 _PARDONED = _PREFIX + "pardoned"
@@ -94,16 +93,5 @@ def _cut(reason: str) -> str:
 
 
 def _put(registry: Registry, key: str, annotations: dict[str, str]) -> None:
-    registry.push_blob(_EMPTY)
-    empty = descriptor(media.OCI_EMPTY, _EMPTY)
-    manifest: Document = {
-        "schemaVersion": 2,
-        "mediaType": media.OCI_MANIFEST,
-        "artifactType": media.REJECTION,
-        "config": empty,
-        # One layer even so: several registries refuse a manifest without any.
-        "layers": [empty],
-        "annotations": annotations,
-    }
-    digest = registry.push_manifest(canonical(manifest), media.OCI_MANIFEST)
+    digest = push_artifact(registry, media.REJECTION, annotations=annotations)
     series.add(registry, rejection_tag(key), digest)

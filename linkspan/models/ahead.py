@@ -13,7 +13,7 @@ _PIECE = 64 << 10
 def ahead(chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
     """`chunks` in pieces of some size, read by another thread, which ends with this generator.
 
-    What the producer raises comes out after what it gave before.
+    What the producer raises comes out after what it gave before, but for less than a piece.
     """
     queue = _Queue()
     thread = threading.Thread(target=_fill, args=(chunks, queue), name="reads ahead", daemon=True)

@@ -5,15 +5,15 @@ uploads are only committed after the model was opened and has scored. A model th
 behind, and a layer that is there already is not sent again; nor read, unless the model must be opened.
 """
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from linkspan.errors import ModelError
+from linkspan.errors import ConfigError, DigestMismatch, LinkspanError, ModelError
 from linkspan.ledger import series
 from linkspan.ledger.modelpack import modelpack, read_modelpack
-from linkspan.ledger.parts import known as known_part
-from linkspan.ledger.parts import remember as remember_part
+from linkspan.ledger.parts import known_part, remember_part
 from linkspan.ledger.tags import layer_tag, model_tag, part_tag, pinned_tag
 from linkspan.ledger.values import PackagedModel
 from linkspan.ledger.verdicts import note, pardon, rejection
@@ -22,7 +22,7 @@ from linkspan.models.base import ModelStore, Pinned, identify
 from linkspan.models.layer import check_paths, layer_chunks, layer_size
 from linkspan.models.parts import parts
 from linkspan.models.validate import validate
-from linkspan.nouns import Layer, Model, ModelFile, content_of, listing, short
+from linkspan.nouns import Digest, Layer, Model, ModelFile, content_of, listing, short
 from linkspan.progress import Progress, Say
 from linkspan.registry import media
 from linkspan.registry.blobs import Staged
@@ -116,50 +116,67 @@ def _stream(
     files = pinned.files
     check_paths(files, folder)
     opened = any(file.path.endswith(".onnx") for file in files)
-    wanted = [(part, part_tag(content_of(part), folder)) for part in parts(files)]
     layers: list[Layer] = []
-    pending: list[Staged] = []
-    new: list[tuple[str, Layer]] = []
-
-    def give_up() -> None:
-        for upload in pending:
-            registry.discard(upload)
-
-    with scratch("model") as place, ExitStack() as notes, ExitStack() as undo:
-        undo.callback(give_up)
+    pending: list[tuple[str, Layer, Staged]] = []
+    with scratch("model") as place, ExitStack() as notes:
 
         def open_file(file: ModelFile) -> Iterator[bytes]:
             chunks = store.read(pinned, file.path)
             return _tee(chunks, place / file.path) if opened else chunks
 
-        for part, tag in wanted:
-            earlier = notes.enter_context(unfinished(f"{registry.name} {tag}"))
-            size, known = layer_size(part, folder), known_part(registry, tag)
-            if known is None:
+        try:
+            for part in parts(files):
+                tag, size = part_tag(content_of(part), folder), layer_size(part, folder)
                 chunks = ahead(layer_chunks(part, folder, open_file))
-                pending.append(registry.stage(chunks, size, progress=progress, earlier=earlier))
-                digest = pending[-1].digest
-                known = Layer(digest=digest, diff_id=digest, size=size, media_type=media.MODEL_LAYER)
-                new.append((tag, known))
+                layer = known_part(registry, tag, size)
+                if layer is None:
+                    earlier = notes.enter_context(unfinished(f"{registry.name} {tag}"))
+                    staged = registry.stage(chunks, size, progress=progress, earlier=earlier)
+                    layer = _layer(staged.digest, size)
+                    pending.append((tag, layer, staged))
+                else:
+                    say(f"Layer {short(layer.digest)} ({_named(part)}) is in the registry already")
+                    _pass_by(tag, layer, chunks if opened else (), progress)
+                layers.append(layer)
+            if opened:
+                result = validate(place)
+                say(f"Opened it and scored a sample in {result.seconds:.1f} s ({result.sandbox})")
             else:
-                say(f"Layer {short(known.digest)} ({_named(part)}) is in the registry already")
-                # Opened is the whole model; one that is not opened is not read for what is there.
-                for chunk in layer_chunks(part, folder, open_file) if opened else ():
-                    progress(len(chunk))
-                if not opened:
-                    progress(size)
-            layers.append(known)
-        if opened:
-            result = validate(place)
-            say(f"Opened it and scored a sample in {result.seconds:.1f} s ({result.sandbox})")
-        else:
-            say("No ONNX file in it, so the smoke test will be the judge")
-        while pending:
-            registry.commit(pending[0])
-            del pending[0]
-    for tag, layer in new:
-        remember_part(registry, tag, layer)
+                say("No ONNX file in it, so the smoke test will be the judge")
+            while pending:
+                tag, layer, staged = pending[0]
+                registry.commit(staged)
+                del pending[0]
+                remember_part(registry, tag, layer)
+        except LinkspanError as error:
+            for _, _, staged in pending:
+                # What passes by itself leaves them for the next try, which goes on with them.
+                if not (error.retriable and staged.earlier):
+                    registry.discard(staged)
+            raise
     return tuple(layers)
+
+
+def _layer(digest: Digest, size: int) -> Layer:
+    return Layer(digest=digest, diff_id=digest, size=size, media_type=media.MODEL_LAYER)
+
+
+def _pass_by(tag: str, layer: Layer, chunks: Iterable[bytes], progress: Progress) -> None:
+    """Read a layer that is there, where its files must be opened; else only count it."""
+    if not chunks:
+        progress(layer.size)
+        return
+    hashed = hashlib.sha256()
+    for chunk in chunks:
+        hashed.update(chunk)
+        progress(len(chunk))
+    if (found := "sha256:" + hashed.hexdigest()) != layer.digest:
+        raise DigestMismatch(
+            f"layer under tag {tag}",
+            expected=found,
+            found=layer.digest,
+            fix="Delete that tag: it was put by hand",
+        )
 
 
 def _named(part: Sequence[ModelFile]) -> str:
@@ -167,11 +184,18 @@ def _named(part: Sequence[ModelFile]) -> str:
 
 
 def _tee(chunks: Iterator[bytes], path: Path) -> Iterator[bytes]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as copy:
-        for chunk in chunks:
-            copy.write(chunk)
-            yield chunk
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as copy:
+            for chunk in chunks:
+                copy.write(chunk)
+                yield chunk
+    except OSError as error:
+        raise ConfigError(
+            f"the model cannot be opened: {path.name} cannot be written to {path.parent}",
+            found=error.strerror or type(error).__name__,
+            fix="Free space there for a whole model, or set TMPDIR to a folder that has it",
+        ) from None
 
 
 def _called(pinned: Pinned) -> str:

@@ -15,7 +15,7 @@ from linkspan.errors import (
     VersionExists,
 )
 from linkspan.models.folder import LocalFile, collect, state
-from linkspan.models.versions import Manifest, PublishedModels, blob_key, manifest_bytes, manifest_key
+from linkspan.models.versions import Published, PublishedModels, blob_key, manifest_bytes, manifest_key
 from linkspan.nouns import Model, Name, Signature, version_order
 from linkspan.progress import Progress
 from linkspan.stores.base import ObjectStore, Upload
@@ -54,7 +54,7 @@ def publish(
     wanted = version or next_version(store)
     if version is not None:
         _check_version(store, version, allow_older)
-    manifest = Manifest(
+    manifest = Published(
         name=name,
         version=wanted,
         files=tuple(local.file for local in files),
@@ -80,7 +80,7 @@ def publish(
     )
 
 
-def _in_short(manifest: Manifest) -> Model:
+def _in_short(manifest: Published) -> Model:
     try:
         return manifest.model()
     except ValidationError as error:

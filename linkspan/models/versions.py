@@ -1,7 +1,7 @@
 """The published layout: immutable versions over content-addressed files.
 
     <name>/blobs/sha256/<hex>        a file's bytes, shared by all versions that have it
-    <name>/versions/<version>.json   the version's Manifest as canonical JSON, put last
+    <name>/versions/<version>.json   the version's Published as canonical JSON, put last
 
 The manifest is the commit point: a version whose manifest is not there does not exist.
 """
@@ -34,7 +34,7 @@ def blob_key(name: str, hex_digest: str) -> str:
     return f"{name}/blobs/sha256/{hex_digest}"
 
 
-class Manifest(Noun):
+class Published(Noun):
     """A version as it is published: its files, and what was said of it."""
 
     name: Name
@@ -50,7 +50,7 @@ class Manifest(Noun):
         return Model.model_validate(dict(self))
 
 
-def manifest_bytes(manifest: Manifest) -> bytes:
+def manifest_bytes(manifest: Published) -> bytes:
     """The manifest as canonical JSON: sorted keys, no spaces, UTF-8, one newline at the end."""
     document = manifest.model_dump(mode="json")
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -155,9 +155,9 @@ class PublishedModels:
         return b"".join(self._objects.read(manifest))
 
 
-def _parse(data: bytes, key: str, name: str, version: str) -> tuple[Manifest, Model]:
+def _parse(data: bytes, key: str, name: str, version: str) -> tuple[Published, Model]:
     try:
-        manifest = Manifest.model_validate_json(data)
+        manifest = Published.model_validate_json(data)
         model = manifest.model() if manifest.files else None
     except ValidationError as error:
         first = error.errors()[0]

@@ -9,11 +9,18 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import httpx
 
-from linkspan.errors import DigestMismatch, RegistryError, RegistryFull, RegistryUnavailable
+from linkspan.errors import (
+    DigestMismatch,
+    LinkspanError,
+    RegistryDenied,
+    RegistryError,
+    RegistryFull,
+    RegistryUnavailable,
+)
 from linkspan.nouns import Digest, sha256, short
 from linkspan.registry.stream import Stream
 from linkspan.registry.transport import Answer, Transport
@@ -58,6 +65,8 @@ class Blobs:
         digest = sha256(data)
         if self.blob_size(digest) is not None:
             return digest
+        if self._chunk and len(data) > self._chunk:
+            return self.push_stream(iter([data]), len(data))[0]
         # In POST and PUT, tried again as a whole, because its bytes are at hand.
         for last in (False, False, True):
             session = self._start_upload()
@@ -111,37 +120,51 @@ class Blobs:
         DigestMismatch if the producer gives more or fewer bytes.
         """
         stream = Stream(chunks, size, progress)
-        taken_up = self._taken_up(earlier, stream)
-        session = _Session(taken_up[0] if taken_up else self._start_upload())
+        session: _Session | None = None
         try:
-            self._send(session, stream, taken_up[1] if taken_up else 0, earlier)
+            known = self._earlier_session(earlier, size)
+            session = _Session(known[0] if known else self._start_upload())
+            at = known[1] if known else 0
+            stream.skip(at)
+            self._send(session, stream, at, earlier, taken_up=known is not None)
+            stream.finish()
         except BaseException as error:
             cause = stream.error or self._full_disk(error) or error
-            if not (earlier and isinstance(cause, RegistryUnavailable)):
-                self._cancel(session.url)
-                if earlier:
-                    earlier.forget()
+            passes = not isinstance(cause, Exception) or (
+                isinstance(cause, LinkspanError) and cause.retriable
+            )
+            if session and not (earlier and passes):
+                self._give_up(session.url, earlier)
             if cause is error:
                 raise
             raise cause from cause.__cause__
         finally:
             stream.close()
-        return Staged(session.url, stream.digest, size, earlier, taken_up is not None)
+        return Staged(session.url, stream.digest, size, earlier, known is not None)
 
-    def _taken_up(self, earlier: "Earlier | None", stream: Stream) -> tuple[httpx.URL, int] | None:
-        """The session of a call before this one and how far it got; what has got there passes unsent."""
-        if earlier is None or not (known := earlier.session()):
+    def _earlier_session(self, earlier: "Earlier | None", size: int) -> tuple[httpx.URL, int] | None:
+        """The session of a call before this one and how far it got, if the registry still has it."""
+        known = earlier.session() if earlier else ""
+        if earlier is None or not known:
             return None
-        found = self._how_far(httpx.URL(known))
-        if found is None or found[1] > stream.size:
+        try:
+            found = self._ask_how_far(httpx.URL(known))
+        except httpx.InvalidURL:
+            found = None
+        except RegistryUnavailable:
+            # Away as a whole, and the next call asks again; or only what the note says is.
+            self._cancel(self._start_upload())
+            found = None
+        if found is None or found[1] > size:
             earlier.forget()
             return None
-        stream.skip(found[1])
         return found
 
-    def _send(self, session: "_Session", stream: Stream, at: int, earlier: "Earlier | None") -> None:
+    def _send(
+        self, session: "_Session", stream: Stream, at: int, earlier: "Earlier | None", *, taken_up: bool
+    ) -> None:
         """Send what is missing from `at` on."""
-        broken = 0
+        broken = int(taken_up)
         while at < stream.size or not stream.size:
             if earlier:
                 earlier.remember(str(session.url))
@@ -160,8 +183,18 @@ class Blobs:
                 found = self._how_far(session.url)
                 broken = broken + 1 if found and found[1] <= at else 1
                 if not found or broken > _BREAKS or not stream.has(found[1]):
-                    raise
-                session.url, at = found
+                    self._raise_broken(error, session, earlier)
+                else:
+                    session.url, at = found
+        if earlier:
+            earlier.remember(str(session.url))
+
+    def _raise_broken(self, error: RegistryError, session: "_Session", earlier: "Earlier | None") -> NoReturn:
+        """A session that cannot go on: whatever it was refused for, a new one may succeed."""
+        if error.retriable or isinstance(error, RegistryDenied):
+            raise error
+        self._give_up(session.url, earlier)
+        raise RegistryUnavailable(error.what, found=error.found, fix="The next try starts anew") from None
 
     def _patch(self, session: "_Session", stream: Stream, at: int, until: int, *, again: bool) -> None:
         headers = _OCTETS | {"Content-Length": str(until - at)}
@@ -188,6 +221,13 @@ class Blobs:
             )
 
     def _how_far(self, session: httpx.URL) -> tuple[httpx.URL, int] | None:
+        """As `_ask_how_far`; None too if nobody answers."""
+        try:
+            return self._ask_how_far(session)
+        except RegistryError:
+            return None
+
+    def _ask_how_far(self, session: httpx.URL) -> tuple[httpx.URL, int] | None:
         """Where an upload whose connection broke goes on, and from which offset; None if it cannot.
 
         distribution-spec, "Pushing a blob in chunks": GET of the session. Distribution before 3 has lost the
@@ -197,6 +237,8 @@ class Blobs:
             answer = self._transport.call(
                 "GET", session, what="asking how far an upload got", expect=(200, 202, 204)
             )
+        except (RegistryUnavailable, RegistryDenied):
+            raise
         except RegistryError:
             return None
         start, _, end = answer.headers.get("range", "").removeprefix("bytes=").partition("-")
@@ -206,11 +248,13 @@ class Blobs:
         return self._location(answer) or session, int(end) + 1 if end != "0" else 0
 
     def commit(self, staged: "Staged") -> None:
-        """Make a blob of what was staged. If that fails the registry keeps nothing."""
+        """Make a blob of what was staged. If that fails for good the registry keeps nothing."""
         try:
             self._finish(staged.session, staged.digest, staged.size)
         except BaseException as error:
             full = self._full_disk(error)
+            if staged.earlier and not full and isinstance(error, RegistryUnavailable):
+                raise  # for the next try to go on with
             self.discard(staged)
             if full:
                 raise full from None
@@ -225,9 +269,12 @@ class Blobs:
 
     def discard(self, staged: "Staged") -> None:
         """Give up what was staged; the registry frees its bytes, now or later."""
-        self._cancel(staged.session)
-        if staged.earlier:
-            staged.earlier.forget()
+        self._give_up(staged.session, staged.earlier)
+
+    def _give_up(self, session: httpx.URL, earlier: "Earlier | None") -> None:
+        self._cancel(session)
+        if earlier:
+            earlier.forget()
 
     def _start_upload(self) -> httpx.URL:
         """Open an upload session: the address of what comes next."""

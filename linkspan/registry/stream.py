@@ -60,8 +60,6 @@ class Stream:
                 chunk = self._next()
                 if self.passed > offset:
                     yield chunk[max(0, offset - start) : until - start]
-            if self.passed == self.size:
-                self._end()
         except GeneratorExit:
             raise
         except BaseException as error:
@@ -75,6 +73,11 @@ class Stream:
         """Let the bytes up to there pass unsent: a registry has them from an earlier try."""
         while self.passed < offset:
             self._next()
+
+    def finish(self) -> None:
+        """Hear the producer out: it may fail after its last byte. Raises DigestMismatch if it gives more."""
+        if more := next(filter(None, self._chunks), b""):
+            raise self._wrong(f"{self.passed + len(more)} bytes or more")
 
     def close(self) -> None:
         """Let the producer go: it may hold a connection to a store."""
@@ -95,11 +98,6 @@ class Stream:
         if self._progress:
             self._progress(len(chunk))
         return chunk
-
-    def _end(self) -> None:
-        """The producer must end where it said it would."""
-        if more := next(filter(None, self._chunks), b""):
-            raise self._wrong(f"{self.passed + len(more)} bytes or more")
 
     def _wrong(self, found: str) -> DigestMismatch:
         return DigestMismatch("length of a streamed layer", expected=f"{self.size} bytes", found=found)

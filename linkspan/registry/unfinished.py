@@ -25,8 +25,9 @@ class Unfinished:
         return os.pread(self._descriptor, 1 << 16, 0).decode(errors="replace")
 
     def remember(self, session: str) -> None:
-        self.forget()
-        os.pwrite(self._descriptor, session.encode(), 0)
+        with suppress(OSError):  # a full disk; then the next try starts anew
+            self.forget()
+            os.pwrite(self._descriptor, session.encode(), 0)
 
     def forget(self) -> None:
         os.ftruncate(self._descriptor, 0)
@@ -37,13 +38,13 @@ def unfinished(what: str) -> Iterator[Unfinished | None]:
     """The file of an upload, by a text that names it; None if there can be none or another process has it."""
     try:
         descriptor = _open(hashlib.sha256(what.encode()).hexdigest())
-    except OSError:  # a container whose disk is read-only has no earlier uploads
+    except (OSError, RuntimeError):  # a container whose disk is read-only, or a user without a home
         yield None
         return
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError:  # another process has it, or this file system knows no locks
             yield None
             return
         yield Unfinished(descriptor)

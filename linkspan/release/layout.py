@@ -10,7 +10,8 @@ own bytes:
   many bytes anew is ten times as rare (Zipf's law, flat below 4 MB). With the sample (a base of 30 MB, 80 MB
   of libraries, 40 KB of source) that is: **source** 95 %, **dependencies** 2 %, **base** 3 %.
 
-So a small model lies right below the source, and one that weighs more than all of the code, below all of it.
+So a model lies right below the source, unless it weighs so much more than the libraries that even to fetch it
+again for new libraries now and then costs more than they do for each new model: then it lies below them.
 """
 
 from collections.abc import Mapping, Sequence

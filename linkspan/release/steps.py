@@ -53,9 +53,13 @@ def plan(
     *,
     on_purpose: bool = False,
     pin: bool = False,
+    say: Say = _nobody,
 ) -> Plan:
-    """Link the pair in memory, compare it with what is live, and decide (converge.py). Pushes nothing."""
-    candidate = linked(registry, code, packaged).candidate
+    """Link the pair in memory, compare it with what is live, and decide (converge.py).
+
+    Pushes nothing but what it had to read anew of the code's layers.
+    """
+    candidate = linked(registry, code, packaged, say=say).candidate
     service = service_of(code.config, environment)
     live = runtime.live(service)
     decision = decide(
@@ -69,12 +73,12 @@ def plan(
     return Plan(decision=decision, candidate=candidate, live=live)
 
 
-def linked(registry: Registry, code: CodeImage, packaged: PackagedModel) -> Pair:
-    """The pair as a candidate, from a few small reads."""
+def linked(registry: Registry, code: CodeImage, packaged: PackagedModel, *, say: Say = _nobody) -> Pair:
+    """The pair as a candidate, from a few small reads; `say` hears if layers must be read first."""
     model, folder = packaged.model, code.config.model.path
     _, layers = read_modelpack(registry.image(packaged.manifest))
     image = registry.image(code.digest)
-    found = mountpoint(registry, image, folder, say=_nobody)
+    found = mountpoint(registry, image, folder, say=say)
     tar = directories(found.directories)
     restored = None
     if tar:

@@ -9,12 +9,14 @@ import pytest
 import zstandard
 
 from linkspan.code.mountpoint import mountpoint, read
-from linkspan.errors import BuildFailed
+from linkspan.errors import BuildFailed, DigestMismatch
 from linkspan.ledger.values import Directory, MountPoint
 from linkspan.nouns import sha256
 from linkspan.registry import media
 from linkspan.registry.client import Registry
 from linkspan.registry.media import Image, Manifest, canonical, descriptor
+from tests.registry.fake import FakeRegistry
+from tests.registry.fixtures import OpenFake
 from tests.registry.images import OCI_CONFIG, tar_of
 from tests.services.registry import CountingProxy
 
@@ -52,6 +54,11 @@ def test_directories_on_the_way_as_the_topmost_layer_has_them() -> None:
         ({"app/.wh..wh..opq": b""}, "a layer deletes what is in /app"),
         ({"app/model/deep/.wh..wh..opq": b""}, "a layer deletes what is in /app/model/deep"),
         ({".wh..wh..opq": b""}, "a layer deletes what is in /"),
+        ({"x/../app/model/f": b""}, "/app/model/f is there already"),
+        ({"//app/model/f": b""}, "/app/model/f is there already"),
+        ({"../../app/model/f": b""}, "/app/model/f is there already"),
+        ({"app/model/caf\udce9": b""}, "'/app/model/caf\\udce9' is there already"),
+        ({"app/model/caf\udce9/": b""}, "'/app/model/caf\\udce9' is there already"),
     ],
 )
 def test_what_must_not_be_there_is_named(files: dict[str, bytes], obstacle: str) -> None:
@@ -121,14 +128,62 @@ def test_a_big_layer_is_read_once_however_it_is_compressed(
     assert [line.split(",")[1] for line in said] == [" this once"] * 3
 
 
+def corrupted(data: bytes) -> bytes:
+    packed = bytearray(gzip.compress(data, mtime=0))
+    packed[len(packed) // 2] ^= 0xFF
+    return bytes(packed)
+
+
+def headed(kind: bytes, size: int) -> bytes:
+    """An extended header of so many bytes, before a file."""
+    info = tarfile.TarInfo("header")
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.USTAR_FORMAT) + bytes(size + -size % 512) + tar_of({"a": b"x"})
+
+
 @pytest.mark.parametrize(
     "layer",
-    [b"no tar at all" * 100, gzip.compress(b"no tar either" * 100), gzip.compress(tar_of({"a": b"x"}))[:-30]],
-    ids=["neither", "compressed", "cut off"],
+    [
+        b"no tar at all" * 100,
+        gzip.compress(b"no tar either" * 100),
+        gzip.compress(tar_of({"a": b"x"}))[:-30],
+        corrupted(tar_of({"a": random.Random(1).randbytes(50_000)})),
+        gzip.compress(headed(tarfile.XHDTYPE, 5 << 20)),
+        gzip.compress(headed(tarfile.GNUTYPE_LONGNAME, 5 << 20)),
+        tar_of({"app/": b""}, uid=-5),
+    ],
+    ids=["neither", "compressed", "cut off", "corrupted", "huge header", "huge name", "odd owner"],
 )
 def test_a_layer_that_is_no_tar(app_registry: Registry, layer: bytes) -> None:
     with pytest.raises(BuildFailed, match=r"layer [0-9a-f]{7} of the code image cannot be read .*zstd"):
         mountpoint(app_registry, an_image(app_registry, layer), FOLDER, say=lambda _: None)
+
+
+def test_bytes_that_are_not_the_layers_condemn_nothing(fake: FakeRegistry, open_fake: OpenFake) -> None:
+    """A rotten transfer is the registry's fault, not the image's."""
+    registry = open_fake()
+    good = gzip.compress(tar_of({"a": b"x" * 5000}))
+    image = an_image(registry, good)
+    fake.blobs["team/app", sha256(good)] = good[:-50] + b"?" * 50
+    with pytest.raises(DigestMismatch):
+        mountpoint(registry, image, FOLDER, say=lambda _: None)
+
+
+def test_a_layer_that_is_elsewhere(app_registry: Registry) -> None:
+    image = an_image(app_registry, tar_of({"a": b"x"}))
+    document = image.manifest.document
+    document["layers"][0]["urls"] = ["https://example.com/layer"]
+    foreign = Image(Manifest(canonical(document), media.OCI_MANIFEST), image.config)
+    with pytest.raises(BuildFailed, match="is not in the registry"):
+        mountpoint(app_registry, foreign, FOLDER, say=lambda _: None)
+
+
+def test_a_registry_that_takes_no_notes_is_read_each_time(fake: FakeRegistry, open_fake: OpenFake) -> None:
+    registry = open_fake()
+    image = an_image(registry, tar_of({"app/": b""}))
+    fake.fail("PUT", "manifests", 403, times=99)
+    for _ in range(2):
+        assert mountpoint(registry, image, FOLDER, say=lambda _: None).directories == {"/app": Directory()}
 
 
 def test_an_empty_layer_holds_nothing(app_registry: Registry) -> None:

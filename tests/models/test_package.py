@@ -2,24 +2,35 @@
 
 import hashlib
 import io
+import resource
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from linkspan.errors import ModelCorrupt, ModelRefused, StoreError
+from linkspan.errors import (
+    ConfigError,
+    DigestMismatch,
+    ModelCorrupt,
+    ModelRefused,
+    RegistryUnavailable,
+    StoreError,
+)
 from linkspan.ledger.modelpack import files_of, read_modelpack
-from linkspan.ledger.tags import layer_tag, model_tag, pinned_tag, rejection_tag
+from linkspan.ledger.parts import remember_part
+from linkspan.ledger.tags import layer_tag, model_tag, part_tag, pinned_tag, rejection_tag
 from linkspan.models import Pinned, open_models, publish
-from linkspan.models.layer import layer_chunks
+from linkspan.models.layer import layer_chunks, layer_size
 from linkspan.models.package import held, package, packaged_already, packaged_content, packaged_version
 from linkspan.models.parts import parts
-from linkspan.nouns import Layer, ModelFile
+from linkspan.nouns import Layer, ModelFile, content_of, sha256
 from linkspan.registry import media
 from linkspan.registry.client import Registry
 from linkspan.stores.file import FileStoreSettings
 from tests.onnx_models import linear_model
+from tests.registry.fake import FakeRegistry
+from tests.registry.fixtures import OpenFake
 from tests.services.registry import CountingProxy
 
 FOLDER = "/model"
@@ -190,6 +201,79 @@ def test_of_many_small_files_only_their_list_grows(
     packed(store, app_registry, pin(store, folder))
     listing_size = 5_000 * 90
     assert counting_proxy.sent < size / 8 * 1.2 + listing_size
+
+
+def test_an_outage_in_the_last_layer_costs_no_other(
+    tmp_path: Path, store: FileStoreSettings, fake: FakeRegistry, open_fake: OpenFake
+) -> None:
+    """Neither those that were sent before it, nor those that were committed."""
+    folder = tmp_path / "trained"
+    folder.mkdir()
+    for number in range(4):
+        (folder / f"{number}.bin").write_bytes(bytes([number]) * 500_000)
+    pinned = pin(store, folder)
+    for method, before in (("PATCH", 3), ("PUT", 2)):
+        left = [before]
+
+        def away(_: object, left: list[int] = left) -> bool:
+            left[0] -= 1
+            if left[0] < 0:
+                for each in ("PATCH", "PUT", "GET", "HEAD", "POST"):
+                    fake.fail(each, "blobs", 503, times=999)
+            return False
+
+        fake._add(method, "blobs/uploads", 999, away)
+        with pytest.raises(RegistryUnavailable):
+            packed(store, open_fake(), pinned)
+        fake.ways.faults.clear()
+    client = open_fake()
+    packed(store, client, pinned)
+    assert client.sent < 600_000, "the layer that was under way, and notes"
+    assert packaged_already(client, pinned, FOLDER) is not None
+
+
+def test_a_part_that_somebody_else_put_there_is_not_believed(
+    tmp_path: Path, store: FileStoreSettings, app_registry: Registry
+) -> None:
+    folder = trained(tmp_path / "trained", side=500)
+    pinned = pin(store, folder)
+    [_, weights] = parts(pinned.files)
+    tag, size = part_tag(content_of(weights), FOLDER), layer_size(weights, FOLDER)
+    other = bytes(size)
+    app_registry.push_blob(other)
+    layer = Layer(digest=sha256(other), diff_id=sha256(other), size=size, media_type=media.MODEL_LAYER)
+    remember_part(app_registry, tag, layer)
+    with pytest.raises(DigestMismatch, match="Delete that tag"):
+        packed(store, app_registry, pinned)
+
+
+def test_a_part_whose_layer_is_gone_is_pushed_again(
+    tmp_path: Path, store: FileStoreSettings, fake: FakeRegistry, open_fake: OpenFake
+) -> None:
+    folder = tmp_path / "trained"
+    folder.mkdir()
+    (folder / "weights.pt").write_bytes(b"torch" * 100_000)
+    client = open_fake()
+    packed(store, client, pin(store, folder))
+    for key in [key for key, data in fake.blobs.items() if len(data) > 100_000]:
+        del fake.blobs[key]  # a clean-up that went wrong
+    (folder / "labels.txt").write_text("one")
+    pinned = pin(store, folder)
+    packed(store, client, pinned)
+    assert packaged_already(client, pinned, FOLDER) is not None
+
+
+def test_a_full_disk_for_what_must_be_opened_is_named(
+    tmp_path: Path, store: FileStoreSettings, app_registry: Registry
+) -> None:
+    pinned = pin(store, trained(tmp_path / "trained", side=1000))
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, most[1]))  # as a full disk: EFBIG for ENOSPC
+    try:
+        with pytest.raises(ConfigError, match=r"model\.onnx cannot be written .*TMPDIR"):
+            packed(store, app_registry, pinned)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
 
 
 def test_another_folder_is_another_layer(

@@ -16,8 +16,8 @@ from linkspan.registry.auth import ACR_USER, Acr, Ecr
 from linkspan.registry.client import Registry
 from linkspan.registry.settings import RegistrySettings
 from linkspan.registry.token import Challenge, parse_challenges, trusted
-from tests.registry.conftest import OpenFake
 from tests.registry.fake import USER, FakeRegistry
+from tests.registry.fixtures import OpenFake
 
 
 @pytest.mark.parametrize(

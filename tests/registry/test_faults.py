@@ -18,8 +18,8 @@ from linkspan.processes import free_port
 from linkspan.registry import media
 from linkspan.registry.client import Registry
 from linkspan.registry.media import canonical
-from tests.registry.conftest import OpenFake
 from tests.registry.fake import FakeRegistry
+from tests.registry.fixtures import OpenFake
 
 _FULL_TEXT = (
     b'{"errors":[{"code":"UNKNOWN","message":"unknown error","detail":"write /x: no space left on device"}]}'

@@ -12,8 +12,8 @@ from linkspan.nouns import Digest
 from linkspan.registry import media
 from linkspan.registry.client import Registry
 from linkspan.registry.media import canonical, descriptor
-from tests.registry.conftest import OpenFake
 from tests.registry.fake import FakeRegistry, Handler
+from tests.registry.fixtures import OpenFake
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from linkspan.errors import ModelCorrupt, RegistryUnavailable
+from linkspan.errors import DigestMismatch, ModelCorrupt, RegistryUnavailable
 from linkspan.ledger.modelpack import read_modelpack
 from linkspan.models import open_models, publish
 from linkspan.models.package import packaged_already
@@ -21,9 +21,9 @@ from linkspan.nouns import sha256
 from linkspan.registry.client import Registry
 from linkspan.registry.unfinished import unfinished
 from linkspan.stores.file import FileStoreSettings
-from tests.registry.conftest import OpenFake
 from tests.registry.cutting import CuttingProxy
 from tests.registry.fake import FakeRegistry
+from tests.registry.fixtures import OpenFake
 from tests.services.registry import RunningRegistry
 from tests.waiting import until
 
@@ -226,6 +226,110 @@ def test_a_killed_process_is_followed_by_one_that_sends_the_rest(
         client.commit(client.stage(iter(Producer()), len(DATA), earlier=earlier))
     assert stored(fake) == DATA
     assert client.sent == 10 * MB
+
+
+def test_a_registry_that_is_still_away_is_asked_again_later(fake: FakeRegistry, open_fake: OpenFake) -> None:
+    fake.cut(30 * MB)
+    fake.fail("GET", "uploads", 503, times=99)
+    with unfinished("weights") as earlier, pytest.raises(RegistryUnavailable):
+        open_fake().stage(iter(Producer()), len(DATA), earlier=earlier)
+    fake.fail("POST", "uploads", 503, times=99)
+    for _ in range(3):
+        with unfinished("weights") as earlier, pytest.raises(RegistryUnavailable):
+            open_fake().stage(iter(Producer()), len(DATA), earlier=earlier)
+    fake.ways.faults.clear()
+    client = open_fake()
+    with unfinished("weights") as earlier:
+        client.commit(client.stage(iter(Producer()), len(DATA), earlier=earlier))
+    assert client.sent == 10 * MB
+
+
+def test_an_upload_that_only_its_end_is_missing_from(fake: FakeRegistry, open_fake: OpenFake) -> None:
+    """Staged, and then nobody took the PUT: nothing is sent again."""
+    fake.fail("PUT", "uploads", 503, times=9)
+    with unfinished("weights") as earlier:
+        client = open_fake()
+        staged = client.stage(iter(Producer()), len(DATA), earlier=earlier)
+        with pytest.raises(RegistryUnavailable):
+            client.commit(staged)
+    fake.ways.faults.clear()
+    client = open_fake()
+    with unfinished("weights") as earlier:
+        client.commit(client.stage(iter(Producer()), len(DATA), earlier=earlier))
+    assert stored(fake) == DATA
+    assert client.sent == 0
+
+
+def test_a_session_that_refuses_what_it_said_is_left(fake: FakeRegistry, open_fake: OpenFake) -> None:
+    with unfinished("weights") as earlier:
+        assert earlier is not None
+        client = open_fake()
+        earlier.remember(str(client._start_upload()))
+        fake.fail("PATCH", "uploads", 416, times=9)
+        with pytest.raises(RegistryUnavailable, match="starts anew"):
+            client.stage(iter(Producer()), len(DATA), earlier=earlier)
+        assert earlier.session() == ""
+        assert fake.uploads == {}
+
+
+@pytest.mark.parametrize("note", [bytes(50), b"\xff\xfe", b"http://[", b"nonsense"])
+def test_a_note_that_cannot_be_read_is_none(
+    fake: FakeRegistry, open_fake: OpenFake, tmp_path: Path, note: bytes
+) -> None:
+    """As a power cut may leave it."""
+    folder = tmp_path / "cache/linkspan/uploads"
+    folder.mkdir(parents=True)
+    (folder / hashlib.sha256(b"weights").hexdigest()).write_bytes(note)
+    client = open_fake()
+    with unfinished("weights") as earlier:
+        client.commit(client.stage(iter(Producer()), len(DATA), earlier=earlier))
+    assert stored(fake) == DATA
+
+
+@pytest.mark.parametrize("chunk", [0, 4_000_000])
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_producer_that_fails_after_its_last_byte(fake: FakeRegistry, chunk: int, cut: bool) -> None:
+    def producer() -> Iterator[bytes]:
+        yield DATA[: 5 * MB]
+        yield DATA[5 * MB : 10 * MB]
+        raise ModelCorrupt("model file 'a'")
+
+    if cut:
+        fake.cut(2 * MB)
+    with Registry(fake.host, "team/app", chunk=chunk, sleep=lambda _: None) as client:
+        with pytest.raises(ModelCorrupt):
+            client.stage(producer(), 10 * MB)
+        with pytest.raises(DigestMismatch, match="or more"):
+            client.stage(iter([DATA[: 10 * MB], b"more"]), 10 * MB)
+    assert fake.uploads == {}
+
+
+def test_a_producer_that_fails_while_an_earlier_upload_is_taken_up(
+    fake: FakeRegistry, open_fake: OpenFake
+) -> None:
+    def producer() -> Iterator[bytes]:
+        yield DATA[: 10 * MB]
+        raise ModelCorrupt("model file 'a'")
+
+    fake.cut(30 * MB)
+    fake.fail("GET", "uploads", 503, times=3)
+    with unfinished("weights") as earlier:
+        with pytest.raises(RegistryUnavailable):
+            open_fake().stage(iter(Producer()), len(DATA), earlier=earlier)
+        with pytest.raises(ModelCorrupt):
+            open_fake().stage(producer(), len(DATA), earlier=earlier)
+        assert earlier is not None
+        assert earlier.session() == ""
+    assert fake.uploads == {}
+
+
+def test_a_big_document_goes_in_pieces_too(fake: FakeRegistry) -> None:
+    fake.ways.longest_chunk = 4_000_000
+    with Registry(fake.host, "team/app", chunk=4_000_000) as client:
+        assert client.push_blob(DATA) == DIGEST
+    assert (
+        max(int(seen.headers["content-length"]) for seen in fake.seen if seen.method == "PATCH") == 4_000_000
+    )
 
 
 @pytest.mark.parametrize("loses", [True, False])

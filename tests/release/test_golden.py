@@ -52,8 +52,8 @@ GOLDEN = {
     "release": "sha256:d825464d63b8d9b26eafbccf706032d2e3481fd4db1c71827c5fc0013e3ceac0",
     "tags": [
         "release-3fa9c1d-v3-d825464d63b8",
-        "layer-e750d8fe95ff34ffd00ec281cc4eeadc",
-        "pinned-0787753ac3b4661cc309f3058d396034",
+        "layer-c279486a59f6f7f23367528dfe2144c6",
+        "pinned-47b5d8b4ce43f45666262c2b2399170d",
     ],
 }
 OBJECTS = ({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "words"}, "data": {"\u00e9": "1"}},)
