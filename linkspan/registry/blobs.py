@@ -318,12 +318,15 @@ class Blobs:
         """Give up a session, so that the registry frees its bytes; one that cannot frees them later."""
         expect = (200, 202, 204, 404, 405, 416)
         with contextlib.suppress(RegistryError):
-            for _ in range(3):
+            for attempt in (1, 2, 3):
                 answer = self._transport.call(
                     "DELETE", session, what="cancelling an upload", expect=expect, attempts=1
                 )
-                # Distribution 3 after a break: only by the address that it gives now.
-                if answer.status != 416 or not (found := self._how_far(session)):
+                if answer.status != 416:
+                    return
+                # Distribution 3 after a break: only by the address that it gives once it has read its socket.
+                self._transport.pause(attempt)
+                if not (found := self._how_far(session)):
                     return
                 session = found[0]
 
