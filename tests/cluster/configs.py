@@ -94,6 +94,9 @@ stream_server_address = "127.0.0.1"
 discard_unpacked_layers = true
 [plugins."io.containerd.cri.v1.images".pinned_images]
 sandbox = "{PAUSE}"
+[plugins."io.containerd.cri.v1.images".registry]
+# None is there, and the machine's own are for its own containerd.
+config_path = "{CONFIGS}/registries"
 [plugins."io.containerd.cri.v1.runtime"]
 # Needed where CAP_SYS_RESOURCE is missing: without it no container may have a lower score than containerd.
 restrict_oom_score_adj = true

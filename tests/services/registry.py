@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import re
+import socket
 import subprocess
 import threading
 import uuid
@@ -192,6 +193,8 @@ class _Server(ThreadingHTTPServer):
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "te", "upgrade", "proxy-connection"}
 
 
+# The first byte that a client sends (RFC 8446, 5.1).
+_TLS_HANDSHAKE = b"\x16"
 _TAG = re.compile(r"^/v2/(.+)/manifests/([^:]+)$")  # a digest has a colon
 
 
@@ -199,6 +202,14 @@ class _Forward(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: _Server
+
+    def handle(self) -> None:
+        """containerd 2 tries TLS first here too, and goes on without it if the answer is HTTP's."""
+        if self.connection.recv(1, socket.MSG_PEEK) == _TLS_HANDSHAKE:
+            self.connection.recv(1 << 16)
+            self.wfile.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+            return
+        super().handle()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
         """Say nothing: the exchanges are the log."""
