@@ -37,6 +37,7 @@ def _stamps(version: str) -> Mapping[str, str]:
 
 
 _HERE = Path(__file__).parent
+# To another release: node/generate.py says how; for containerd `go get …/v2@v…` and `go mod tidy`.
 KUBERNETES = GoModule(
     sources=_HERE / "node",
     cache=CACHE,
