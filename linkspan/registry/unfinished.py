@@ -37,7 +37,7 @@ class Unfinished:
 def unfinished(what: str) -> Iterator[Unfinished | None]:
     """The file of an upload, by a text that names it; None if there can be none or another process has it."""
     try:
-        descriptor = _open(hashlib.sha256(what.encode()).hexdigest())
+        path, descriptor = _open(hashlib.sha256(what.encode()).hexdigest())
     except (OSError, RuntimeError):  # a container whose disk is read-only, or a user without a home
         yield None
         return
@@ -47,18 +47,23 @@ def unfinished(what: str) -> Iterator[Unfinished | None]:
         except OSError:  # another process has it, or this file system knows no locks
             yield None
             return
-        yield Unfinished(descriptor)
+        note = Unfinished(descriptor)
+        yield note
+        if not note.session():
+            # Whoever opened it meanwhile has an empty note, which says no more than none.
+            path.unlink(missing_ok=True)
     finally:
         os.close(descriptor)
 
 
-def _open(name: str) -> int:
+def _open(name: str) -> tuple[Path, int]:
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = home / "linkspan" / "uploads"
     folder.mkdir(parents=True, exist_ok=True)
     _sweep(folder)
+    path = folder / name
     # A session's address is enough to write to the upload, so it is nobody else's.
-    return os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def _sweep(folder: Path) -> None:

@@ -380,12 +380,14 @@ def test_where_nothing_can_be_written_there_is_no_earlier_upload(
 
 def test_old_notes_go(tmp_path: Path) -> None:
     for name in ("old", "new"):
-        with unfinished(name):
-            pass
+        with unfinished(name) as note:
+            assert note is not None
+            note.remember("https://registry.example/v2/app/blobs/uploads/1")
     old = tmp_path / "cache/linkspan/uploads" / hashlib.sha256(b"old").hexdigest()
     os.utime(old, (0, 0))
     with unfinished("third"):
         assert len(list(old.parent.iterdir())) == 2
+    assert len(list(old.parent.iterdir())) == 1, "one that says nothing goes at once"
 
 
 # ----- with a real registry that can go on: Distribution 3
