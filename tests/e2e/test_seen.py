@@ -121,7 +121,7 @@ async def test_temporary_errors_pass_and_are_counted(world: World) -> None:
     done = await world.model_stream()
     world.front.fail(None)
     assert done.name == "Completed"
-    # Three tries within a request, then the step's own retries; an upload that breaks goes on within the step.
+    # Three tries within a request, then the step's own retries; a broken upload goes on within the step.
     attempts = {
         "read linkspan.toml": 1,
         "pin the version": 1,

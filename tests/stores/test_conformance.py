@@ -257,7 +257,7 @@ def test_the_first_failure_comes_out_and_the_rest_is_done_later(place: Place, tm
     before = threading.active_count()
     with pytest.raises(ConfigError, match="number 20"):
         place.store.put_missing([*uploads[:20], uploads[20]._replace(check=fail), *uploads[21:]])
-    until(lambda: threading.active_count() == before, what="the threads' end")
+    until(lambda: threading.active_count() <= before, what="the threads' end")
     there = [obj.key for obj in place.store.list("m/")]
     assert uploads[20].key not in there
     found = place.store.put_missing(uploads)

@@ -84,7 +84,7 @@ def test_after_a_failure_nothing_begins_and_what_runs_is_interrupted() -> None:
         several(endless.work, range(10_000))
     assert sorted(endless.begun) == list(range(AT_ONCE))
     assert not endless.running
-    until(lambda: threading.active_count() == before, what="the threads' end")
+    until(lambda: threading.active_count() <= before, what="the threads' end")
 
 
 def test_ctrl_c_ends_all() -> None:
@@ -95,4 +95,4 @@ def test_ctrl_c_ends_all() -> None:
         with pytest.raises(KeyboardInterrupt):
             several(endless.work, range(10_000))
         assert not endless.running
-        until(lambda: threading.active_count() == before, what="the threads' end")  # noqa: B023
+        until(lambda: threading.active_count() <= before, what="the threads' end")  # noqa: B023
