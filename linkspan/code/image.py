@@ -20,6 +20,7 @@ from linkspan.ledger.verdicts import note, pardon, rejection
 from linkspan.nouns import Commit, Digest, Noun, short
 from linkspan.progress import Say
 from linkspan.registry.client import Registry
+from linkspan.registry.media import Image
 from linkspan.runtimes.kubernetes.app_objects import load
 
 # A build also fails because a package index was away for a moment: unlike a verdict of the app's own tests
@@ -71,7 +72,7 @@ def build(
         objects = load(folder)
         key = builder.key(folder, commit, refresh=refresh, say=say)
         found = CodeBuild(commit=commit, key=key, config=config, digest=registry.exists(code_tag(key)))
-        unfit = _unfit(registry, found, say=say) if found.digest else None
+        unfit = _unfit(registry, found, registry.image(found.digest), say=say) if found.digest else None
         if found.digest and unfit is None:
             series.add(registry, commit_tag(commit.sha), found.digest)
             say(f"The same tree was built and tested before: {found.digest}")
@@ -136,18 +137,17 @@ def push(
             raise
         say(f"The same tree was built, tested and pushed by somebody else meanwhile ({error.what})")
         digest = theirs
-    built = build.model_copy(update={"digest": digest})
-    if unfit := _unfit(registry, built, say=say):
+    image = registry.image(digest)
+    if unfit := _unfit(registry, build, image, say=say):
         note(registry, _verdict(build), _called(build), unfit, say=say)
         raise unfit
     series.add(registry, commit_tag(build.commit.sha), digest)
-    return built.model_copy(update={"pushed": moved(registry.image(digest), builder.pushed)})
+    return build.model_copy(update={"digest": digest, "pushed": moved(image, builder.pushed)})
 
 
-def _unfit(registry: Registry, build: CodeBuild, *, say: Say) -> BuildFailed | None:
-    """Why no model could ever be linked into an image that is there, so that it must not be the newest."""
-    assert build.digest is not None  # noqa: S101 what the caller has just pushed or found
-    folder, image = build.config.model.path, registry.image(build.digest)
+def _unfit(registry: Registry, build: CodeBuild, image: Image, *, say: Say) -> BuildFailed | None:
+    """Why no model could ever be linked into its image, which is there, so that it must not be the newest."""
+    folder = build.config.model.path
     if (count := len(image.manifest.document.get("layers") or [])) > _MOST_LAYERS:
         return BuildFailed(
             f"the image of {_called(build)} has too many layers",

@@ -22,7 +22,7 @@ from linkspan.models.base import ModelStore, Pinned, identify
 from linkspan.models.layer import check_paths, layer_chunks, layer_size
 from linkspan.models.parts import parts
 from linkspan.models.validate import validate
-from linkspan.nouns import Digest, Layer, Model, ModelFile, content_of, listing, short
+from linkspan.nouns import Layer, Model, ModelFile, content_of, listing, short
 from linkspan.progress import Progress, Say
 from linkspan.registry import media
 from linkspan.registry.blobs import Staged
@@ -132,7 +132,7 @@ def _stream(
                 if layer is None:
                     earlier = notes.enter_context(unfinished(f"{registry.name} {tag}"))
                     staged = registry.stage(chunks, size, progress=progress, earlier=earlier)
-                    layer = _layer(staged.digest, size)
+                    layer = media.model_layer(staged.digest, size)
                     pending.append((tag, layer, staged))
                 else:
                     say(f"Layer {short(layer.digest)} ({_named(part)}) is in the registry already")
@@ -155,10 +155,6 @@ def _stream(
                     registry.discard(staged)
             raise
     return tuple(layers)
-
-
-def _layer(digest: Digest, size: int) -> Layer:
-    return Layer(digest=digest, diff_id=digest, size=size, media_type=media.MODEL_LAYER)
 
 
 def _pass_by(tag: str, layer: Layer, chunks: Iterable[bytes], progress: Progress) -> None:

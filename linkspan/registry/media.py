@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from linkspan.errors import DigestMismatch, RegistryError, RegistryNotFound
-from linkspan.nouns import Digest, sha256
+from linkspan.nouns import Digest, Layer, sha256
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -81,6 +81,11 @@ class Image:
                     expected=f"{field} {named.get(field)}",
                     found=found[field],
                 )
+
+
+def model_layer(digest: Digest, size: int) -> Layer:
+    """A layer that is not compressed, so that one digest is both of the blob and of the tar."""
+    return Layer(digest=digest, diff_id=digest, size=size, media_type=MODEL_LAYER)
 
 
 def parse(data: bytes, what: str) -> Document:

@@ -1,14 +1,12 @@
 """A linked pair before anybody tried it, and what should happen to it. Everything here is values."""
 
-from collections.abc import Collection, Sequence
-
 from linkspan.config import AppConfig
-from linkspan.ledger.values import CodeImage, MountPoint
-from linkspan.nouns import Layer, Model, Noun, Release, Revision
-from linkspan.registry.media import Document, Image
+from linkspan.ledger.values import CodeImage
+from linkspan.nouns import Model, Noun, Release, Revision
+from linkspan.registry.media import Document
 from linkspan.release.converge import Decision
 from linkspan.release.layout import Stratum
-from linkspan.release.link import link
+from linkspan.release.link import Linked
 
 
 class Candidate(Noun):
@@ -34,25 +32,12 @@ class Plan(Noun):
     pushed: int = 0
 
 
-def propose(
-    repository: str,
-    image: Image,
-    code: CodeImage,
-    model: Model,
-    layers: Sequence[Layer],
-    *,
-    found: MountPoint,
-    paths: Collection[str] = (),
-    directories: Layer | None = None,
-) -> tuple[Candidate, Image]:
-    """The pair as a candidate of `repository`, and its image (link.py). The same pair is the same digest."""
-    linked = link(image, code, model, layers, found=found, paths=paths, directories=directories)
-    release = Release(app=code.config.name, commit=code.commit, model=model, image=linked.image.digest)
-    candidate = Candidate(
-        release=release,
+def propose(repository: str, code: CodeImage, model: Model, linked: Linked) -> Candidate:
+    """The pair as a candidate of `repository`."""
+    return Candidate(
+        release=Release(app=code.config.name, commit=code.commit, model=model, image=linked.image.digest),
         config=code.config,
         reference=f"{repository}@{linked.image.digest}",
         objects=code.objects,
         strata=linked.strata,
     )
-    return candidate, linked.image

@@ -19,12 +19,13 @@ from linkspan.ledger.tags import rejection_key, release_tag
 from linkspan.ledger.values import CodeImage, PackagedModel
 from linkspan.ledger.verdicts import note, pardon, rejection
 from linkspan.models.layer import directories
-from linkspan.nouns import Layer, Release, Revision, sha256
+from linkspan.nouns import Release, Revision, sha256
 from linkspan.progress import Say
 from linkspan.registry import media
 from linkspan.registry.client import Registry
 from linkspan.registry.media import Image
 from linkspan.release.converge import decide
+from linkspan.release.link import link
 from linkspan.release.plan import Candidate, Plan, propose
 from linkspan.runtimes.base import Rollout, Runtime, Service
 
@@ -80,17 +81,12 @@ def linked(registry: Registry, code: CodeImage, packaged: PackagedModel, *, say:
     image = registry.image(code.digest)
     found = mountpoint(registry, image, folder, say=say)
     tar = directories(found.directories)
-    restored = None
-    if tar:
-        digest = sha256(tar)
-        restored = Layer(digest=digest, diff_id=digest, size=len(tar), media_type=media.MODEL_LAYER)
+    restored = media.model_layer(sha256(tar), len(tar)) if tar else None
     paths: list[str] = []
     if any(path.startswith(f"{folder}/") for path in found.directories):
         paths = [file.path for file in files_of(registry, model)]
-    candidate, release = propose(
-        registry.name, image, code, model, layers, found=found, paths=paths, directories=restored
-    )
-    return Pair(candidate, release, tar)
+    release = link(image, code, model, layers, found=found, paths=paths, directories=restored)
+    return Pair(propose(registry.name, code, model, release), release.image, tar)
 
 
 def push_candidate(registry: Registry, code: CodeImage, packaged: PackagedModel) -> int:

@@ -41,10 +41,6 @@ class FaultyProxy(CountingProxy):
         super().reset()
         self.asked.clear()
 
-    def asked_by_us(self, digest: str) -> list[str]:
-        """Methods of Linkspan's own requests for a blob, not of the engine's."""
-        return [each.method for each in list(self.asked) if each.agent == "linkspan" and digest in each.path]
-
     def sent_to(self, app: str) -> int:
         return sum(each.sent for each in self.of(app))
 
