@@ -73,7 +73,8 @@ async def link(code: CodeImage, model: PackagedModel, plan: Plan, registry: str)
     """Push the candidate: one configuration and one manifest, by digest. It is not a release yet."""
     with opened() as it:
         client = await it.registry(registry, code.config.name)
-        pushed = await asyncio.to_thread(release.push_candidate, client, code, model)
+        mounted = plan.candidate.mount is not None
+        pushed = await asyncio.to_thread(release.push_candidate, client, code, model, mounted=mounted)
         return plan.model_copy(update={"pushed": pushed})
 
 
@@ -145,11 +146,10 @@ async def write_report(
     text = report.release_report(
         revision,
         environment=environment,
-        image=plan.candidate.reference,
         url=url,
         steps=steps,
         replaced=plan.live,
-        strata=plan.candidate.strata,
+        candidate=plan.candidate,
     )
     announce(
         RELEASE_LIVE,

@@ -129,6 +129,11 @@ def engine_time(client: docker.DockerClient) -> datetime:
     return datetime.fromisoformat(str(client.info()["SystemTime"]))
 
 
+def engine_id(client: docker.DockerClient) -> str:
+    """Which engine it is, whatever address it was reached at: the first letters of its own ID."""
+    return str(client.info().get("ID", "")).replace(":", "")[:12]
+
+
 def killed_for_memory(container: Container) -> bool:
     """Whether the kernel killed a container that has ended, because it took more memory than it may.
 

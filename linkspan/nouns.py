@@ -185,6 +185,18 @@ class Layer(Noun):
     media_type: str
 
 
+class Mount(Noun):
+    """A model's own image, mounted read-only into a release's containers where the code expects the model.
+
+    `image` is the full reference by digest, `content` the Model's digest, `path` the folder: both in the
+    container and in the image.
+    """
+
+    image: str
+    content: Digest
+    path: str
+
+
 class Release(Noun):
     """The only thing that is deployed or rolled back: a commit, a model, and the image that holds both."""
 

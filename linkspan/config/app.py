@@ -3,7 +3,7 @@
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 
@@ -55,10 +55,15 @@ class TestSection(Noun):
 
 
 class ModelSection(Noun):
-    """Which model the app takes, and the folder in the container where it expects the model's files."""
+    """Which model the app takes, and the folder in the container where it expects the model's files.
+
+    `mount` says how they come there: as `layers` of the release's image, or from an `image` of their own that
+    is mounted read-only; `auto` mounts on clusters all of whose nodes can.
+    """
 
     name: Name
     path: FolderPath = "/model"
+    mount: Literal["auto", "image", "layers"] = "auto"
 
 
 class ServeSection(Noun):

@@ -1,6 +1,7 @@
 """The labels of our images: written by these functions, and read back, once, by `read_code_image`."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 from linkspan.config import AppConfig, config_json, parse_config_json
 from linkspan.errors import ConfigError, ReleaseError
 from linkspan.ledger.values import CodeImage
-from linkspan.nouns import Commit, Model, short
+from linkspan.nouns import Commit, Digest, Model, short
 from linkspan.registry.media import Document, Image, parse
 
 APP: Final = "dev.linkspan.app"
@@ -17,6 +18,7 @@ COMMIT: Final = "dev.linkspan.commit"
 CONFIG: Final = "dev.linkspan.config"
 OBJECTS: Final = "dev.linkspan.manifests"
 MODEL: Final = "dev.linkspan.model"
+MOUNTED: Final = "dev.linkspan.model-image"
 REVISION: Final = "org.opencontainers.image.revision"
 
 
@@ -31,9 +33,28 @@ def code_labels(
     return labels | ({OBJECTS: objects_json(objects)} if objects else {})
 
 
-def release_labels(commit: Commit, model: Model) -> dict[str, str]:
-    """What a release's image has besides the labels of its code image."""
-    return {COMMIT: commit.model_dump_json(), MODEL: model.model_dump_json(), REVISION: commit.sha}
+def release_labels(commit: Commit, model: Model, mounted: Digest | None = None) -> dict[str, str]:
+    """What a release's image has besides the labels of its code image.
+
+    `mounted` is the model's image, if the release mounts one: so its own digest names both halves.
+    """
+    labels = {COMMIT: commit.model_dump_json(), MODEL: model.model_dump_json(), REVISION: commit.sha}
+    return labels | ({MOUNTED: mounted} if mounted else {})
+
+
+def mounted_by(image: Image) -> Digest | None:
+    """The image that a release mounts for its model; None if it holds the model itself.
+
+    Raises ReleaseError for what is no digest: nothing else may decide what a container sees.
+    """
+    found = labels_of(image).get(MOUNTED)
+    if found is not None and not re.fullmatch("sha256:[0-9a-f]{64}", found):
+        raise ReleaseError(
+            f"release {short(image.digest)} mounts something else than an image by digest",
+            expected="sha256:...",
+            found=found[:100],
+        )
+    return found
 
 
 def read_code_image(image: Image) -> CodeImage:

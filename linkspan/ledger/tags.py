@@ -36,6 +36,11 @@ def part_tag(content: Digest, folder: str) -> str:
     return "part-" + _hex(f"{_FORM} {content} {folder}")
 
 
+def mounted_tag(image: Digest) -> str:
+    """The tag of a model's image that releases mount: no manifest names it, so this keeps it."""
+    return "mounted-" + image.removeprefix("sha256:")[:32]
+
+
 def mountpoint_tag(read: Digest, folder: str) -> str:
     """The tag of what a code image, or a layer of one, holds at `folder`."""
     return "mountpoint-" + _hex(f"{_FORM} {read} {folder}")

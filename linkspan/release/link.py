@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 from linkspan.errors import ReleaseError
 from linkspan.ledger.labels import MODEL, config_of, labels_of, release_labels
 from linkspan.ledger.values import CodeImage, MountPoint, no_room
-from linkspan.nouns import Layer, Model, short
+from linkspan.nouns import Digest, Layer, Model, short
 from linkspan.registry import media
 from linkspan.registry.media import Document, Image, Manifest, canonical, descriptor
 from linkspan.release.layout import Stratum, layout, strata
@@ -23,10 +23,11 @@ _MOST_LAYERS = 125  # moby layer/layer.go, maxLayerDepth; containerd takes more
 
 
 class Linked(NamedTuple):
-    """A release's image, and how its layers lie, bottom first."""
+    """A release's image, how its layers lie, bottom first, and the image that it mounts, if it does."""
 
     image: Image
     strata: tuple[Stratum, ...]
+    mounted: Image | None = None
 
 
 def link(
@@ -47,7 +48,7 @@ def link(
     would not run: an image that holds a model already, takes another model or has something in the model's
     way, an empty layer, more layers than an engine takes.
     """
-    _check(image, code, model, layers, found, paths)
+    check(image, code, model, layers, found, paths)
     manifest = image.manifest.document
     sizes = [entry["size"] for entry in manifest["layers"]]
     placed: dict[int, list[Layer]] = {}
@@ -65,7 +66,7 @@ def link(
             found=f"{len(sizes)} and {count - len(sizes)}",
             fix="Join RUN and COPY lines of the Dockerfile",
         )
-    config = _linked_config(image, code, model, placed)
+    config = canonical(_linked_config(image, code, model, placed))
     manifest["config"] = descriptor(manifest["config"]["mediaType"], config)
     entries = {
         below: [_entry(layer, image.manifest.media_type) for layer in together]
@@ -98,7 +99,7 @@ def _woven(
     return woven
 
 
-def _check(
+def check(
     image: Image,
     code: CodeImage,
     model: Model,
@@ -106,6 +107,7 @@ def _check(
     found: MountPoint,
     paths: Collection[str],
 ) -> None:
+    """Raises ReleaseError for a pair that is none, or would not run, as `link` says."""
     what = f"code image {short(image.digest)} of {code.config.name}"
     if code.digest != image.digest:
         raise ReleaseError(f"{what} is not the one that was read", expected=code.digest, found=image.digest)
@@ -144,31 +146,38 @@ def _check(
 
 def _linked_config(
     image: Image, code: CodeImage, model: Model, placed: Mapping[int, Sequence[Layer]]
-) -> bytes:
-    document, path = config_of(image), code.config.model.path
+) -> Document:
+    document = release_config(image, code, model)
     diff_ids = {below: [layer.diff_id for layer in together] for below, together in placed.items()}
     document["rootfs"]["diff_ids"] = _woven(document["rootfs"]["diff_ids"], diff_ids)
-    entry: Document = {
-        "created_by": f"linkspan link {model.name} {model.version} {path}",
-        "comment": "linkspan",
-    }
-    # The code image's own time: a clock would make every link different.
-    if "created" in document:
-        entry["created"] = document["created"]
     # OCI image-spec config.md, "history": an entry for each layer, and some for none.
+    entry = history_entry(document, f"link {model.name} {model.version} {code.config.model.path}")
     entries = {below: [entry] * len(together) for below, together in placed.items()}
     document["history"] = _woven(
         document.get("history") or [], entries, lambda each: not each.get("empty_layer")
     )
+    return document
+
+
+def release_config(image: Image, code: CodeImage, model: Model, mounted: Digest | None = None) -> Document:
+    """The code image's config with a release's labels and variables; its layers are still the code's."""
+    document = config_of(image)
     run = document["config"]
-    run["Labels"] = {**run["Labels"], **release_labels(code.commit, model)}
+    run["Labels"] = {**run["Labels"], **release_labels(code.commit, model, mounted)}
     ours = {
         "LINKSPAN_COMMIT": code.commit.sha,
         "LINKSPAN_MODEL_NAME": model.name,
         "LINKSPAN_MODEL_VERSION": model.version,
         "LINKSPAN_MODEL_DIGEST": model.digest,
-        "LINKSPAN_MODEL_PATH": path,
+        "LINKSPAN_MODEL_PATH": code.config.model.path,
     }
     kept = [line for line in run.get("Env") or [] if line.partition("=")[0] not in ours]
     run["Env"] = kept + [f"{name}={value}" for name, value in ours.items()]
-    return canonical(document)
+    return document
+
+
+def history_entry(config: Document, done: str) -> Document:
+    """What `linkspan` did, for `docker history`."""
+    entry: Document = {"created_by": f"linkspan {done}", "comment": "linkspan"}
+    # The code image's own time: a clock would make every link different.
+    return entry | ({"created": config["created"]} if "created" in config else {})

@@ -1,11 +1,11 @@
 """The release report: what a person wants to read in the Prefect UI after a rollout."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from pydantic import Field
 
 from linkspan.nouns import Noun, Revision, short
-from linkspan.release.layout import Stratum
+from linkspan.release.plan import Candidate
 
 
 class Step(Noun):
@@ -31,11 +31,10 @@ def release_report(
     revision: Revision,
     *,
     environment: str,
-    image: str,
+    candidate: Candidate,
     url: str,
     steps: list[Step],
     replaced: Revision | None,
-    strata: Sequence[Stratum] = (),
 ) -> str:
     """Markdown: who and what is in the release, where it runs, what it cost."""
     release = revision.release
@@ -49,8 +48,8 @@ def release_report(
         "Model": f"{model.name} **{model.version}**, {size(model.size)} in {files}",
         "Metrics": _cell(metrics(model.metrics)) or "none published",
         "Published by": _cell(model.published_by) or "unknown",
-        "Release image": f"`{image}`",
-        "Layers": _layers(strata),
+        "Release image": f"`{candidate.reference}`",
+        "Layers": _layers(candidate),
         "Model content": f"`{model.digest}`",
         "Reused": _reused(revision, replaced),
         "Replaced": replaced.release.title if replaced else "nothing: the first release",
@@ -69,13 +68,16 @@ def release_report(
     return "\n".join(lines)
 
 
-def _layers(strata: Sequence[Stratum]) -> str:
-    """How the linker laid them out; a change makes a node fetch anew what lies above it."""
+def _layers(candidate: Candidate) -> str:
+    """How the linker laid them out: a change makes a node fetch anew what lies above it."""
     named = [
         f"{each.half} {size(each.size)}" + (f" in {each.layers} layers" if each.layers > 1 else "")
-        for each in strata
+        for each in candidate.strata
     ]
-    return ", below ".join(named) or "as they were"
+    laid = ", below ".join(named) or "as they were"
+    if candidate.mount:
+        return f"{laid}; the model beside it, mounted from `{candidate.mount.image}`"
+    return laid + (f" (not mounted: {_cell(candidate.unmounted)})" if candidate.unmounted else "")
 
 
 def _reused(revision: Revision, replaced: Revision | None) -> str:

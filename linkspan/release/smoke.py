@@ -13,7 +13,7 @@ import httpx
 
 from linkspan.config import AppConfig, SmokeSection
 from linkspan.errors import SmokeFailed
-from linkspan.nouns import Noun
+from linkspan.nouns import Mount, Noun
 from linkspan.progress import Say
 from linkspan.registry.client import Registry
 from linkspan.release.plan import Candidate
@@ -41,15 +41,25 @@ def smoke(
     auth: Mapping[str, str] | None = None,
     env: Mapping[str, str] | None = None,
     memory: str = "",
+    mount: Mount | None = None,
     say: Say,
 ) -> SmokeResult:
     """Run `image` (a reference by digest), wait until it is ready, send config.smoke, compare, remove it.
 
-    Raises SmokeFailed with the cause, the errors of engine.pull, or RuntimeUnavailable.
+    `mount` is its model's image, if it does not hold the model itself. Raises SmokeFailed with the cause, the
+    errors of engine.pull, or RuntimeUnavailable.
     """
     serve = config.serve
     with trial(
-        client, image, app=config.name, port=serve.port, auth=auth, env=env or {}, memory=memory, say=say
+        client,
+        image,
+        app=config.name,
+        port=serve.port,
+        auth=auth,
+        env=env or {},
+        memory=memory,
+        mount=mount,
+        say=say,
     ) as running:
         started = time.monotonic()
         say(f"smoke test: waiting until {serve.ready_path} answers 200")
@@ -85,6 +95,7 @@ def smoke_test(
             auth=auth,
             env=where.env,
             memory=where.memory,
+            mount=candidate.mount,
             say=say,
         )
     except SmokeFailed as error:

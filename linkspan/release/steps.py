@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from linkspan.code.mountpoint import mountpoint
 from linkspan.config import AppConfig
-from linkspan.errors import LinkspanError, RegistryNotFound, RolloutFailed
+from linkspan.errors import LinkspanError, RegistryNotFound, ReleaseError, RolloutFailed
 from linkspan.ledger import series
-from linkspan.ledger.labels import read_code_image
+from linkspan.ledger.labels import mounted_by, read_code_image
 from linkspan.ledger.modelpack import files_of, read_modelpack
-from linkspan.ledger.tags import rejection_key, release_tag
+from linkspan.ledger.tags import mounted_tag, rejection_key, release_tag
 from linkspan.ledger.values import CodeImage, PackagedModel
 from linkspan.ledger.verdicts import note, pardon, rejection
 from linkspan.models.layer import directories
@@ -26,16 +26,21 @@ from linkspan.registry.client import Registry
 from linkspan.registry.media import Image
 from linkspan.release.converge import decide
 from linkspan.release.link import link
-from linkspan.release.plan import Candidate, Plan, propose
-from linkspan.runtimes.base import Rollout, Runtime, Service
+from linkspan.release.mount import mount
+from linkspan.release.plan import Candidate, Plan, mount_of, propose
+from linkspan.runtimes.base import Mounting, Rollout, Runtime, Service
 
 
 class Pair(NamedTuple):
-    """A candidate, its image, and the bytes of its layer of directories, if it has one (models/layer.py)."""
+    """A candidate, its image, and what else must be in the registry for it, if anything.
+
+    `directories` are the bytes of its layer of directories (models/layer.py), `mounted` is its model's image.
+    """
 
     candidate: Candidate
     image: Image
-    directories: bytes
+    directories: bytes = b""
+    mounted: Image | None = None
 
 
 Refused = Callable[[str], None]
@@ -60,9 +65,9 @@ def plan(
 
     Pushes nothing but what it had to read anew of the code's layers.
     """
-    candidate = linked(registry, code, packaged, say=say).candidate
     service = service_of(code.config, environment)
     live = runtime.live(service)
+    candidate = _chosen(registry, runtime, service, code, packaged, live, say)
     decision = decide(
         candidate.release,
         live,
@@ -74,25 +79,72 @@ def plan(
     return Plan(decision=decision, candidate=candidate, live=live)
 
 
-def linked(registry: Registry, code: CodeImage, packaged: PackagedModel, *, say: Say = _nobody) -> Pair:
-    """The pair as a candidate, from a few small reads; `say` hears if layers must be read first."""
+def _chosen(
+    registry: Registry,
+    runtime: Runtime,
+    service: Service,
+    code: CodeImage,
+    packaged: PackagedModel,
+    live: Revision | None,
+    say: Say,
+) -> Candidate:
+    """The pair, linked or mounted: as linkspan.toml says, else as the runtime would have it.
+
+    Raises ReleaseError where it must be mounted and cannot.
+    """
+    wanted = code.config.model.mount
+    offer = Mounting(False, False) if wanted == "layers" else runtime.mounting()
+    if wanted == "image" and not offer.possible:
+        raise ReleaseError(
+            f"{service} cannot mount the image of model {packaged.model.name}",
+            expected="a runtime that can, as model.mount in linkspan.toml is `image`",
+            found=offer.reason,
+            fix="Set model.mount to `auto` or `layers`",
+        )
+    candidate = linked(registry, code, packaged, mounted=wanted == "image" or offer.chosen, say=say).candidate
+    if wanted == "auto" and live and offer.chosen and live.release.image != candidate.release.image:
+        # What is live is not replaced by the same pair only because its cluster can mount now.
+        layered = linked(registry, code, packaged, say=say).candidate
+        candidate = layered if live.release.image == layered.release.image else candidate
+    return candidate if candidate.mount else candidate.model_copy(update={"unmounted": offer.reason})
+
+
+def linked(
+    registry: Registry,
+    code: CodeImage,
+    packaged: PackagedModel,
+    *,
+    mounted: bool = False,
+    say: Say = _nobody,
+) -> Pair:
+    """The pair as a candidate, from a few small reads; `say` hears if layers must be read first.
+
+    `mounted`: the model is not among its layers, but an image of its own (mount.py).
+    """
     model, folder = packaged.model, code.config.model.path
     _, layers = read_modelpack(registry.image(packaged.manifest))
     image = registry.image(code.digest)
     found = mountpoint(registry, image, folder, say=say)
-    tar = directories(found.directories)
-    restored = media.model_layer(sha256(tar), len(tar)) if tar else None
     paths: list[str] = []
     if any(path.startswith(f"{folder}/") for path in found.directories):
         paths = [file.path for file in files_of(registry, model)]
+    if mounted:
+        release = mount(image, code, model, layers, found=found, paths=paths)
+        return Pair(propose(registry.name, code, model, release), release.image, mounted=release.mounted)
+    tar = directories(found.directories)
+    restored = media.model_layer(sha256(tar), len(tar)) if tar else None
     release = link(image, code, model, layers, found=found, paths=paths, directories=restored)
     return Pair(propose(registry.name, code, model, release), release.image, tar)
 
 
-def push_candidate(registry: Registry, code: CodeImage, packaged: PackagedModel) -> int:
+def push_candidate(
+    registry: Registry, code: CodeImage, packaged: PackagedModel, *, mounted: bool = False
+) -> int:
     """Put the candidate where an engine can pull it, by digest. Returns the bytes that had to be pushed."""
-    pair = linked(registry, code, packaged)
+    pair = linked(registry, code, packaged, mounted=mounted)
     before = registry.sent
+    if pair.mounted and registry.exists(tag := mounted_tag(pair.mounted.digest)) is None:
+        series.once(registry, registry.push_image(pair.mounted), tag)
     if registry.exists(pair.image.digest) is None:
         if pair.directories:
             registry.push_blob(pair.directories)
@@ -161,9 +213,15 @@ def again(registry: Registry, revision: Revision, environment: str) -> Rollout:
     Raises RegistryNotFound if the image has been deleted from the registry meanwhile.
     """
     release = revision.release
-    code = read_code_image(registry.image(release.image))
-    reference = f"{registry.name}@{release.image}"
-    candidate = Candidate(release=release, config=code.config, reference=reference, objects=code.objects)
+    image = registry.image(release.image)
+    code = read_code_image(image)
+    candidate = Candidate(
+        release=release,
+        config=code.config,
+        reference=f"{registry.name}@{release.image}",
+        objects=code.objects,
+        mount=mount_of(registry.name, mounted_by(image), release.model, code.config),
+    )
     return _rollout_of(candidate, environment).model_copy(
         update={"cause": revision.cause, "expect": revision.number, "pinned": revision.pinned}
     )
@@ -184,6 +242,7 @@ def _rollout_of(candidate: Candidate, environment: str) -> Rollout:
         service=service_of(config, environment),
         release=candidate.release,
         image=candidate.reference,
+        mount=candidate.mount,
         cause="",
         replicas=where.replicas,
         env=where.env,

@@ -5,12 +5,12 @@ tests/runtimes/test_conformance.py is its specification.
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from pydantic import BaseModel, Field
 
 from linkspan.errors import RolloutConflict
-from linkspan.nouns import Name, Noun, Release, Revision
+from linkspan.nouns import Mount, Name, Noun, Release, Revision
 from linkspan.progress import Say
 
 KubeObject = dict[str, Any]
@@ -37,12 +37,14 @@ class Rollout(Noun):
     `image` is the full reference by digest. Times are in seconds. `expect` is the number of the revision that
     the caller saw live (0 for none): the rollout is refused with RolloutConflict if another is live by then.
     `memory` is as Docker writes it (512m), `cpu` as Kubernetes does (500m). `run` names the flow run. `host`
-    is the name at which users reach the service, `objects` the app's own: both are for a cluster.
+    is the name at which users reach the service, `objects` the app's own: both are for a cluster. `mount` is
+    the model's image, for a release that does not hold the model itself.
     """
 
     service: Service
     release: Release
     image: str
+    mount: Mount | None = None
     cause: str
     run: str = ""
     replicas: int = Field(default=2, ge=1, le=64)
@@ -75,6 +77,17 @@ def released_meanwhile(service: object, *, expected: str = "", found: str) -> Ro
     )
 
 
+class Mounting(NamedTuple):
+    """Whether a runtime can mount a model's image beside the code's, and whether it does where it may choose.
+
+    `reason` says why not, for people.
+    """
+
+    possible: bool
+    chosen: bool
+    reason: str = ""
+
+
 class Runtime(Protocol):
     """Runs releases without a failed request.
 
@@ -87,6 +100,10 @@ class Runtime(Protocol):
 
     def drift(self, service: Service, replicas: int) -> str:
         """How what runs differs from what was rolled out, with that many replicas; empty if it does not."""
+        ...
+
+    def mounting(self) -> Mounting:
+        """Whether replicas can mount a model's image (Rollout.mount)."""
         ...
 
     def refresh(self, service: Service) -> None:

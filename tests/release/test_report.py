@@ -4,10 +4,14 @@ import re
 
 import pytest
 
-from linkspan.nouns import Revision
+from linkspan.nouns import Mount, Revision
 from linkspan.release.layout import Stratum
+from linkspan.release.plan import Candidate
 from linkspan.release.report import Step, metrics, release_report, size
+from tests.registry.images import CONFIG
 from tests.values import commit, model, release, revision
+
+DIGEST = "sha256:" + "1" * 64
 
 
 @pytest.mark.parametrize(
@@ -41,13 +45,18 @@ def report(of: Revision, **changes: object) -> str:
     ]
     fields: dict[str, object] = {
         "environment": "production",
-        "image": "registry.example/digits@" + of.release.image,
+        "candidate": candidate(of),
         "url": "http://127.0.0.1:8080",
         "steps": steps,
         "replaced": None,
         **changes,
     }
     return release_report(of, **fields)  # type: ignore[arg-type]
+
+
+def candidate(of: Revision, **changes: object) -> Candidate:
+    reference = "registry.example/digits@" + of.release.image
+    return Candidate(release=of.release, config=CONFIG, reference=reference).model_copy(update=changes)
 
 
 def cells(row: str) -> list[str]:
@@ -79,11 +88,17 @@ def test_it_says_how_the_layers_lie() -> None:
         Stratum(half="model", layers=2, size=512_300),
         Stratum(half="code", layers=1, size=20_100),
     )
-    lines = report(revision(1, release(1, "v1")), strata=laid).splitlines()
+    first = revision(1, release(1, "v1"))
     said = (
         "model 1.1 GB, below code 131.0 MB in 9 layers, below model 512.3 KB in 2 layers, below code 20.1 KB"
     )
-    assert f"| Layers | {said} |" in lines
+    assert f"| Layers | {said} |" in report(first, candidate=candidate(first, strata=laid)).splitlines()
+    why = candidate(first, strata=laid, unmounted="node a|b has containerd 1.7")
+    assert f"| Layers | {said} (not mounted: node a\\|b has containerd 1.7) |" in report(first, candidate=why)
+    mounted = candidate(first, strata=laid[1:2], mount=Mount(image="r/a@sha256:1", content=DIGEST, path="/m"))
+    lines = report(first, candidate=mounted).splitlines()
+    beside = "code 131.0 MB in 9 layers; the model beside it, mounted from `r/a@sha256:1`"
+    assert f"| Layers | {beside} |" in lines
 
 
 HOSTILE = [

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from linkspan.config import EnvironmentSection
-from linkspan.errors import ConfigError, RegistryNotFound, RolloutConflict, RolloutFailed
+from linkspan.errors import ConfigError, RegistryNotFound, ReleaseError, RolloutConflict, RolloutFailed
 from linkspan.ledger.labels import code_labels
 from linkspan.ledger.modelpack import modelpack
-from linkspan.ledger.tags import rejection_key, release_tag
+from linkspan.ledger.tags import mounted_tag, rejection_key, release_tag
 from linkspan.ledger.values import CodeImage, PackagedModel
 from linkspan.ledger.verdicts import rejection
 from linkspan.nouns import Release, Revision, listing
@@ -17,7 +17,7 @@ from linkspan.progress import Say
 from linkspan.registry.client import Registry
 from linkspan.release.plan import Plan
 from linkspan.release.steps import again, confirm, linked, plan, push_candidate, repair, roll_out, service_of
-from linkspan.runtimes.base import Rollout, Runtime, Service, check_expected
+from linkspan.runtimes.base import Mounting, Rollout, Runtime, Service, check_expected
 from tests.registry.images import (
     CODE_LAYER,
     COMMIT,
@@ -33,6 +33,7 @@ from tests.values import release, revision
 
 LAYER = b"the model's layer"
 OTHER = "sha256:" + "1" * 64
+TOO_OLD = Mounting(True, False, "a node is too old")
 Pair = tuple[CodeImage, PackagedModel]
 
 
@@ -45,6 +46,7 @@ class Remembering:
     fails: str = ""
     asked: list[Rollout] = field(default_factory=list)
     counted: int = 0
+    offer: Mounting = TOO_OLD
 
     def live(self, service: Service) -> Revision | None:
         return next((each for each in self.revisions if each.outcome == "live"), None)
@@ -68,6 +70,9 @@ class Remembering:
             raise RolloutFailed("it did not become ready", found=self.fails)
         self.revisions = [made, *(each.with_outcome("replaced") for each in self.revisions)]
         return made
+
+    def mounting(self) -> Mounting:
+        return self.offer
 
     def refresh(self, service: Service) -> None: ...
 
@@ -123,7 +128,7 @@ def test_a_plan_pushes_nothing_and_is_the_same_every_time(
 def test_a_candidate_is_no_release_until_its_tag_is_put(
     app_registry: Registry, pair: Pair, counting_proxy: CountingProxy
 ) -> None:
-    candidate, image, _ = linked(app_registry, *pair)
+    candidate, image, *_ = linked(app_registry, *pair)
     tags = sorted(app_registry.tags())
     cost = push_candidate(app_registry, *pair)
     assert 0 < cost < 64_000
@@ -188,7 +193,7 @@ def test_a_rollout_has_what_a_cluster_needs(app_registry: Registry, runtime: Rem
 def test_again_needs_the_registry_only(
     app_registry: Registry, pair: Pair, runtime: Remembering, counting_proxy: CountingProxy
 ) -> None:
-    candidate, image, _ = linked(app_registry, *pair)
+    candidate, image, *_ = linked(app_registry, *pair)
     push_candidate(app_registry, *pair)
     old = revision(4, candidate.release, pinned=True)
     counting_proxy.reset()
@@ -209,6 +214,84 @@ def test_again_needs_the_registry_only(
         again(app_registry, old, "production")
     plan(app_registry, runtime, *newer, "production")
     assert runtime.counted == 2
+
+
+def wanting(registry: Registry, mount: str) -> Pair:
+    """A pair whose linkspan.toml says `model.mount`."""
+    model = CONFIG.model.model_copy(update={"mount": mount})
+    config = CONFIG.model_copy(update={"model": model})
+    return pushed(registry, labels=code_labels("digits", COMMIT, config), config=config)
+
+
+CAN, MAY, CANNOT = Mounting(True, True), TOO_OLD, Mounting(False, False, "node a has containerd 1.7")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "offer", "mounts", "why"),
+    [
+        ("auto", CAN, True, ""),
+        ("auto", MAY, False, "a node is too old"),
+        ("auto", CANNOT, False, "node a has containerd 1.7"),
+        ("layers", CAN, False, ""),
+        ("image", CAN, True, ""),
+        ("image", MAY, True, ""),
+    ],
+)
+def test_the_model_is_mounted_as_the_app_says_or_the_runtime_would(
+    app_registry: Registry, runtime: Remembering, wanted: str, offer: Mounting, mounts: bool, why: str
+) -> None:
+    runtime.offer = offer
+    candidate = plan(app_registry, runtime, *wanting(app_registry, wanted), "production").candidate
+    assert (candidate.mount is not None, candidate.unmounted) == (mounts, why)
+
+
+def test_who_must_mount_and_cannot_is_told_why(app_registry: Registry, runtime: Remembering) -> None:
+    runtime.offer = CANNOT
+    with pytest.raises(ReleaseError, match="cannot mount the image of model digits") as caught:
+        plan(app_registry, runtime, *wanting(app_registry, "image"), "production")
+    assert caught.value.found == "node a has containerd 1.7"
+
+
+def test_a_mounted_release_names_its_models_image_and_keeps_it(
+    app_registry: Registry, runtime: Remembering, counting_proxy: CountingProxy
+) -> None:
+    """Until the link nothing is there, then all of it, under a tag; and the label is all a rollback needs."""
+    runtime.offer = CAN
+    pair = wanting(app_registry, "auto")
+    planned = plan(app_registry, runtime, *pair, "production")
+    mount = planned.candidate.mount
+    assert mount is not None
+    assert (mount.content, mount.path) == (pair[1].model.digest, "/model")
+    digest = mount.image.removeprefix(f"{app_registry.name}@")
+    assert app_registry.exists(digest) is None
+    assert 0 < push_candidate(app_registry, *pair, mounted=True) < 64_000
+    assert app_registry.exists(mounted_tag(digest)) == app_registry.exists(digest) == digest
+    counting_proxy.reset()
+    assert push_candidate(app_registry, *pair, mounted=True) == 0
+    assert counting_proxy.sent == 0
+
+    live = rolled_out(app_registry, runtime, pair, planned=planned)
+    assert runtime.asked[-1].mount == mount
+    assert again(app_registry, live, "production").mount == mount
+    assert plan(app_registry, runtime, *pair, "production").decision.action == "nothing"
+
+
+def test_what_is_live_is_not_replaced_only_because_its_cluster_can_mount_now(
+    app_registry: Registry, runtime: Remembering
+) -> None:
+    pair = wanting(app_registry, "auto")
+    live = rolled_out(app_registry, runtime, pair)
+    runtime.offer = CAN
+    planned = plan(app_registry, runtime, *pair, "production")
+    assert (planned.decision.action, planned.candidate.release) == ("nothing", live.release)
+    runtime.revisions = [revision(7, another())]
+    assert plan(app_registry, runtime, *pair, "production").candidate.mount
+
+    # But who mounts and has a node now that cannot gets a release that runs there.
+    rolled_out(app_registry, runtime, pair)
+    runtime.offer = CANNOT
+    planned = plan(app_registry, runtime, *pair, "production")
+    assert (planned.decision.action, planned.candidate.mount) == ("release", None)
 
 
 def test_what_drifted_is_put_back_as_it_was(app_registry: Registry, pair: Pair, runtime: Remembering) -> None:

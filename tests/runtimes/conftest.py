@@ -6,23 +6,51 @@ from collections.abc import Callable, Iterator
 import docker
 import pytest
 
-from linkspan.runtimes.base import Runtime, Service
+from linkspan.models.layer import layer_chunks
+from linkspan.nouns import Mount
+from linkspan.registry.media import model_layer
+from linkspan.release.mount import model_image
+from linkspan.runtimes.base import Rollout, Runtime, Service
+from tests.registry.images import files_with
 from tests.runtimes.harness import DockerHarness, Harness, KubernetesHarness, as_linkspan
 from tests.services.cluster import RunningCluster
 from tests.services.registry import RunningRegistry
 
+Mounting = Callable[[Rollout, dict[str, bytes]], Rollout]
+MODEL = "/srv/model"
+
 
 @pytest.fixture(
     params=[
-        pytest.param("docker", marks=pytest.mark.needs("rollouts")),
+        pytest.param("docker", marks=pytest.mark.needs("rollouts", "registry")),
         pytest.param("kubernetes", marks=pytest.mark.needs("cluster", "registry")),
     ]
 )
 def harness(request: pytest.FixtureRequest, docker_client: docker.DockerClient) -> Harness:
     if request.param == "docker":
-        return DockerHarness(docker_client)
+        return DockerHarness(docker_client, request.getfixturevalue("registry"))
     kubernetes: KubernetesHarness = request.getfixturevalue("kubernetes")
     return kubernetes
+
+
+@pytest.fixture
+def mounting(registry: RunningRegistry, docker_client: docker.DockerClient) -> Iterator[Mounting]:
+    """mounting(rollout, {"weights": b"..."}): the same rollout, with those files as its model's image."""
+    platform = {"os": "linux", "architecture": docker_client.version()["Arch"]}
+    with registry.settings().open(f"models-{uuid.uuid4().hex[:8]}") as repository:
+
+        def add(plan: Rollout, contents: dict[str, bytes]) -> Rollout:
+            """A layer for each of them, as big ones have."""
+            layers = []
+            for file in files_with(contents):
+                tar = b"".join(layer_chunks([file], MODEL, lambda file: iter([contents[file.path]])))
+                layers.append(model_layer(repository.push_blob(tar), len(tar)))
+            image = repository.push_image(model_image(platform, layers))
+            reference = f"{repository.name}@{image}"
+            mount = Mount(image=reference, content=plan.release.model.digest, path=MODEL)
+            return plan.model_copy(update={"mount": mount})
+
+        yield add
 
 
 @pytest.fixture(scope="session")

@@ -87,11 +87,12 @@ class DockerHarness:
     heals_itself: ClassVar[bool] = False
     proxied: ClassVar[bool] = True
 
-    def __init__(self, client: docker.DockerClient) -> None:
+    def __init__(self, client: docker.DockerClient, registry: RunningRegistry | None = None) -> None:
         self._client = client
+        self._auth = registry.settings().docker_auth() if registry else None
 
     def open(self) -> Runtime:
-        return DockerRuntimeSettings().open()
+        return DockerRuntimeSettings().open(self._auth)
 
     def opener(self) -> str:
         return "__import__('linkspan.runtimes.docker.runtime', fromlist=['x']).DockerRuntimeSettings().open()"

@@ -14,10 +14,17 @@ import docker
 import pytest
 
 from demo.prober import Prober
-from linkspan.errors import LinkspanError, ReleaseNotFound, RolloutConflict, RolloutFailed
+from linkspan.errors import (
+    LinkspanError,
+    ReleaseNotFound,
+    RolloutConflict,
+    RolloutFailed,
+    RuntimeUnavailable,
+)
 from linkspan.nouns import Revision
 from linkspan.runtimes.base import Runtime, Service
 from tests.prober import assert_no_failure
+from tests.runtimes.conftest import MODEL, Mounting
 from tests.runtimes.harness import Harness, child_program
 from tests.runtimes.releases import outcomes, quiet, reached, rollout, version_of
 from tests.services.engine import ImageOf
@@ -127,6 +134,59 @@ def test_users_reach_the_app_as_themselves(
         assert headers["X-Forwarded-For"]
         assert headers["X-Forwarded-Proto"] == "http"
     assert json.loads(ask(runtime, service, "/", "POST", "x" * 3_000_000))["size"] == 3_000_000
+
+
+def test_a_model_is_mounted_where_nobody_can_write(
+    runtime: Runtime, harness: Harness, service: Service, image_of: ImageOf, mounting: Mounting
+) -> None:
+    """Another model is another release, and the one before can be put back with its own."""
+    one = mounting(
+        rollout(service, "v1", image_of("v1")), {"weights": b"one" * 100_000, "sub/words": b"\xc3\xa9"}
+    )
+    runtime.roll_out(one, say=quiet)
+    reached(runtime, service)
+    assert ask(runtime, service, f"/file{MODEL}/weights") == b"one" * 100_000
+    assert ask(runtime, service, f"/file{MODEL}/sub/words") == b"\xc3\xa9"
+    assert ask(runtime, service, f"/write{MODEL}/weights") == b"Read-only file system"
+    assert ask(runtime, service, f"/write{MODEL}/more") == b"Read-only file system"
+    assert not runtime.drift(service, 2)
+
+    two = mounting(rollout(service, "v2", image_of("v2"), expect=1), {"weights": b"two"})
+    assert runtime.roll_out(two, say=quiet).number == 2
+    serves(runtime, harness, service, "v2")
+    assert ask(runtime, service, f"/file{MODEL}/weights") == b"two"
+    assert ask(runtime, service, f"/file{MODEL}/sub/words") == b"No such file or directory"
+    assert not runtime.drift(service, 2)
+
+    harness.kill_replica(service)
+    if not harness.heals_itself:
+        assert runtime.drift(service, 2)
+        runtime.roll_out(two.model_copy(update={"expect": 2}), say=quiet)
+    until(lambda: len(harness.replicas(service)) == 2)
+    until(lambda: not runtime.drift(service, 2))
+    assert ask(runtime, service, f"/file{MODEL}/weights") == b"two"
+
+    runtime.roll_out(one.model_copy(update={"expect": 2}), say=quiet)
+    serves(runtime, harness, service, "v1")
+    assert ask(runtime, service, f"/file{MODEL}/weights") == b"one" * 100_000
+    runtime.destroy(service)
+    assert harness.resources(service) == []
+
+
+def test_a_model_that_is_not_in_the_registry_is_told_and_nothing_is_replaced(
+    runtime: Runtime, harness: Harness, service: Service, image_of: ImageOf, mounting: Mounting
+) -> None:
+    runtime.roll_out(rollout(service, "v1", image_of("v1")), say=quiet)
+    reached(runtime, service)
+    there = mounting(rollout(service, "v2", image_of("v2"), expect=1, ready_seconds=5), {"weights": b"2"})
+    assert there.mount
+    gone = there.mount.image.rpartition("@")[0] + f"@sha256:{'0' * 64}"
+    missing = there.model_copy(update={"mount": there.mount.model_copy(update={"image": gone})})
+    with pytest.raises((RolloutFailed, RuntimeUnavailable)) as caught:
+        runtime.roll_out(missing, say=quiet)
+    assert "0" * 64 in str(caught.value), caught.value
+    serves(runtime, harness, service, "v1")
+    assert not runtime.drift(service, 2)
 
 
 LONG = {"ready_seconds": 1200}

@@ -81,8 +81,12 @@ class RunningCluster:
     def until_linkspan_may(self, namespace: str, verb: str, group: str, resource: str) -> None:
         """Wait until the API server has heard of a right that was just given to Linkspan's account."""
         attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource}
-        spec = {"user": "system:serviceaccount:linkspan:linkspan", "resourceAttributes": attributes}
-        until(lambda: self.api.allows(spec), what=f"the right to {verb} {resource} in {namespace}")
+        self.until_may("linkspan:linkspan", attributes)
+
+    def until_may(self, service_account: str, attributes: dict[str, str]) -> None:
+        """Wait until the API server has heard of a right of a `namespace:name`."""
+        spec = {"user": f"system:serviceaccount:{service_account}", "resourceAttributes": attributes}
+        until(lambda: self.api.allows(spec), what=f"a right of {service_account}: {attributes}")
 
     def kubeconfig_of(self, namespace: str, service_account: str, path: Path) -> Path:
         """Write a kubeconfig with a token of a service account, which may do only what RBAC lets it."""

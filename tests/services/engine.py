@@ -112,6 +112,17 @@ class Handler(Leaving):
             while True:
                 self.wfile.write(b"x" * int(self.path.rsplit("/", 1)[1]))
                 time.sleep(0.05)
+        if self.path.startswith("/file/"):
+            try:
+                with open(self.path[5:], "rb") as file:
+                    return self.answer(200, file.read())
+            except OSError as error:
+                return self.answer(200, error.strerror.encode())
+        if self.path.startswith("/write/"):
+            try:
+                open(self.path[6:], "w").close()
+            except OSError as error:
+                return self.answer(200, error.strerror.encode())
         if self.path == "/headers":
             return self.answer(200, dict(self.headers.items()))
         return self.answer(200, {{"version": VERSION}})

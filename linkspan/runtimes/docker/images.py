@@ -1,6 +1,6 @@
-"""Which release images stay on the engine: a machine whose images nobody removes fills up.
+"""Which release images, and which models that releases mount, stay on the engine: else a machine fills up.
 
-An image can always be pulled again, so nothing here may fail a rollout: what cannot be removed is said and
+Either can always be pulled again, so nothing here may fail a rollout: what cannot be removed is said and
 left to the next one.
 """
 
@@ -11,22 +11,29 @@ import requests
 from docker.errors import APIError, DockerException, NotFound
 
 from linkspan.errors import RuntimeUnavailable
-from linkspan.nouns import Digest, Revision
+from linkspan.nouns import Digest, Release, Revision
 from linkspan.progress import Say
 from linkspan.runtimes.base import Service
 from linkspan.runtimes.docker import plan
+from linkspan.runtimes.docker.models import remove_models, superfluous_models
 
 
-def kept(history: Iterable[Revision], keep: int) -> set[Digest]:
-    """The images of the newest `keep` different releases that were live; `history` is newest first."""
-    served = [revision.release.image for revision in history if revision.outcome != "failed"]
-    return set(list(dict.fromkeys(served))[:keep])
+def kept(history: Iterable[Revision], keep: int) -> dict[Digest, Release]:
+    """The newest `keep` different releases that were live, by image; `history` is newest first."""
+    served = [revision.release for revision in history if revision.outcome != "failed"]
+    newest = list(dict.fromkeys(release.image for release in served))[:keep]
+    return {release.image: release for release in served if release.image in newest}
 
 
 def superfluous(mine: Sequence[Revision], others: Iterable[Sequence[Revision]], *, keep: int) -> set[Digest]:
     """The images of `mine` that neither it nor one of the other histories keeps."""
-    wanted = kept(mine, keep).union(*(kept(history, keep) for history in others))
+    wanted = set(kept(mine, keep)).union(*(kept(history, keep) for history in others))
     return {revision.release.image for revision in mine} - wanted
+
+
+def kept_models(histories: Iterable[Sequence[Revision]], *, keep: int) -> set[Digest]:
+    """The contents of the models of all releases that one of the histories keeps."""
+    return {release.model.digest for history in histories for release in kept(history, keep).values()}
 
 
 def remove_old(
@@ -38,25 +45,28 @@ def remove_old(
     busy: Callable[[Service], bool],
     say: Say,
 ) -> None:
-    """Remove the images of the service's older releases, unless another service of the app keeps them.
+    """Remove images and models of the service's older releases, unless another service of the app keeps them.
 
     `busy` says whether a rollout of another service is going on.
     """
     try:
         mine = history(service)
-        if not _references(client, superfluous(mine, (), keep=keep)):
+        models = superfluous_models(client, service.app, kept_models([mine], keep=keep))
+        if not models and not _references(client, superfluous(mine, (), keep=keep)):
             return
-        others = _others(client, service)
+        others = [other for other in services_of(client, service.app) if str(other) != str(service)]
         if any(busy(other) for other in others):
-            say("another rollout of the app is going on: the next one removes the images of older releases")
+            say("another rollout of the app is going on: the next one removes what older releases left")
             return
-        found = _references(client, superfluous(mine, map(history, others), keep=keep))
+        histories = list(map(history, others))
+        remove_models(client, service.app, keep=kept_models([mine, *histories], keep=keep), say=say)
+        found = _references(client, superfluous(mine, histories, keep=keep))
         if found:
             say(f"removing images of older releases from the engine: {len(found)}")
         for reference in found:
             _remove(client, reference, say)
     except (DockerException, requests.RequestException, RuntimeUnavailable) as error:
-        say(f"images of older releases stay on the engine: {_reason(error)}")
+        say(f"images and models of older releases stay on the engine: {_reason(error)}")
 
 
 def remove_refused(client: docker.DockerClient, reference: str, *, say: Say) -> None:
@@ -72,11 +82,11 @@ def remove_refused(client: docker.DockerClient, reference: str, *, say: Say) -> 
         say(f"{reference} stays on the engine: {_reason(error)}")
 
 
-def _others(client: docker.DockerClient, service: Service) -> list[Service]:
-    """The same app in other environments; another app never has the same image."""
-    volumes = client.volumes.list(filters={"label": [f"{plan.APP}={service.app}", f"{plan.ROLE}=state"]})
+def services_of(client: docker.DockerClient, app: str) -> list[Service]:
+    """The app in all environments that it is in on this engine; another app never has the same image."""
+    volumes = client.volumes.list(filters={"label": [f"{plan.APP}={app}", f"{plan.ROLE}=state"]})
     names = {str((volume.attrs.get("Labels") or {}).get(plan.ENVIRONMENT)) for volume in volumes}
-    return [Service(app=service.app, environment=name) for name in sorted(names - {service.environment})]
+    return [Service(app=app, environment=name) for name in sorted(names)]
 
 
 def _references(client: docker.DockerClient, digests: set[Digest]) -> list[str]:

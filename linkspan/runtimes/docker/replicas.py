@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import docker
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container
+from docker.types import Mount
 
 from linkspan.engine import engine_time, killed_for_memory
 from linkspan.errors import RolloutFailed
@@ -126,8 +127,10 @@ class Replicas:
 
     # Making
 
-    def start(self, rollout: Rollout, image: str, names: Iterable[str] | None = None) -> None:
-        """Create and start them, or only those named."""
+    def start(
+        self, rollout: Rollout, image: str, mounts: list[Mount], names: Iterable[str] | None = None
+    ) -> None:
+        """Create and start them, or only those named, with `mounts` (models.py)."""
         if self._live is None:
             return
         self._proxy.subnet()  # made anew if somebody removed it
@@ -139,11 +142,13 @@ class Replicas:
                     networking_config={
                         self._proxy.name: self._client.api.create_endpoint_config(ipv4_address=address)
                     },
+                    mounts=mounts,
                     **plan.replica_options(rollout, self._live.revision.number, index),
                 ).start()
 
-    def restore(self, rollout: Rollout, image: Callable[[], str]) -> list[str]:
-        """Start again what is missing, has ended, or had its time to become ready; returns their names."""
+    def broken(self, rollout: Rollout) -> list[str]:
+        """The names of those to start again: what is missing, and what is removed here because it has ended
+        or had its time to become ready."""
         broken = []
         for seen in self.observe():
             container = self._get(seen.name)
@@ -155,8 +160,6 @@ class Replicas:
                 broken.append(seen.name)
                 if container is not None:
                     _remove(container)
-        if broken:
-            self.start(rollout, image(), broken)
         return broken
 
     def keep(self) -> None:

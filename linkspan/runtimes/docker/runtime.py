@@ -16,7 +16,7 @@ import docker
 from docker.errors import APIError
 from pydantic import Field
 
-from linkspan.engine import engine, pull, reaching
+from linkspan.engine import engine, engine_id, pull, reaching
 from linkspan.errors import (
     RegistryError,
     RegistryUnavailable,
@@ -25,10 +25,11 @@ from linkspan.errors import (
 )
 from linkspan.nouns import Revision
 from linkspan.progress import Say
-from linkspan.runtimes.base import Rollout, RuntimeSettings, Service, check_expected
+from linkspan.runtimes.base import Mounting, Rollout, RuntimeSettings, Service, check_expected
 from linkspan.runtimes.docker import plan
-from linkspan.runtimes.docker.images import remove_old
+from linkspan.runtimes.docker.images import remove_old, services_of
 from linkspan.runtimes.docker.lock import is_locked, locked
+from linkspan.runtimes.docker.models import mounted, remove_models
 from linkspan.runtimes.docker.nginx import Live
 from linkspan.runtimes.docker.nginx_image import nginx_image
 from linkspan.runtimes.docker.proxy import Proxy
@@ -122,6 +123,10 @@ class DockerRuntime:
                 return "an interrupted rollout left something behind"
             return ""
 
+    def mounting(self) -> Mounting:
+        """As a volume, where the app says so: a release that holds all runs with a plain `docker run` too."""
+        return Mounting(True, False)
+
     def refresh(self, service: Service) -> None:
         """Nothing here expires: the engine pulls once, with the password of that moment."""
 
@@ -175,6 +180,8 @@ class DockerRuntime:
                 network.remove()
             for volume in self._client.volumes.list(filters=filters):
                 volume.remove()
+            if not services_of(self._client, service.app):
+                remove_models(self._client, service.app, keep=(), say=_silent)
 
     # The steps
 
@@ -202,7 +209,8 @@ class DockerRuntime:
         new = Replicas(self._client, proxy, rollout.service, live)
         try:
             say(f"revision {number}: starting {rollout.replicas} of {rollout.release.title}")
-            new.start(rollout, image)
+            with mounted(self._client, rollout.service.app, rollout.mount, self._auth, say=say) as mounts:
+                new.start(rollout, image, mounts)
             say(f"revision {number}: waiting until all are ready")
             new.wait(seconds=rollout.ready_seconds, settle=_SETTLE_SECONDS, say=say)
             new.keep()
@@ -234,8 +242,12 @@ class DockerRuntime:
         revision = live.revision.model_copy(update={"pinned": rollout.pinned})
         wanted = live.model_copy(update={"revision": revision, "request_seconds": rollout.request_seconds})
         replicas = Replicas(self._client, proxy, rollout.service, wanted)
-        for name in replicas.restore(rollout, lambda: self._pull(rollout, say)):
-            say(f"revision {revision.number}: {name} was missing or broken and is started again")
+        if broken := replicas.broken(rollout):
+            for name in broken:
+                say(f"revision {revision.number}: {name} was missing or broken and is started again")
+            image = self._pull(rollout, say)
+            with mounted(self._client, rollout.service.app, rollout.mount, self._auth, say=say) as mounts:
+                replicas.start(rollout, image, mounts, broken)
         try:
             replicas.wait(seconds=rollout.ready_seconds, settle=0, say=say)
         except RolloutFailed as error:
@@ -266,7 +278,9 @@ class DockerRuntime:
     def _pull(self, rollout: Rollout, say: Say) -> str:
         say(f"pulling {rollout.image}")
         try:
-            return str(pull(self._client, rollout.image, self._auth).id)
+            image = str(pull(self._client, rollout.image, self._auth).id)
+            with mounted(self._client, rollout.service.app, rollout.mount, self._auth, say=say):
+                return image
         except RegistryUnavailable:
             raise
         except RegistryError as error:
@@ -284,9 +298,7 @@ class DockerRuntime:
         return Proxy(self._client, service, image)
 
     def _lock(self, service: Service) -> str:
-        # The engine's own ID: the same engine has many addresses.
-        engine_id = str(self._client.info().get("ID", "")).replace(":", "")[:12]
-        return f"{plan.name_of(service)}-{engine_id}"
+        return f"{plan.name_of(service)}-{engine_id(self._client)}"
 
 
 def _failure(rollout: Rollout, error: RolloutFailed | APIError) -> RolloutFailed:

@@ -14,12 +14,15 @@ import docker
 import httpx
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container
+from docker.types import Mount as DockerMount
 
 from linkspan.engine import engine_time, pull, reaching
 from linkspan.errors import RuntimeUnavailable, SmokeFailed
+from linkspan.nouns import Mount
 from linkspan.progress import Say
-from linkspan.runtimes.docker.images import remove_refused
+from linkspan.runtimes.docker.images import remove_refused, services_of
 from linkspan.runtimes.docker.lock import locked
+from linkspan.runtimes.docker.models import mounted, remove_models
 from linkspan.runtimes.docker.plan import CONFINED, TMP
 from linkspan.runtimes.docker.replicas import observed
 from linkspan.runtimes.readiness import Probe, Readiness, readiness
@@ -85,9 +88,10 @@ def trial(
     auth: Mapping[str, str] | None,
     env: Mapping[str, str],
     memory: str,
+    mount: Mount | None = None,
     say: Say,
 ) -> Iterator[Trial]:
-    """Pull `image` (a reference by digest), start it, and remove its container at the end.
+    """Pull `image` (a reference by digest), start it with its `mount`, and remove its container at the end.
 
     The image goes too if the block raises SmokeFailed. Raises that where the container cannot start, the
     errors of engine.pull, and RuntimeUnavailable.
@@ -97,8 +101,11 @@ def trial(
         image_id = str(pull(client, image, auth).id)
         sweep(client)
         try:
-            running = _running(client, image_id, app, port, env, memory)
-            with running as container, _http(container, port) as http:
+            with mounted(client, app, mount, auth, say=say) as mounts:
+                running = _made(client, image_id, app, port, env, memory, mounts)
+            if mount and not services_of(client, app):  # else its rollouts see to that
+                remove_models(client, app, keep=[mount.content], say=say)
+            with _running(app, running) as container, _http(container, port) as http:
                 yield Trial(app, container, http)
         except SmokeFailed:
             remove_refused(client, image, say=say)
@@ -114,18 +121,24 @@ def sweep(client: docker.DockerClient, *, label: str = LABEL, older_seconds: flo
             _remove(container)
 
 
-@contextmanager
-def _running(
-    client: docker.DockerClient, image: str, app: str, port: int, env: Mapping[str, str], memory: str
-) -> Iterator[Container]:
+def _made(
+    client: docker.DockerClient,
+    image: str,
+    app: str,
+    port: int,
+    env: Mapping[str, str],
+    memory: str,
+    mounts: list[DockerMount],
+) -> Container:
     limits: dict[str, Any] = {"mem_limit": memory, "memswap_limit": memory} if memory else {}
     try:
         _network(client)
-        container = client.containers.create(
+        return client.containers.create(
             image,
             **CONFINED,
             **limits,
             tmpfs=TMP,
+            mounts=mounts,
             name=f"linkspan-smoke-{app}-{uuid.uuid4().hex[:8]}",
             labels={LABEL: app},
             environment=dict(env),
@@ -134,6 +147,10 @@ def _running(
         )
     except APIError as error:
         raise _refused(app, error) from None
+
+
+@contextmanager
+def _running(app: str, container: Container) -> Iterator[Container]:
     try:
         try:
             container.start()

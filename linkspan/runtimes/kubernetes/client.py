@@ -23,6 +23,7 @@ from kubernetes.config.config_exception import ConfigException
 from linkspan.errors import ConfigError, RuntimeDenied, RuntimeUnavailable
 from linkspan.runtimes.base import KubeObject
 from linkspan.runtimes.kubernetes.marks import FIELD_MANAGER
+from linkspan.runtimes.kubernetes.nodes import Node
 
 _TIMEOUT = (15, 60)
 """Seconds to connect and to wait for an answer."""
@@ -108,6 +109,18 @@ class Cluster:
             return []
         # Items of a list lack what the list says once.
         return [{"apiVersion": api, "kind": kind, **item} for item in found.get("items") or []]
+
+    def nodes(self) -> tuple[Node, ...]:
+        """All nodes, from what `kubectl get nodes -o wide` prints: the objects are a hundred times that."""
+        found = self._json(
+            "get",
+            "/api/v1/nodes",
+            query_params=[("includeObject", "None")],
+            header_params={"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"},
+        )
+        names = [str(column["name"]) for column in found["columnDefinitions"]]
+        rows = [dict(zip(names, row["cells"], strict=True)) for row in found.get("rows") or []]
+        return tuple(Node(row["Name"], row["Version"], row["Container-Runtime"]) for row in rows)
 
     def apply(self, obj: KubeObject, *, dry_run: bool = False) -> KubeObject:
         """Server-side apply as the owner of these fields; others' fields stay. Returns what there is now."""

@@ -23,6 +23,9 @@ PLACEHOLDER: Final = "linkspan.dev/app"
 
 PULL_SECRET: Final = "linkspan-registry"  # noqa: S105 a name
 
+MODEL_VOLUME: Final = "linkspan-model"
+"""The volume of a pod that mounts its model's image."""
+
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 SERVICE: Final = "linkspan.dev/service"
 """Label: `<app>-<environment>`, on every object of the service."""

@@ -223,7 +223,7 @@ class KubeRollout:
 def spec_of(rollout: Rollout, objects: Sequence[KubeObject]) -> str:
     """The digest of everything that makes a release run as it does; the image counts by digest."""
     parts = rollout.model_dump(
-        mode="json", exclude={"service", "release", "image", "cause", "run", "pinned", "expect"}
+        mode="json", exclude={"service", "release", "image", "mount", "cause", "run", "pinned", "expect"}
     )
     parts["manifests"] = parts.pop("objects")  # as it is called in the specs that clusters remember
     return sha256(json.dumps([rollout.release.image, parts, list(objects)], sort_keys=True).encode())

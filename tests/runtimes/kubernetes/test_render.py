@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from linkspan.errors import ConfigError
+from linkspan.nouns import Mount
 from linkspan.runtimes.base import KubeObject, Service
 from linkspan.runtimes.kubernetes import marks
 from linkspan.runtimes.kubernetes.app_objects import default_objects
@@ -38,6 +39,42 @@ def test_a_tag_of_the_placeholder_makes_no_difference(image: str) -> None:
 def test_no_deployment_for_the_app() -> None:
     with pytest.raises(ConfigError, match=r"exactly one Deployment .* \(found Deployment/web\)"):
         rendered(parsed(SMALL.replace("linkspan.dev/app:", "nginx:")))
+
+
+# ----- the model's image
+
+MOUNT = Mount(image="registry.example/digits@sha256:" + "5" * 64, content=MODEL.digest, path="/srv/model")
+
+
+def test_the_models_image_is_mounted_into_what_runs_the_release_and_nothing_else() -> None:
+    pod = pod_of(the("Deployment", rendered(parsed(SMALL), mount=MOUNT)))
+    assert pod["volumes"][-1] == {
+        "name": "linkspan-model",
+        "image": {"reference": MOUNT.image, "pullPolicy": "IfNotPresent"},
+    }
+    place = {"name": "linkspan-model", "mountPath": "/srv/model", "subPath": "srv/model", "readOnly": True}
+    found = {
+        each["name"]: [mount for mount in each.get("volumeMounts", ()) if mount["name"] == "linkspan-model"]
+        for each in [*pod["initContainers"], *pod["containers"]]
+    }
+    assert found == {"migrate": [place], "wait": [], "sidecar": [], "web": [place]}
+    without = pod_of(the("Deployment", rendered(parsed(SMALL))))
+    assert "linkspan-model" not in json.dumps(without)
+
+
+def test_what_the_app_mounts_itself_stays_and_may_not_be_where_the_model_goes() -> None:
+    mounts = [{"name": "scratch", "mountPath": "/scratch"}]
+    objects = parsed(SMALL)
+    pod = pod_of(the("Deployment", objects))
+    pod["volumes"], pod["containers"][1]["volumeMounts"] = [{"name": "scratch", "emptyDir": {}}], mounts
+    made = pod_of(the("Deployment", rendered(objects, mount=MOUNT)))
+    assert [each["name"] for each in made["volumes"]] == ["scratch", "linkspan-model"]
+    assert [each["name"] for each in made["containers"][1]["volumeMounts"]] == ["scratch", "linkspan-model"]
+    mounts[0]["mountPath"] = "/srv/model/"
+    with pytest.raises(
+        ConfigError, match="container web mounts something at /srv/model, where the model goes"
+    ):
+        rendered(objects, mount=MOUNT)
 
 
 # ----- what is said on the objects

@@ -1,0 +1,50 @@
+"""Whether all nodes of a cluster can mount images as volumes, by the versions that they say they have.
+
+KEP-4639: on by default since Kubernetes 1.35, and in the gate `ImageVolume` since 1.33, with `subPath`. Needs
+containerd 2.1 or CRI-O 1.33.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from linkspan.runtimes.base import Mounting
+
+_OFFERED: Final = (1, 35)
+_POSSIBLE: Final = (1, 33)
+_ENGINES: Final = {"containerd": (2, 1), "cri-o": (1, 33)}
+
+
+class Node(NamedTuple):
+    """A node as it calls itself: `kubelet` is like v1.36.3, `engine` like containerd://2.4.2."""
+
+    name: str
+    kubelet: str
+    engine: str
+
+
+def offer(nodes: Iterable[Node]) -> Mounting:
+    """Chosen where every node offers it by itself, possible where one may have been told to."""
+    known = list(nodes)
+    lacks = [lack for node in known if (lack := _lack(node, _OFFERED))]
+    if known and not lacks:
+        return Mounting(True, True)
+    possible = any(not _lack(node, _POSSIBLE) for node in known)
+    return Mounting(possible, False, lacks[0] if lacks else "the cluster has no node yet")
+
+
+def _lack(node: Node, least: tuple[int, int]) -> str:
+    """What keeps the node from mounting images; empty if nothing does."""
+    if _version(node.kubelet) < least:
+        return f"node {node.name} has Kubernetes {node.kubelet}, older than {least[0]}.{least[1]}"
+    engine, _, version = node.engine.partition("://")
+    if engine not in _ENGINES or _version(version) < _ENGINES[engine]:
+        wanted = " or ".join(f"{name} {major}.{minor}" for name, (major, minor) in _ENGINES.items())
+        return f"node {node.name} has {node.engine or 'an unknown engine'}, not {wanted}"
+    return ""
+
+
+def _version(text: str) -> tuple[int, int]:
+    """Major and minor; (0, 0) for what is no version."""
+    found = re.match(r"v?(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2])) if found else (0, 0)

@@ -1,0 +1,290 @@
+"""Volumes of mounted models: whole or absent, filled once, and removed when nothing kept mounts them."""
+
+import contextlib
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+
+import docker
+import pytest
+from docker.errors import ImageNotFound, NotFound
+from docker.models.containers import Container
+
+from linkspan.config import AppConfig
+from linkspan.errors import RegistryNotFound
+from linkspan.nouns import Mount, Revision
+from linkspan.release.smoke import smoke
+from linkspan.runtimes.base import Rollout, Service
+from linkspan.runtimes.docker.images import kept, kept_models
+from linkspan.runtimes.docker.models import mounted, remove_models, superfluous_models, volume_of
+from linkspan.runtimes.docker.runtime import DockerRuntime, DockerRuntimeSettings
+from tests.runtimes.conftest import MODEL, Mounting
+from tests.runtimes.releases import quiet, rollout
+from tests.services.engine import ImageOf
+from tests.services.registry import RunningRegistry
+from tests.values import release, revision
+
+WEIGHTS = b"weights" * 100_000
+
+
+@pytest.fixture
+def auth(registry: RunningRegistry) -> dict[str, str]:
+    return {"username": registry.username, "password": registry.password}
+
+
+@pytest.fixture
+def app(docker_client: docker.DockerClient) -> Iterator[str]:
+    name = f"t{uuid.uuid4().hex[:8]}"
+    yield name
+    remove_models(docker_client, name, keep=(), say=quiet)
+    assert volumes(docker_client, name) == []
+
+
+@pytest.fixture
+def mount(app: str, mounting: Mounting) -> Mount:
+    return mount_of(app, mounting, "v1")
+
+
+def mount_of(app: str, mounting: Mounting, version: str, files: dict[str, bytes] | None = None) -> Mount:
+    service = Service(app=app, environment="production")
+    plan = mounting(rollout(service, version, f"sha256:{'a' * 64}"), files or {"weights": WEIGHTS})
+    assert plan.mount is not None
+    return plan.mount
+
+
+@pytest.fixture
+def reading(
+    docker_client: docker.DockerClient, app: str, auth: dict[str, str], image_of: ImageOf
+) -> Iterator[Callable[..., Container]]:
+    """Run a command in a container that has the mount; it is removed at the end."""
+    made: list[Container] = []
+
+    def run(mount: Mount, command: str, said: list[str] | None = None) -> Container:
+        say = said.append if said is not None else quiet
+        with mounted(docker_client, app, mount, auth, say=say) as mounts:
+            made.append(
+                docker_client.containers.create(
+                    image_of("v1"), ["sh", "-c", command], mounts=mounts, network_mode="none"
+                )
+            )
+        made[-1].start()
+        return made[-1]
+
+    yield run
+    for container in made:
+        with contextlib.suppress(NotFound):  # the test did
+            container.remove(force=True)
+
+
+def volumes(client: docker.DockerClient, app: str) -> list[str]:
+    found = client.volumes.list(filters={"label": f"dev.linkspan.app={app}"})
+    return sorted(str(volume.name) for volume in found)
+
+
+def output(container: Container) -> str:
+    container.wait(timeout=600)
+    return str(container.logs().decode()).strip()
+
+
+def here(client: docker.DockerClient, reference: str) -> bool:
+    try:
+        client.images.get(reference)
+    except ImageNotFound:
+        return False
+    return True
+
+
+COUNT = f"cat {MODEL}/weights | wc -c"
+
+
+def test_it_is_filled_once_and_its_image_does_not_stay(
+    docker_client: docker.DockerClient, app: str, mount: Mount, reading: Callable[..., Container]
+) -> None:
+    said: list[str] = []
+    assert output(reading(mount, COUNT, said)) == str(len(WEIGHTS))
+    assert [line for line in said if "filling volume" in line], said
+    assert not here(docker_client, mount.image), "the same bytes once more"
+    again: list[str] = []
+    assert output(reading(mount, COUNT, again)) == str(len(WEIGHTS))
+    assert again == []
+    name = volume_of(app, mount.content)
+    assert volumes(docker_client, app) == [name, f"{name}.whole"]
+
+
+def test_what_is_half_full_is_filled_anew(
+    docker_client: docker.DockerClient, app: str, mount: Mount, reading: Callable[..., Container]
+) -> None:
+    """Killed while the engine copied: volume and container are there, and nothing says that it is whole."""
+    name = volume_of(app, mount.content)
+    labels = {"dev.linkspan.app": app, "dev.linkspan.role": "model"}
+    docker_client.volumes.create(name, labels=labels)
+    half = reading(mount, "true")
+    output(half)
+    half.remove(force=True)
+    docker_client.volumes.get(f"{name}.whole").remove()
+    writer = docker_client.containers.create(
+        half.attrs["Config"]["Image"],
+        ["sh", "-c", f"echo half > {MODEL}/weights"],
+        user="0",
+        network_mode="none",
+        name=f"{name}.filler",
+        volumes={name: {"bind": MODEL, "mode": "rw"}},
+    )
+    writer.start()
+    output(writer)
+    assert output(reading(mount, COUNT)) == str(len(WEIGHTS))
+
+
+def test_a_volume_that_somebody_removed_is_filled_again(
+    docker_client: docker.DockerClient, app: str, mount: Mount, reading: Callable[..., Container]
+) -> None:
+    used = reading(mount, "true")
+    output(used)
+    used.remove(force=True)
+    docker_client.volumes.get(volume_of(app, mount.content)).remove()
+    assert output(reading(mount, COUNT)) == str(len(WEIGHTS))
+
+
+def test_what_a_container_has_is_whole_though_the_word_of_it_was_lost(
+    docker_client: docker.DockerClient, app: str, mount: Mount, reading: Callable[..., Container]
+) -> None:
+    """As after `docker volume prune`, which leaves only what is in use."""
+    name = volume_of(app, mount.content)
+    user = reading(mount, "sleep 3600")
+    docker_client.volumes.get(f"{name}.whole").remove()
+    assert output(reading(mount, COUNT)) == str(len(WEIGHTS))
+    user.reload()
+    assert user.status == "running"
+    assert volumes(docker_client, app) == [name, f"{name}.whole"]
+
+
+def test_a_process_that_is_killed_while_it_fills(
+    docker_client: docker.DockerClient,
+    app: str,
+    mounting: Mounting,
+    auth: dict[str, str],
+    reading: Callable[..., Container],
+) -> None:
+    mount = mount_of(app, mounting, "v1", {"weights": WEIGHTS * 20})
+    program = f"""
+import os, signal
+from linkspan.engine import engine
+from linkspan.nouns import Mount
+from linkspan.runtimes.docker import models
+copy = models._copy
+def killed(*args):
+    copy(*args)
+    os.kill(os.getpid(), signal.SIGKILL)
+models._copy = killed
+mount = Mount.model_validate_json({mount.model_dump_json()!r})
+with models.mounted(engine(), {app!r}, mount, {auth!r}, say=print):
+    pass
+"""
+    child = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=600
+    )
+    assert child.returncode == -9, child.stderr
+    assert volumes(docker_client, app) == [volume_of(app, mount.content)]
+    said: list[str] = []
+    assert output(reading(mount, COUNT, said)) == str(len(WEIGHTS) * 20)
+    assert [line for line in said if "filling volume" in line]
+
+
+def test_a_model_that_cannot_be_pulled_leaves_no_volume(
+    docker_client: docker.DockerClient, app: str, mount: Mount, auth: dict[str, str]
+) -> None:
+    gone = mount.model_copy(update={"image": mount.image.rpartition("@")[0] + f"@sha256:{'0' * 64}"})
+    with pytest.raises(RegistryNotFound), mounted(docker_client, app, gone, auth, say=quiet):
+        pass
+    assert volumes(docker_client, app) == []
+
+
+def test_only_what_no_container_has_is_removed(
+    docker_client: docker.DockerClient, app: str, mounting: Mounting, reading: Callable[..., Container]
+) -> None:
+    one, two, three = (mount_of(app, mounting, f"v{number}") for number in (1, 2, 3))
+    reading(one, "sleep 3600")
+    for other in (two, three):
+        done = reading(other, "true")
+        output(done)
+        done.remove(force=True)
+    assert superfluous_models(docker_client, app, [three.content]) == sorted(
+        volume_of(app, each.content) for each in (one, two)
+    )
+    said: list[str] = []
+    remove_models(docker_client, app, keep=[three.content], say=said.append)
+    assert [line for line in said if "removed" in line] == [
+        f"removed volume {volume_of(app, two.content)}: no release that is kept mounts it"
+    ]
+    left = [volume_of(app, each.content) for each in (one, three)]
+    assert volumes(docker_client, app) == sorted([*left, *(f"{name}.whole" for name in left)])
+
+
+def test_rollouts_keep_the_models_of_the_releases_that_they_keep(
+    docker_client: docker.DockerClient,
+    app: str,
+    auth: dict[str, str],
+    image_of: ImageOf,
+    mounting: Mounting,
+) -> None:
+    runtime = DockerRuntime(docker_client, DockerRuntimeSettings(keep=2), auth)
+    service, staging = (Service(app=app, environment=name) for name in ("production", "staging"))
+    plans: list[Rollout] = []
+
+    def release_to(where: Service, version: str, expect: int = 0) -> None:
+        plan = rollout(where, version, image_of(version), replicas=1, expect=expect)
+        plans.append(mounting(plan, {"weights": version.encode()}))
+        runtime.roll_out(plans[-1], say=quiet)
+
+    def there() -> list[str]:
+        return [name for name in volumes(docker_client, app) if name in names and "." not in name]
+
+    names = {
+        volume_of(app, rollout(service, version, "sha256:" + "a" * 64).release.model.digest): version
+        for version in ("v1", "v2", "v3", "v4")
+    }
+    with contextlib.ExitStack() as stack:
+        stack.callback(runtime.destroy, service)
+        stack.callback(runtime.destroy, staging)
+        release_to(staging, "v1")
+        for number, version in enumerate(("v1", "v2", "v3", "v4")):
+            release_to(service, version, number)
+        assert sorted(names[name] for name in there()) == ["v1", "v3", "v4"], "staging has the first"
+        runtime.destroy(staging)
+        assert len(there()) == 3, "the next rollout looks"
+        release_to(service, "v3", 4)
+        assert sorted(names[name] for name in there()) == ["v3", "v4"]
+    assert volumes(docker_client, app) == []
+
+
+def test_a_machine_that_only_tests_keeps_the_newest(
+    docker_client: docker.DockerClient, app: str, auth: dict[str, str], image_of: ImageOf, mounting: Mounting
+) -> None:
+    """The smoke test runs with the model that the release will mount."""
+    for version in ("v1", "v2"):
+        mount = mount_of(app, mounting, version, {"weights": version.encode()})
+        wanted = AppConfig.model_validate(
+            {
+                "name": app,
+                "model": {"name": "digits", "path": MODEL},
+                "serve": {"ready_seconds": 200},
+                "smoke": {"path": f"/file{MODEL}/weights"},
+            }
+        )
+        assert smoke(docker_client, image_of("v1"), wanted, auth=auth, mount=mount, say=quiet).status == 200
+        name = volume_of(app, mount.content)
+        assert volumes(docker_client, app) == [name, f"{name}.whole"]
+
+
+def test_models_are_kept_with_their_releases() -> None:
+    def of(number: int, version: str, outcome: str = "replaced") -> Revision:
+        made = release(number, version).model_copy(update={"image": f"sha256:{number:064x}"})
+        return revision(number, made).model_copy(update={"outcome": outcome})
+
+    mine = [of(4, "v4", "live"), of(3, "v3", "failed"), of(2, "v2"), of(1, "v1")]
+    other = [of(1, "v1", "live")]
+    assert list(kept(mine, 2)) == [mine[0].release.image, mine[2].release.image]
+    assert kept_models([mine, other], keep=2) == {
+        each.release.model.digest for each in (mine[0], mine[2], mine[3])
+    }

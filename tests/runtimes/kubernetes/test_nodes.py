@@ -1,0 +1,96 @@
+"""Which clusters mount images: by what their nodes say, if we may ask, and where pods may do little else."""
+
+import uuid
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from linkspan.runtimes.base import Mounting, Runtime, Service
+from linkspan.runtimes.kubernetes.nodes import Node, offer
+from linkspan.runtimes.kubernetes.runtime import KubernetesRuntimeSettings
+from tests.runtimes.conftest import Mounting as Add
+from tests.runtimes.harness import KubernetesHarness
+from tests.runtimes.releases import quiet, rollout
+from tests.services.cluster import RunningCluster
+from tests.services.engine import ImageOf
+
+NEW = ("v1.36.3", "containerd://2.4.2")
+
+
+def nodes(*versions: tuple[str, str]) -> list[Node]:
+    return [Node(f"n{number}", *each) for number, each in enumerate(versions)]
+
+
+@pytest.mark.parametrize(
+    "node", [NEW, ("v1.35.0-eks-1a2b", "containerd://2.1.0"), ("v1.35.1", "cri-o://1.33.0")]
+)
+def test_where_every_node_can_it_is_chosen(node: tuple[str, str]) -> None:
+    assert offer(nodes(node, NEW)) == Mounting(True, True)
+
+
+@pytest.mark.parametrize(
+    ("node", "why"),
+    [
+        (("v1.34.9", NEW[1]), "node n1 has Kubernetes v1.34.9, older than 1.35"),
+        (("v1.9.0", NEW[1]), "node n1 has Kubernetes v1.9.0, older than 1.35"),
+        (
+            ("v1.35.0", "containerd://2.0.5"),
+            "node n1 has containerd://2.0.5, not containerd 2.1 or cri-o 1.33",
+        ),
+        (("v1.35.0", "containerd://1.7.29"), "node n1 has containerd://1.7.29, not containerd 2.1"),
+        (("v1.35.0", "cri-o://1.32.1"), "node n1 has cri-o://1.32.1, not"),
+        (("v1.35.0", "docker://28.0.1"), "node n1 has docker://28.0.1, not"),
+        (("v1.35.0", ""), "node n1 has an unknown engine, not"),
+        (("", "containerd://2.4.2"), "node n1 has Kubernetes , older"),
+    ],
+)
+def test_one_node_that_cannot_is_enough(node: tuple[str, str], why: str) -> None:
+    """But an app may have its pods on the others, and say so itself."""
+    found = offer(nodes(NEW, node))
+    assert (found.possible, found.chosen) == (True, False)
+    assert found.reason.startswith(why)
+
+
+def test_where_no_node_can_it_is_not_possible() -> None:
+    assert not offer(nodes(("v1.32.0", NEW[1]), ("v1.36.0", "containerd://1.7.1"))).possible
+    assert offer(nodes(("v1.33.0", "containerd://2.1.4"))) == Mounting(
+        True, False, "node n0 has Kubernetes v1.33.0, older than 1.35"
+    ), "its gate may be on, which no node says"
+    assert offer([]) == Mounting(False, False, "the cluster has no node yet")
+
+
+@pytest.mark.needs("cluster")
+def test_the_account_sees_the_nodes_once_an_administrator_lets_it(
+    cluster: RunningCluster, kubernetes: KubernetesHarness, namespace: str, tmp_path: Path
+) -> None:
+    assert kubernetes.open().mounting() == Mounting(
+        True, False, "Linkspan's account may not see which nodes there are"
+    )
+    name = f"sees-{uuid.uuid4().hex[:8]}"
+    cluster.run("create", "serviceaccount", name, "-n", namespace)
+    account = f"--serviceaccount={namespace}:{name}"
+    cluster.run("create", "clusterrolebinding", name, "--clusterrole=linkspan-nodes", account)
+    try:
+        cluster.until_may(f"{namespace}:{name}", {"verb": "list", "group": "", "resource": "nodes"})
+        file = cluster.kubeconfig_of(namespace, name, tmp_path / "kubeconfig")
+        assert KubernetesRuntimeSettings(
+            kubeconfig=SecretStr(file.read_text())
+        ).open().mounting() == Mounting(True, True)
+    finally:
+        cluster.run("delete", "clusterrolebinding", name)
+
+
+@pytest.mark.needs("cluster", "registry")
+def test_a_model_is_mounted_where_pods_are_restricted(
+    cluster: RunningCluster,
+    kubernetes: KubernetesHarness,
+    runtime: Runtime,
+    service: Service,
+    image_of: ImageOf,
+    mounting: Add,
+) -> None:
+    cluster.run("label", "namespace", str(service), "pod-security.kubernetes.io/enforce=restricted")
+    plan = mounting(rollout(service, "v1", image_of("v1"), replicas=1), {"weights": b"1"})
+    assert runtime.roll_out(plan, say=quiet).number == 1
+    assert not runtime.drift(service, 1)
