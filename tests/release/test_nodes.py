@@ -22,7 +22,11 @@ from linkspan.ledger.values import CodeImage, PackagedModel
 from linkspan.models import open_models, publish
 from linkspan.models.package import package
 from linkspan.registry.client import Registry
+from linkspan.release.plan import Candidate
 from linkspan.release.steps import linked, push_candidate
+from linkspan.runtimes.docker.models import mounted, remove_models
+from linkspan.runtimes.kubernetes.marks import PLACEHOLDER
+from linkspan.runtimes.kubernetes.render import mount
 from linkspan.stores.file import FileStoreSettings
 from tests.registry.images import COMMIT
 from tests.services.cluster import RunningCluster
@@ -43,8 +47,8 @@ cat /srv/source
 class Node(Protocol):
     """Something that fetches an image and runs it."""
 
-    def see(self, image: str) -> str:
-        """What `LOOK` prints in a container of the image."""
+    def see(self, candidate: Candidate) -> str:
+        """What `LOOK` prints in a container of the candidate."""
         ...
 
 
@@ -55,9 +59,13 @@ class Engine:
     client: docker.DockerClient
     login: dict[str, str]
 
-    def see(self, image: str) -> str:
+    def see(self, candidate: Candidate) -> str:
+        image, app = candidate.reference, candidate.release.app
         self.client.images.pull(image, auth_config=self.login)
-        container = self.client.containers.run(image, ["sh", "-ec", LOOK], detach=True)
+        with mounted(self.client, app, candidate.mount, self.login, say=lambda _: None) as mounts:
+            container = self.client.containers.run(
+                image, ["sh", "-ec", LOOK], detach=True, mounts=mounts, network_mode="none"
+            )
         try:
             assert container.wait(timeout=600)["StatusCode"] == 0, container.logs()
             return str(container.logs().decode())
@@ -74,7 +82,7 @@ class Kubelet:
     proxy: CountingProxy
     login: dict[str, str]
 
-    def see(self, image: str) -> str:
+    def see(self, candidate: Candidate) -> str:
         token = base64.b64encode(f"{self.login['username']}:{self.login['password']}".encode()).decode()
         auths = json.dumps({"auths": {self.proxy.host: {"auth": token}}})
         secret = {
@@ -85,17 +93,16 @@ class Kubelet:
             "data": {".dockerconfigjson": base64.b64encode(auths.encode()).decode()},
         }
         name = f"look-{uuid.uuid4().hex[:8]}"
-        container = {"name": "look", "image": image, "command": ["sh", "-ec", LOOK]}
-        pod = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": name},
-            "spec": {
-                "restartPolicy": "Never",
-                "imagePullSecrets": [{"name": "registry"}],
-                "containers": [container],
-            },
+        container = {"name": "look", "image": PLACEHOLDER, "command": ["sh", "-ec", LOOK]}
+        spec = {
+            "restartPolicy": "Never",
+            "imagePullSecrets": [{"name": "registry"}],
+            "containers": [container],
         }
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+        if candidate.mount:  # as in the Deployment of a release
+            mount({"kind": "Deployment", "spec": {"template": {"spec": spec}}}, candidate.mount)
+        container["image"] = candidate.reference
         self.cluster.apply(self.namespace, secret, pod)
         until(lambda: self._phase(name) in {"Succeeded", "Failed"}, what=f"the end of pod {name}")
         assert self._phase(name) == "Succeeded", self.cluster.run("logs", "-n", self.namespace, name)
@@ -158,10 +165,10 @@ class Bench:
             progress=lambda _: None,
         )
 
-    def release(self, code: CodeImage, model: PackagedModel) -> str:
-        """Link and push; the release's reference."""
-        push_candidate(self.registry, code, model)
-        return linked(self.registry, code, model).candidate.reference
+    def release(self, code: CodeImage, model: PackagedModel, *, mounted: bool = False) -> Candidate:
+        """Link, or mount, and push."""
+        push_candidate(self.registry, code, model, mounted=mounted)
+        return linked(self.registry, code, model, mounted=mounted).candidate
 
 
 @pytest.fixture
@@ -175,6 +182,7 @@ def bench(
     login = {"username": registry.username, "password": registry.password}
     with registry.settings(host=counting_proxy.host).open(unique_app) as client:
         yield Bench(unique_app, tmp_path, docker_client, client, counting_proxy, login)
+    remove_models(docker_client, unique_app, keep=(), say=lambda _: None)
     for image in docker_client.images.list(filters={"label": f"dev.linkspan.app={unique_app}"}):
         docker_client.images.remove(str(image.id), force=True)
 
@@ -259,13 +267,76 @@ def test_not_a_byte_twice(bench: Bench, node: Node, base_image: str) -> None:
     assert weights < proxy.sent <= weights + SMALL
     proxy.reset()
     assert node.see(fourth).splitlines() == [*directories, *sums(bench.registry, other), "two"]
-    listed = bench.registry.manifest(fourth.rpartition("@")[2]).document["layers"]
+    listed = bench.registry.manifest(fourth.release.image).document["layers"]
     [place] = [at for at, each in enumerate(listed) if each["digest"] == heaviest(bench.registry, other)]
     assert weights < proxy.received <= sum(each["size"] for each in listed[place:]) + SMALL
 
     # Nothing.
     proxy.reset()
     assert bench.release(two, other) == fourth
+    assert proxy.sent == 0
+    proxy.reset()
+    node.see(fourth)
+    assert proxy.received < SMALL
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.needs("docker", "registry", "cluster")
+def test_a_mounted_model_and_its_code_never_move_each_other(
+    bench: Bench, node: Node, base_image: str
+) -> None:
+    dockerfile = (
+        f"FROM {base_image}\nCOPY libraries /opt/\n"
+        "RUN mkdir -p -m 0711 /home/app && chown 4242:43 /home/app\nCOPY source /srv/\nUSER 4242\n"
+    )
+    files = {"libraries": random.Random(0).randbytes(3 << 20), "source": b"one"}
+    one, model = bench.build(dockerfile, files), bench.package(MODEL)
+    proxy = bench.proxy
+
+    def sees(candidate: Candidate, of: PackagedModel, source: str) -> None:
+        """The model's folder is the model's own, all above it the code's."""
+        assert node.see(candidate).splitlines() == [
+            "/home directory 755 0 0",
+            "/home/app directory 711 4242 43",
+            f"{FOLDER} directory 755 0 0",
+            *sums(bench.registry, of),
+            source,
+        ]
+
+    sees(bench.release(one, model, mounted=True), model, "one")
+
+    # Code: its own new layers.
+    two = bench.build(dockerfile, {**files, "source": b"two"})
+    own = own_layers(bench.registry, two, one)
+    proxy.reset()
+    second = bench.release(two, model, mounted=True)
+    assert proxy.sent <= SMALL
+    proxy.reset()
+    sees(second, model, "two")
+    assert own <= proxy.received <= own + SMALL
+
+    # One small file of the model.
+    newer = bench.package({**MODEL, "tokenizer.json": 210_000})
+    proxy.reset()
+    third = bench.release(two, newer, mounted=True)
+    assert proxy.sent <= SMALL
+    proxy.reset()
+    sees(third, newer, "two")
+    assert 210_000 < proxy.received <= 210_000 + SMALL
+
+    # Other weights: they and the smaller files, and not a byte of the code.
+    other = bench.package({**MODEL, "tokenizer.json": 210_000, "weights.bin": MODEL["weights.bin"] + 1})
+    fourth = bench.release(two, other, mounted=True)
+    proxy.reset()
+    sees(fourth, other, "two")
+    assert MODEL["weights.bin"] < proxy.received <= MODEL["weights.bin"] + 210_000 + SMALL
+    code = {each["digest"] for each in bench.registry.manifest(two.digest).document["layers"]}
+    assert not code & {each.path.rpartition("/")[2] for each in proxy.exchanges if each.received}
+
+    # Nothing.
+    proxy.reset()
+    assert bench.release(two, other, mounted=True) == fourth
     assert proxy.sent == 0
     proxy.reset()
     node.see(fourth)
@@ -285,9 +356,9 @@ def test_a_model_heavier_than_the_code_lies_below_all_of_it(bench: Bench) -> Non
     one = code(b"first")
     first = linked(bench.registry, one, model).candidate
     assert [each.half for each in first.strata] == ["model", "code"]
-    node.pull(bench.release(one, model), auth_config=bench.login)
+    node.pull(bench.release(one, model).reference, auth_config=bench.login)
     two = code(b"second")
-    reference = bench.release(two, model)
+    reference = bench.release(two, model).reference
     bench.proxy.reset()
     node.pull(reference, auth_config=bench.login)
     assert bench.proxy.received < SMALL

@@ -3,6 +3,9 @@
 A volume is named by the app and by the content of the model, and what is in it never changes. The engine
 fills it: a container that is made with an empty volume gets what its image has there. Only then a second,
 empty volume says that the first is whole, so that what a killed process left half full is never used.
+
+Of the newest model the engine keeps the image too, so that the next one fetches only the layers that it has
+not; of the others it would be the same bytes once more.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -17,6 +20,9 @@ from linkspan.nouns import Digest, Mount
 from linkspan.progress import Say
 from linkspan.runtimes.docker.lock import locked
 from linkspan.runtimes.docker.plan import APP, ROLE
+
+IMAGE = "dev.linkspan.image"
+"""Label of a volume: the reference of the image that it was filled from."""
 
 _MODEL, _WHOLE = "model", "whole-model"
 _PATIENCE_SECONDS = 3600
@@ -56,15 +62,16 @@ def mounted(
 
 def superfluous_models(client: docker.DockerClient, app: str, keep: Collection[Digest]) -> list[str]:
     """The app's volumes of models but for those of the contents in `keep`."""
-    found = client.volumes.list(filters={"label": [f"{APP}={app}", f"{ROLE}={_MODEL}"]})
-    return sorted({str(volume.name) for volume in found} - {volume_of(app, content) for content in keep})
+    return sorted(_images(client, app).keys() - {volume_of(app, content) for content in keep})
 
 
 def remove_models(client: docker.DockerClient, app: str, *, keep: Collection[Digest], say: Say) -> None:
     """Remove `superfluous_models` that no container has. Raises docker's APIError for anything else."""
     with _turn(client, app, say):
         for name in superfluous_models(client, app, keep):
+            image = _images(client, app)[name]
             if _remove(client, name):
+                _forget(client, image)
                 say(f"removed volume {name}: no release that is kept mounts it")
 
 
@@ -82,7 +89,7 @@ def _fill(
         client.containers.get(_filler(name)).remove(force=True)
     if _remove(client, name):
         image = pull(client, mount.image, auth)
-        client.volumes.create(name, labels={APP: app, ROLE: _MODEL})
+        client.volumes.create(name, labels={APP: app, ROLE: _MODEL, IMAGE: mount.image})
         try:
             _copy(client, str(image.id), mount.path, name)
         except APIError:
@@ -90,9 +97,21 @@ def _fill(
             raise
     # Else a container has it, so it was whole when that was made: only the word of it was lost.
     client.volumes.create(_witness(name), labels={APP: app, ROLE: _WHOLE})
-    # The volume is all that is needed of the image, whose layers are the same bytes once more.
+    for other, earlier in _images(client, app).items():
+        if other != name and earlier != mount.image:
+            _forget(client, earlier)
+
+
+def _images(client: docker.DockerClient, app: str) -> dict[str, str]:
+    """The app's volumes of models, and the references of the images that they were filled from."""
+    found = client.volumes.list(filters={"label": [f"{APP}={app}", f"{ROLE}={_MODEL}"]})
+    return {str(each.name): str((each.attrs.get("Labels") or {}).get(IMAGE, "")) for each in found}
+
+
+def _forget(client: docker.DockerClient, image: str) -> None:
+    """It can be pulled again, so whatever the engine says against it is no failure."""
     with suppress(APIError):
-        client.api.remove_image(mount.image)
+        client.api.remove_image(image)
 
 
 def _copy(client: docker.DockerClient, image: str, path: str, name: str) -> None:

@@ -58,7 +58,7 @@ def render(
         _serve(deployment, container, rollout)
     _resources(deployment, container, rollout)
     if rollout.mount:
-        _mount(deployment, rollout.mount)
+        mount(deployment, rollout.mount)
     _image_and_env(deployment, rollout)
     if pull_secret:
         _add_pull_secret(deployment)
@@ -128,23 +128,24 @@ def _image_and_env(deployment: KubeObject, rollout: Rollout) -> None:
                 each["env"] = _merged_env(deployment, each, rollout.env)
 
 
-def _mount(deployment: KubeObject, mount: Mount) -> None:
-    """The model's image, read-only at its folder. What it holds lies where the container is to see it.
+def mount(deployment: KubeObject, model: Mount) -> None:
+    """Give what runs the release the model's image, read-only at its folder.
 
+    What the image holds lies where the container is to see it, so its folder is the same there.
     https://kubernetes.io/docs/tasks/configure-pod-container/image-volumes/
     """
     pod = mapping(deployment, "spec", "template", "spec")
-    source = {"reference": mount.image, "pullPolicy": "IfNotPresent"}
+    source = {"reference": model.image, "pullPolicy": "IfNotPresent"}
     volumes = listed(deployment, "spec", "template", "spec", "volumes")
     pod["volumes"] = [*volumes, {"name": marks.MODEL_VOLUME, "image": source}]
-    place = {"mountPath": mount.path, "subPath": mount.path.strip("/"), "readOnly": True}
+    place = {"mountPath": model.path, "subPath": model.path.strip("/"), "readOnly": True}
     for key in ("initContainers", "containers"):
         for each in with_placeholder(deployment, key):
             what = f"{called(deployment)}, container {each['name']}"
             own = listed(each, "volumeMounts", what=what)
-            if any(str(other.get("mountPath")).rstrip("/") == mount.path for other in own):
+            if any(str(other.get("mountPath")).rstrip("/") == model.path for other in own):
                 raise ConfigError(
-                    f"{what} mounts something at {mount.path}, where the model goes",
+                    f"{what} mounts something at {model.path}, where the model goes",
                     fix="Take that mount away, or move model.path in linkspan.toml",
                 )
             each["volumeMounts"] = [*own, {"name": marks.MODEL_VOLUME, **place}]

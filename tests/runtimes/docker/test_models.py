@@ -98,18 +98,25 @@ def here(client: docker.DockerClient, reference: str) -> bool:
 COUNT = f"cat {MODEL}/weights | wc -c"
 
 
-def test_it_is_filled_once_and_its_image_does_not_stay(
-    docker_client: docker.DockerClient, app: str, mount: Mount, reading: Callable[..., Container]
+def test_it_is_filled_once_and_only_the_newest_ones_image_stays(
+    docker_client: docker.DockerClient,
+    app: str,
+    mounting: Mounting,
+    mount: Mount,
+    reading: Callable[..., Container],
 ) -> None:
     said: list[str] = []
     assert output(reading(mount, COUNT, said)) == str(len(WEIGHTS))
     assert [line for line in said if "filling volume" in line], said
-    assert not here(docker_client, mount.image), "the same bytes once more"
     again: list[str] = []
     assert output(reading(mount, COUNT, again)) == str(len(WEIGHTS))
     assert again == []
     name = volume_of(app, mount.content)
     assert volumes(docker_client, app) == [name, f"{name}.whole"]
+    assert here(docker_client, mount.image)
+    newer = mount_of(app, mounting, "v2", {"weights": b"2"})
+    output(reading(newer, "true"))
+    assert (here(docker_client, mount.image), here(docker_client, newer.image)) == (False, True)
 
 
 def test_what_is_half_full_is_filled_anew(
