@@ -14,6 +14,7 @@ from blocks import DockerRuntime, FileModelStore, GitRepository, ImageBuilder, K
 from linkspan.code import image as code_images
 from linkspan.code.image import CodeBuild
 from linkspan.code.source import GitSource
+from linkspan.ledger.labels import mounted_by
 from linkspan.ledger.modelpack import read_modelpack
 from linkspan.ledger.series import last
 from linkspan.ledger.tags import model_tag
@@ -135,13 +136,14 @@ class PlainWorld:
             return {tag for tag in registry.tags() if tag.startswith(prefix)}
 
     def layers(self) -> dict[str, int]:
-        """Digests and sizes of the live release's model layers."""
+        """Digests and sizes of the live release's model layers, which it, or what it mounts, has."""
         model = self.revision().release.model
         with self.registry() as registry:
             _, digest = last(registry, model_tag(model.name, model.version))
             assert digest is not None
             _, found = read_modelpack(registry.image(digest))
-            listed = registry.manifest(self.revision().release.image).document["layers"]
+            image = registry.image(self.revision().release.image)
+            listed = registry.manifest(mounted_by(image) or image.digest).document["layers"]
         sizes = {layer.digest: layer.size for layer in found}
         assert sizes.items() <= {each["digest"]: each["size"] for each in listed}.items()
         return sizes
