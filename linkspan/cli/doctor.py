@@ -230,9 +230,23 @@ def _registry(context: "Context") -> str:
 
 def _runtime(context: "Context") -> str:
     live = context.runtime.live(context.service)
+    mounting = _mounting(context)
     if live is None:
-        return "reachable, nothing is live yet"
-    return f"{live.release.title} is live at {context.runtime.url(context.service)}"
+        return f"reachable, nothing is live yet{mounting}"
+    return f"{live.release.title} is live at {context.runtime.url(context.service)}{mounting}"
+
+
+def _mounting(context: "Context") -> str:
+    from linkspan.release.steps import mounts_model
+
+    try:
+        config = context.newest_config
+    except LinkspanError:  # the repository's own check says why
+        return ""
+    if config is None:
+        return ""
+    mounts, why_not = mounts_model(config, context.runtime, context.service)
+    return "; models are mounted" if mounts else f"; models are linked: {why_not}" if why_not else ""
 
 
 def _builder(context: "Context") -> str:

@@ -28,7 +28,7 @@ from linkspan.release.converge import decide
 from linkspan.release.link import link
 from linkspan.release.mount import mount
 from linkspan.release.plan import Candidate, Plan, mount_of, propose
-from linkspan.runtimes.base import Mounting, Rollout, Runtime, Service
+from linkspan.runtimes.base import Rollout, Runtime, Service
 
 
 class Pair(NamedTuple):
@@ -88,25 +88,35 @@ def _chosen(
     live: Revision | None,
     say: Say,
 ) -> Candidate:
-    """The pair, linked or mounted: as linkspan.toml says, else as the runtime would have it.
+    """The pair, linked or mounted. Raises ReleaseError where it must be mounted and cannot."""
+    mounts, why_not = mounts_model(code.config, runtime, service)
+    candidate = linked(registry, code, packaged, mounted=mounts, say=say).candidate
+    free = mounts and code.config.model.mount == "auto"
+    if free and live and live.release.image != candidate.release.image:
+        # What is live is not replaced by the same pair only because its cluster can mount now.
+        layered = linked(registry, code, packaged, say=say).candidate
+        candidate = layered if live.release.image == layered.release.image else candidate
+    return candidate.model_copy(update={"unmounted": why_not})
 
-    Raises ReleaseError where it must be mounted and cannot.
+
+def mounts_model(config: AppConfig, runtime: Runtime, service: Service) -> tuple[bool, str]:
+    """Whether releases mount their model, as linkspan.toml says or else the runtime would; and why they do not.
+
+    Raises ReleaseError where they must and cannot.
     """
-    wanted = code.config.model.mount
-    offer = Mounting(False, False) if wanted == "layers" else runtime.mounting()
+    wanted = config.model.mount
+    if wanted == "layers":
+        return False, ""
+    offer = runtime.mounting()
     if wanted == "image" and not offer.possible:
         raise ReleaseError(
-            f"{service} cannot mount the image of model {packaged.model.name}",
+            f"{service} cannot mount the image of model {config.model.name}",
             expected="a runtime that can, as model.mount in linkspan.toml is `image`",
             found=offer.reason,
             fix="Set model.mount to `auto` or `layers`",
         )
-    candidate = linked(registry, code, packaged, mounted=wanted == "image" or offer.chosen, say=say).candidate
-    if wanted == "auto" and live and offer.chosen and live.release.image != candidate.release.image:
-        # What is live is not replaced by the same pair only because its cluster can mount now.
-        layered = linked(registry, code, packaged, say=say).candidate
-        candidate = layered if live.release.image == layered.release.image else candidate
-    return candidate if candidate.mount else candidate.model_copy(update={"unmounted": offer.reason})
+    mounts = wanted == "image" or offer.chosen
+    return mounts, "" if mounts else offer.reason
 
 
 def linked(
