@@ -100,7 +100,7 @@ def _chosen(
 
 
 def mounts_model(config: AppConfig, runtime: Runtime, service: Service) -> tuple[bool, str]:
-    """Whether releases mount their model, as linkspan.toml says or else the runtime would; and why they do not.
+    """Whether releases mount their model, as linkspan.toml says or else the runtime would; and why not.
 
     Raises ReleaseError where they must and cannot.
     """
