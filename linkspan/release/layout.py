@@ -4,7 +4,9 @@ An engine keeps a layer under the digests of all that lie below it, so a change 
 and unpack anew all layers above it. The rule is the cheapest place by what each change then costs beyond its
 own bytes:
 
-- **A new model** is 1 in 5 of what is released. It costs the code's layers that lie above it.
+- **A new model** is 1 in 5 of what is released. It costs the code's layers that lie above the lowest of its
+  own that has changed: half of the new models are trained anew and change all of them, half change one file,
+  whichever.
 - **A commit** is 4 in 5. It costs the model's layer if the lowest code layer that it changes lies below it.
   How low it reaches is not known, only that people order a Dockerfile by it: a change that makes ten times as
   many bytes anew is ten times as rare (Zipf's law, flat below 4 MB). With the sample (a base of 30 MB, 80 MB
@@ -12,6 +14,7 @@ own bytes:
 
 So a model lies right below the source, unless it weighs so much more than the libraries that even to fetch it
 again for new libraries now and then costs more than they do for each new model: then it lies below them.
+Files that are heavy only together lie together, and a small one above them, where it moves only itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,6 +27,7 @@ from pydantic import Field
 from linkspan.nouns import Noun
 
 _MODEL = Fraction(1, 5)
+_TRAINED = Fraction(1, 2)
 _FLAT = 4_000_000
 
 
@@ -41,18 +45,28 @@ def layout(code: Sequence[int], model: Sequence[int]) -> tuple[int, ...]:
     A pure function of the sizes, by exact arithmetic; of places that cost the same, the lowest.
     """
     above = [sum(code[below:]) for below in range(len(code) + 1)]
-    return tuple(min(range(len(above)), key=lambda below: cost(above, below, size)) for size in model)
+    places = range(len(above))
+    own = [[_own(above, below, size, len(model)) for below in places] for size in model]
+    # What they share is the lowest place; given that, each has its own best.
+    found = [tuple(min(places[lowest:], key=each.__getitem__) for each in own) for lowest in places]
+    return min(found, key=lambda each: cost(above, each, model))
 
 
-def cost(above: Sequence[int], below: int, size: int) -> Fraction:
-    """Bytes that an average change moves beyond its own for a model's layer of `size` bytes.
+def cost(above: Sequence[int], below: Sequence[int], sizes: Sequence[int]) -> Fraction:
+    """Bytes that an average change moves beyond its own for a model with layers of these `sizes` in bytes.
 
-    `below` code layers lie below it, and `above[n]` bytes of code above the lowest n.
+    `below` says how many of the code's lie below each; `above[n]` bytes of code lie above the lowest n.
     """
+    own = (_own(above, place, size, len(sizes)) for place, size in zip(below, sizes, strict=True))
+    return sum(own, start=_MODEL * _TRAINED * above[min(below)])
+
+
+def _own(above: Sequence[int], below: int, size: int, count: int) -> Fraction:
+    """What one of `count` layers costs by itself: for commits, and when it is the only one that changes."""
     reached = Fraction(0)
     if below:  # the least that a commit makes anew is the topmost layer
         reached = Fraction(_FLAT + above[-2], _FLAT + above[below - 1])
-    return (1 - _MODEL) * reached * size + _MODEL * above[below]
+    return (1 - _MODEL) * reached * size + _MODEL * (1 - _TRAINED) * Fraction(above[below], count)
 
 
 def strata(code: Sequence[int], model: Mapping[int, Sequence[int]]) -> tuple[Stratum, ...]:
