@@ -10,7 +10,7 @@ from rich.table import Table
 
 from demo import places
 from linkspan.nouns import Noun
-from linkspan.release.report import size
+from linkspan.progress import size
 
 console = Console(highlight=False, soft_wrap=True)
 _STARTED = time.monotonic()

@@ -18,8 +18,8 @@ from demo.show import Row, done, note, title
 from linkspan.errors import RunFailed, RuntimeUnavailable
 from linkspan.nouns import Revision, short
 from linkspan.prefect_api.server import Server
+from linkspan.progress import size
 from linkspan.registry.client import Registry
-from linkspan.release.report import size
 from linkspan.runtimes.base import Runtime, Service
 
 SERVICE = Service(app=APP, environment=ENVIRONMENT)

@@ -10,7 +10,7 @@ from linkspan.errors import ModelNotFound
 from linkspan.ledger.values import PackagedModel
 from linkspan.models import ModelStore, Pinned
 from linkspan.models import package as layers
-from linkspan.progress import Percent
+from linkspan.progress import Percent, Transfer
 from linkspan.release.newest import usable_config
 
 
@@ -62,9 +62,11 @@ async def package(
         work = asyncio.create_task(
             asyncio.to_thread(layers.package, models, client, pinned, folder, say=say(), progress=percent.add)
         )
+        told = Transfer(f"{pinned.name} {pinned.version} to the registry:", say(), every=10)
         try:
             while not work.done():
                 await asyncio.wait({work}, timeout=1.0)
+                told.update(pinned.name, percent.done, percent.total)
                 await aupdate_progress_artifact(artifact, percent.value)
         except Exception:
             await asyncio.wait({work})  # it has the client, and ends by itself

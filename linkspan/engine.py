@@ -36,6 +36,7 @@ from linkspan.errors import (
     RegistryUnavailable,
     RuntimeUnavailable,
 )
+from linkspan.progress import Say, Transfer
 
 _KILLED = 128 + 9  # how a shell and the engine say SIGKILL
 Unavailable = type[BuildUnavailable] | type[RuntimeUnavailable]
@@ -193,11 +194,18 @@ def _frames(data: bytes) -> Iterator[bytes]:
         at += 8 + size
 
 
-def pull(client: docker.DockerClient, image: str, auth: Mapping[str, str] | None = None) -> Image:
+def pull(
+    client: docker.DockerClient,
+    image: str,
+    auth: Mapping[str, str] | None = None,
+    *,
+    say: Say = lambda _: None,
+) -> Image:
     """The image called `image` (`host/repository@sha256:…`), pulled if the engine does not have it.
 
-    `auth` is {"username": …, "password": …}; None uses what `docker login` stored. Raises RegistryDenied,
-    RegistryNotFound, RegistryUnavailable (retriable), RegistryError for anything else such as a full disk.
+    `say` hears how far a pull has come. `auth` is {"username": …, "password": …}; None uses what `docker
+    login` stored. Raises RegistryDenied, RegistryNotFound, RegistryUnavailable (retriable), RegistryError for
+    anything else such as a full disk.
     """
     try:
         return client.images.get(image)
@@ -207,10 +215,15 @@ def pull(client: docker.DockerClient, image: str, auth: Mapping[str, str] | None
         lines = client.api.pull(
             image, stream=True, decode=True, auth_config=dict(auth) if auth is not None else None
         )
+        fetched, unpacked = Transfer("fetched", say), Transfer("unpacked", say)
         for line in lines:
             # docker-py's own pull() drops these lines, and the cause with them.
             if "error" in line:
                 raise pull_error(image, str(line["error"]))
+            detail, status = line.get("progressDetail") or {}, line.get("status")
+            if "current" in detail and status in {"Downloading", "Extracting"}:
+                seen = fetched if status == "Downloading" else unpacked
+                seen.update(str(line.get("id", "")), detail["current"], detail.get("total") or 0)
         return client.images.get(image)
     except (ImageNotFound, NotFound, APIError) as error:
         raise pull_error(image, str(error.explanation or error)) from None

@@ -134,7 +134,7 @@ def _disk() -> str:
     from pathlib import Path
     from tempfile import gettempdir
 
-    from linkspan.release.report import size
+    from linkspan.progress import size
 
     folder = Path(gettempdir())
     free = shutil.disk_usage(folder).free

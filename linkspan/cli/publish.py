@@ -163,9 +163,17 @@ def _size(path: Path) -> int:
 @contextmanager
 def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal, nothing in a pipe; yields what counts further bytes."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    title_and_bar = (TextColumn("{task.description}"), BarColumn())
+    columns = (*title_and_bar, DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err(), transient=True, disable=not err().is_terminal) as bars:
         task = bars.add_task(plain(title), total=total)
         yield lambda count: bars.advance(task, count)

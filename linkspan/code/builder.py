@@ -16,13 +16,13 @@ from urllib3.exceptions import HTTPError
 from linkspan.code import apptests, local_images
 from linkspan.code import push as pushing
 from linkspan.code.dockerfile import base_images, default_base, read_dockerfile, takes_base
-from linkspan.code.output import Lines, Transfer
+from linkspan.code.output import Lines
 from linkspan.config import AppConfig, TestSection
 from linkspan.engine import engine, reaching
 from linkspan.errors import BuildError, BuildFailed, BuildUnavailable, ConfigError
 from linkspan.ledger.labels import code_labels
 from linkspan.nouns import Commit, Digest, sha256
-from linkspan.progress import Say
+from linkspan.progress import Say, Transfer
 from linkspan.runtimes.base import KubeObject
 
 _NOISE = re.compile(r" ---> (Running in )?[0-9a-f]+\n|Removing intermediate container .*\n")

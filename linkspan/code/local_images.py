@@ -15,11 +15,10 @@ import docker
 import requests
 from docker.errors import APIError, ImageNotFound
 
-from linkspan.code.output import Transfer
 from linkspan.engine import engine_time, pull_error
 from linkspan.errors import BuildError, BuildFailed, BuildUnavailable, ConfigError, RegistryUnavailable
 from linkspan.ledger.labels import APP
-from linkspan.progress import Say
+from linkspan.progress import Say, Transfer
 
 BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 # What pip, Python's ssl, requests, curl and Node look at.

@@ -1,8 +1,7 @@
-"""Output of builds, tests and pushes on its way to people: whole lines, plain text, no flood."""
+"""Output of builds and tests on its way to people: whole lines, plain text, no flood."""
 
 import codecs
 import re
-import time
 from collections import deque
 
 from linkspan.plain_text import plain_text
@@ -63,35 +62,3 @@ class Lines:
     def tail(self) -> str:
         """The last lines, for an error."""
         return "\n".join(self.last)
-
-
-class Transfer:
-    """Progress of layers that are pulled or pushed at once, said every few seconds, not for every block."""
-
-    def __init__(self, verb: str, say: Say, *, every: float = 3.0) -> None:
-        self._verb = verb
-        self._say = say
-        self._every = every
-        self._next = time.monotonic() + every
-        self._layers: dict[str, tuple[int, int]] = {}
-
-    def update(self, layer: str, current: int, total: int) -> None:
-        """`layer` has come to `current` of `total` bytes; a total of 0 is unknown."""
-        self._layers[layer] = (current, max(total, current))
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + self._every
-            self._say(f"{self._verb} {megabytes(self.bytes)} of {megabytes(self._total)}")
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of all layers so far."""
-        return sum(current for current, _ in self._layers.values())
-
-    @property
-    def _total(self) -> int:
-        return sum(total for _, total in self._layers.values())
-
-
-def megabytes(count: int) -> str:
-    """`12.3 MB`, in decimal megabytes."""
-    return f"{count / 1e6:.1f} MB"

@@ -7,7 +7,6 @@ import docker
 from docker.errors import APIError, ImageNotFound
 from pydantic import SecretStr
 
-from linkspan.code.output import Transfer
 from linkspan.engine import Meanings, meaning, reaching
 from linkspan.errors import (
     BuildFailed,
@@ -19,7 +18,7 @@ from linkspan.errors import (
     RegistryUnavailable,
 )
 from linkspan.nouns import Digest
-from linkspan.progress import Say
+from linkspan.progress import Say, Transfer
 from linkspan.registry.auth import Password
 from linkspan.registry.client import Registry
 from linkspan.registry.media import Image, parse

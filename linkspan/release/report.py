@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from linkspan.nouns import Noun, Revision, short
+from linkspan.progress import size
 from linkspan.release.plan import Candidate
 
 
@@ -16,15 +17,6 @@ class Step(Noun):
     pushed: int = Field(default=0, ge=0)
     reused: bool = False
     note: str = ""
-
-
-def size(count: float) -> str:
-    """Bytes for people: `312 B`, `4.1 KB`, `1.2 GB` (powers of 1000, as registries bill them)."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def release_report(

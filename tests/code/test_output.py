@@ -1,6 +1,6 @@
 """Output on its way to people: whole lines, no flood."""
 
-from linkspan.code.output import Lines, Transfer
+from linkspan.code.output import Lines
 
 
 def test_lines_are_whole_and_plain() -> None:
@@ -25,15 +25,3 @@ def test_a_flood_is_cut_and_its_end_is_said() -> None:
     assert said[:3] == ["0", "1", "2"]
     assert "enough" in said[3]
     assert said[4:] == ["1000 lines, of which these are the last:", "998", "999"]
-
-
-def test_progress_is_thinned() -> None:
-    said: list[str] = []
-    transfer = Transfer("pushed", said.append, every=3600)
-    for done in range(1000):
-        transfer.update("a", done, 1000)
-    transfer.update("b", 5, 0)
-    assert transfer.bytes == 1004
-    assert said == []
-    Transfer("pushed", said.append, every=0).update("a", 1_500_000, 3_000_000)
-    assert said == ["pushed 1.5 MB of 3.0 MB"]

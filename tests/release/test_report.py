@@ -7,28 +7,11 @@ import pytest
 from linkspan.nouns import Mount, Revision
 from linkspan.release.layout import Stratum
 from linkspan.release.plan import Candidate
-from linkspan.release.report import Step, metrics, release_report, size
+from linkspan.release.report import Step, metrics, release_report
 from tests.registry.images import CONFIG
 from tests.values import commit, model, release, revision
 
 DIGEST = "sha256:" + "1" * 64
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, "0 B"),
-        (999, "999 B"),
-        (1000, "1.0 KB"),
-        (4149, "4.1 KB"),
-        (122_400_000, "122.4 MB"),
-        (1_200_000_000, "1.2 GB"),
-        (5_000_000_000_000, "5.0 TB"),
-        (5_000_000_000_000_000, "5000.0 TB"),
-    ],
-)
-def test_size(count: int, text: str) -> None:
-    assert size(count) == text
 
 
 def test_metrics() -> None:

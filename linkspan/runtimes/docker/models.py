@@ -55,7 +55,7 @@ def mounted(
     with _turn(client, app, say):
         if not (_there(client, name) and _there(client, _witness(name))):
             say(f"filling volume {name} from {mount.image}")
-            _fill(client, app, mount, name, auth)
+            _fill(client, app, mount, name, auth, say)
         # Without a copy: the code image has nothing there that should ever be taken for the model.
         yield [DockerMount(mount.path, name, type="volume", read_only=True, no_copy=True)]
 
@@ -83,12 +83,17 @@ def _turn(client: docker.DockerClient, app: str, say: Say) -> Iterator[None]:
 
 
 def _fill(
-    client: docker.DockerClient, app: str, mount: Mount, name: str, auth: Mapping[str, str] | None
+    client: docker.DockerClient,
+    app: str,
+    mount: Mount,
+    name: str,
+    auth: Mapping[str, str] | None,
+    say: Say,
 ) -> None:
     with suppress(NotFound):  # of a process that was killed here
         client.containers.get(_filler(name)).remove(force=True)
     if _remove(client, name):
-        image = pull(client, mount.image, auth)
+        image = pull(client, mount.image, auth, say=say)
         client.volumes.create(name, labels={APP: app, ROLE: _MODEL, IMAGE: mount.image})
         try:
             _copy(client, str(image.id), mount.path, name)

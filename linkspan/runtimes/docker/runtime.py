@@ -278,7 +278,7 @@ class DockerRuntime:
     def _pull(self, rollout: Rollout, say: Say) -> str:
         say(f"pulling {rollout.image}")
         try:
-            image = str(pull(self._client, rollout.image, self._auth).id)
+            image = str(pull(self._client, rollout.image, self._auth, say=say).id)
             with mounted(self._client, rollout.service.app, rollout.mount, self._auth, say=say):
                 return image
         except RegistryUnavailable:

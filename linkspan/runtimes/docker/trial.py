@@ -98,7 +98,7 @@ def trial(
     """
     with reaching():
         say(f"pulling {image}")
-        image_id = str(pull(client, image, auth).id)
+        image_id = str(pull(client, image, auth, say=say).id)
         sweep(client)
         try:
             with mounted(client, app, mount, auth, say=say) as mounts:
