@@ -237,7 +237,7 @@ def _runtime(context: "Context") -> str:
 
 
 def _mounting(context: "Context") -> str:
-    from linkspan.release.steps import mounts_model
+    from linkspan.release.pair import mounts_model
 
     try:
         config = context.newest_config
@@ -245,8 +245,10 @@ def _mounting(context: "Context") -> str:
         return ""
     if config is None:
         return ""
-    mounts, why_not = mounts_model(config, context.runtime, context.service)
-    return "; models are mounted" if mounts else f"; models are linked: {why_not}" if why_not else ""
+    mounts, offer = mounts_model(config, (), context.runtime, context.service)
+    if mounts:
+        return "; new releases mount their model"
+    return f"; models are not mounted: {offer.reason}" if offer.reason else ""
 
 
 def _builder(context: "Context") -> str:

@@ -171,8 +171,12 @@ def parse_config(data: bytes, *, where: str) -> AppConfig:
 
 
 def config_json(config: AppConfig) -> str:
-    """The config as JSON with the file's own key names: the text of the image label."""
-    return config.model_dump_json(by_alias=True)
+    """The config as JSON with the file's own key names: the text of the image label.
+
+    Without what came later and says nothing new: a Linkspan of before reads no keys that it does not know.
+    """
+    later = {"model": {"mount"}} if config.model.mount == "auto" else None
+    return config.model_dump_json(by_alias=True, exclude=later)
 
 
 def parse_config_json(text: str) -> AppConfig:

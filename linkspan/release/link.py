@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from linkspan.errors import ReleaseError
-from linkspan.ledger.labels import MODEL, config_of, labels_of, release_labels
+from linkspan.ledger.labels import MODEL, MOUNTED, config_of, labels_of, release_labels
 from linkspan.ledger.values import CodeImage, MountPoint, no_room
 from linkspan.nouns import Digest, Layer, Model, short
 from linkspan.registry import media
@@ -69,7 +69,7 @@ def link(
     config = canonical(_linked_config(image, code, model, placed))
     manifest["config"] = descriptor(manifest["config"]["mediaType"], config)
     entries = {
-        below: [_entry(layer, image.manifest.media_type) for layer in together]
+        below: [layer_entry(layer, image.manifest.media_type) for layer in together]
         for below, together in placed.items()
     }
     manifest["layers"] = _woven(manifest["layers"], entries)
@@ -79,7 +79,8 @@ def link(
     )
 
 
-def _entry(layer: Layer, manifest_type: str) -> Document:
+def layer_entry(layer: Layer, manifest_type: str) -> Document:
+    """A model's layer as a manifest of this type lists it."""
     return {"mediaType": _LAYERS[manifest_type], "digest": layer.digest, "size": layer.size}
 
 
@@ -163,7 +164,9 @@ def release_config(image: Image, code: CodeImage, model: Model, mounted: Digest 
     """The code image's config with a release's labels and variables; its layers are still the code's."""
     document = config_of(image)
     run = document["config"]
-    run["Labels"] = {**run["Labels"], **release_labels(code.commit, model, mounted)}
+    # A Dockerfile says nothing of what a release mounts.
+    theirs = {name: value for name, value in run["Labels"].items() if name != MOUNTED}
+    run["Labels"] = {**theirs, **release_labels(code.commit, model, mounted)}
     ours = {
         "LINKSPAN_COMMIT": code.commit.sha,
         "LINKSPAN_MODEL_NAME": model.name,

@@ -15,7 +15,7 @@ from linkspan.nouns import Layer, Model
 from linkspan.registry import media
 from linkspan.registry.media import Document, Image, Manifest, canonical, descriptor
 from linkspan.release.layout import strata
-from linkspan.release.link import Linked, check, history_entry, release_config
+from linkspan.release.link import Linked, check, history_entry, layer_entry, release_config
 
 # OCI image-spec config.md: what a node compares before it takes an image.
 _PLATFORM = ("architecture", "os", "os.version", "os.features", "variant")
@@ -64,8 +64,6 @@ def model_image(code: Document, layers: Sequence[Layer]) -> Image:
         "schemaVersion": 2,
         "mediaType": media.OCI_MANIFEST,
         "config": descriptor(media.OCI_CONFIG, config),
-        "layers": [
-            {"mediaType": media.OCI_LAYER, "digest": layer.digest, "size": layer.size} for layer in ordered
-        ],
+        "layers": [layer_entry(layer, media.OCI_MANIFEST) for layer in ordered],
     }
     return Image(Manifest(canonical(manifest), media.OCI_MANIFEST), config)

@@ -7,41 +7,22 @@ deployed before that. Each step may be repeated after any interruption.
 
 import contextlib
 from collections.abc import Callable
-from typing import NamedTuple
 
-from linkspan.code.mountpoint import mountpoint
 from linkspan.config import AppConfig
-from linkspan.errors import LinkspanError, RegistryNotFound, ReleaseError, RolloutFailed
+from linkspan.errors import LinkspanError, RegistryError, RegistryNotFound, RolloutFailed
 from linkspan.ledger import series
 from linkspan.ledger.labels import mounted_by, read_code_image
-from linkspan.ledger.modelpack import files_of, read_modelpack
 from linkspan.ledger.tags import mounted_tag, rejection_key, release_tag
 from linkspan.ledger.values import CodeImage, PackagedModel
 from linkspan.ledger.verdicts import note, pardon, rejection
-from linkspan.models.layer import directories
-from linkspan.nouns import Release, Revision, sha256
+from linkspan.nouns import Release, Revision, short
 from linkspan.progress import Say
-from linkspan.registry import media
 from linkspan.registry.client import Registry
 from linkspan.registry.media import Image
 from linkspan.release.converge import decide
-from linkspan.release.link import link
-from linkspan.release.mount import mount
-from linkspan.release.plan import Candidate, Plan, mount_of, propose
+from linkspan.release.pair import chosen, linked
+from linkspan.release.plan import Candidate, Plan, mount_of
 from linkspan.runtimes.base import Rollout, Runtime, Service
-
-
-class Pair(NamedTuple):
-    """A candidate, its image, and what else must be in the registry for it, if anything.
-
-    `directories` are the bytes of its layer of directories (models/layer.py), `mounted` is its model's image.
-    """
-
-    candidate: Candidate
-    image: Image
-    directories: bytes = b""
-    mounted: Image | None = None
-
 
 Refused = Callable[[str], None]
 """Told why a release is bad, once the registry has heard it."""
@@ -67,7 +48,7 @@ def plan(
     """
     service = service_of(code.config, environment)
     live = runtime.live(service)
-    candidate = _chosen(registry, runtime, service, code, packaged, live, say)
+    candidate = chosen(registry, runtime, service, code, packaged, live, say=say)
     decision = decide(
         candidate.release,
         live,
@@ -79,87 +60,33 @@ def plan(
     return Plan(decision=decision, candidate=candidate, live=live)
 
 
-def _chosen(
-    registry: Registry,
-    runtime: Runtime,
-    service: Service,
-    code: CodeImage,
-    packaged: PackagedModel,
-    live: Revision | None,
-    say: Say,
-) -> Candidate:
-    """The pair, linked or mounted. Raises ReleaseError where it must be mounted and cannot."""
-    mounts, why_not = mounts_model(code.config, runtime, service)
-    candidate = linked(registry, code, packaged, mounted=mounts, say=say).candidate
-    free = mounts and code.config.model.mount == "auto"
-    if free and live and live.release.image != candidate.release.image:
-        # What is live is not replaced by the same pair only because its cluster can mount now.
-        layered = linked(registry, code, packaged, say=say).candidate
-        candidate = layered if live.release.image == layered.release.image else candidate
-    return candidate.model_copy(update={"unmounted": why_not})
-
-
-def mounts_model(config: AppConfig, runtime: Runtime, service: Service) -> tuple[bool, str]:
-    """Whether releases mount their model, as linkspan.toml says or else the runtime would; and why not.
-
-    Raises ReleaseError where they must and cannot.
-    """
-    wanted = config.model.mount
-    if wanted == "layers":
-        return False, ""
-    offer = runtime.mounting()
-    if wanted == "image" and not offer.possible:
-        raise ReleaseError(
-            f"{service} cannot mount the image of model {config.model.name}",
-            expected="a runtime that can, as model.mount in linkspan.toml is `image`",
-            found=offer.reason,
-            fix="Set model.mount to `auto` or `layers`",
-        )
-    mounts = wanted == "image" or offer.chosen
-    return mounts, "" if mounts else offer.reason
-
-
-def linked(
-    registry: Registry,
-    code: CodeImage,
-    packaged: PackagedModel,
-    *,
-    mounted: bool = False,
-    say: Say = _nobody,
-) -> Pair:
-    """The pair as a candidate, from a few small reads; `say` hears if layers must be read first.
-
-    `mounted`: the model is not among its layers, but an image of its own (mount.py).
-    """
-    model, folder = packaged.model, code.config.model.path
-    _, layers = read_modelpack(registry.image(packaged.manifest))
-    image = registry.image(code.digest)
-    found = mountpoint(registry, image, folder, say=say)
-    paths: list[str] = []
-    if any(path.startswith(f"{folder}/") for path in found.directories):
-        paths = [file.path for file in files_of(registry, model)]
-    if mounted:
-        release = mount(image, code, model, layers, found=found, paths=paths)
-        return Pair(propose(registry.name, code, model, release), release.image, mounted=release.mounted)
-    tar = directories(found.directories)
-    restored = media.model_layer(sha256(tar), len(tar)) if tar else None
-    release = link(image, code, model, layers, found=found, paths=paths, directories=restored)
-    return Pair(propose(registry.name, code, model, release), release.image, tar)
-
-
 def push_candidate(
     registry: Registry, code: CodeImage, packaged: PackagedModel, *, mounted: bool = False
 ) -> int:
     """Put the candidate where an engine can pull it, by digest. Returns the bytes that had to be pushed."""
     pair = linked(registry, code, packaged, mounted=mounted)
     before = registry.sent
-    if pair.mounted and registry.exists(tag := mounted_tag(pair.mounted.digest)) is None:
-        series.once(registry, registry.push_image(pair.mounted), tag)
+    if pair.mounted:
+        _push_mounted(registry, pair.mounted)
     if registry.exists(pair.image.digest) is None:
         if pair.directories:
             registry.push_blob(pair.directories)
         registry.push_image(pair.image)
     return registry.sent - before
+
+
+def _push_mounted(registry: Registry, image: Image) -> None:
+    """Push a model's image, with the tag that keeps it."""
+    digest, tag = image.digest, mounted_tag(image.digest)
+    if registry.exists(digest) is None:
+        registry.push_image(image)
+    if (named := series.once(registry, digest, tag)) != digest:
+        raise RegistryError(
+            f"tag {tag} of {registry.name} names another image than a model's",
+            expected=digest,
+            found=named,
+            fix="Delete that tag: it was put by hand",
+        )
 
 
 def confirm(registry: Registry, release: Release) -> str:
@@ -220,17 +147,22 @@ def repair(registry: Registry, runtime: Runtime, live: Revision, environment: st
 def again(registry: Registry, revision: Revision, environment: str) -> Rollout:
     """What puts an earlier revision back, from its image in the registry: nothing is built or pushed.
 
-    Raises RegistryNotFound if the image has been deleted from the registry meanwhile.
+    Raises RegistryNotFound if the image, or the one that it mounts, has been deleted from the registry.
     """
     release = revision.release
     image = registry.image(release.image)
-    code = read_code_image(image)
+    code, mounted = read_code_image(image), mounted_by(image)
+    if mounted and registry.exists(mounted) is None:
+        raise RegistryNotFound(
+            f"{registry.name} has not the model's image {short(mounted)} that {release.title} mounts",
+            fix="Release the pair again on purpose: linkspan deploy",
+        )
     candidate = Candidate(
         release=release,
         config=code.config,
         reference=f"{registry.name}@{release.image}",
         objects=code.objects,
-        mount=mount_of(registry.name, mounted_by(image), release.model, code.config),
+        mount=mount_of(registry.name, mounted, release.model, code.config),
     )
     return _rollout_of(candidate, environment).model_copy(
         update={"cause": revision.cause, "expect": revision.number, "pinned": revision.pinned}

@@ -4,8 +4,8 @@ tests/runtimes/test_conformance.py is its specification.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, Field
 
@@ -78,13 +78,12 @@ def released_meanwhile(service: object, *, expected: str = "", found: str) -> Ro
 
 
 class Mounting(NamedTuple):
-    """Whether a runtime can mount a model's image beside the code's, and whether it does where it may choose.
+    """Which of the places where replicas run can mount a model's image (Rollout.mount).
 
-    `reason` says why not, for people.
+    `reason` says for people what keeps it from being all. `unknown`: nobody could be asked.
     """
 
-    possible: bool
-    chosen: bool
+    places: Literal["all", "some", "none", "unknown"]
     reason: str = ""
 
 
@@ -102,8 +101,8 @@ class Runtime(Protocol):
         """How what runs differs from what was rolled out, with that many replicas; empty if it does not."""
         ...
 
-    def mounting(self) -> Mounting:
-        """Whether replicas can mount a model's image (Rollout.mount)."""
+    def mounting(self, path: str, objects: Sequence[KubeObject]) -> Mounting:
+        """Where replicas made of the app's `objects`, if it has any, can mount a model's image at `path`."""
         ...
 
     def refresh(self, service: Service) -> None:

@@ -14,7 +14,9 @@ from tests.registry.images import CONFIG
 def context(mount: str, offer: Mounting) -> Any:
     config = CONFIG.model_copy(update={"model": CONFIG.model.model_copy(update={"mount": mount})})
     return SimpleNamespace(
-        newest_config=config, runtime=SimpleNamespace(mounting=lambda: offer), service="digits-production"
+        newest_config=config,
+        runtime=SimpleNamespace(mounting=lambda _path, _objects: offer),
+        service="digits-production",
     )
 
 
@@ -24,11 +26,11 @@ OLD = "node a has Kubernetes v1.30.1, older than 1.35"
 @pytest.mark.parametrize(
     ("mount", "offer", "says"),
     [
-        ("auto", Mounting(True, True), "; models are mounted"),
-        ("auto", Mounting(True, False, OLD), f"; models are linked: {OLD}"),
-        ("auto", Mounting(True, False), ""),
-        ("image", Mounting(True, False, OLD), "; models are mounted"),
-        ("layers", Mounting(True, True), ""),
+        ("auto", Mounting("all"), "; new releases mount their model"),
+        ("auto", Mounting("some", OLD), f"; models are not mounted: {OLD}"),
+        ("auto", Mounting("some"), ""),
+        ("image", Mounting("unknown", OLD), "; new releases mount their model"),
+        ("layers", Mounting("all"), ""),
     ],
 )
 def test_whether_models_are_mounted(mount: str, offer: Mounting, says: str) -> None:
@@ -37,7 +39,7 @@ def test_whether_models_are_mounted(mount: str, offer: Mounting, says: str) -> N
 
 def test_what_must_be_mounted_and_cannot_is_a_finding() -> None:
     with pytest.raises(ReleaseError, match="digits-production cannot mount the image of model digits"):
-        _mounting(context("image", Mounting(False, False, OLD)))
+        _mounting(context("image", Mounting("none", OLD)))
 
 
 def test_a_config_that_cannot_be_read_is_another_checks_finding() -> None:
@@ -48,6 +50,6 @@ def test_a_config_that_cannot_be_read_is_another_checks_finding() -> None:
 
     broken: Any = Broken()
     assert _mounting(broken) == ""
-    empty = context("auto", Mounting(True, True))
+    empty = context("auto", Mounting("all"))
     empty.newest_config = None
     assert _mounting(empty) == ""

@@ -27,6 +27,7 @@ from linkspan.release.newest import newest_code, newest_model, usable_config
 from linkspan.release.smoke import smoke_test
 from linkspan.release.steps import again, confirm, plan, push_candidate, repair, roll_out
 from linkspan.runtimes.base import Runtime, Service
+from linkspan.runtimes.docker.models import remove_models
 from linkspan.tls import trusted
 from tests.e2e import tiny_app
 from tests.e2e.front import FaultyProxy
@@ -236,6 +237,7 @@ class PlainWorld:
 
     def destroy(self) -> None:
         self.runtime().destroy(self.service)
+        remove_models(self.docker, self.app, keep=(), say=_quiet)  # of smoke tests for a cluster
         for image in self.images():
             self.docker.images.remove(image, force=True)
         shutil.rmtree(self.folder, ignore_errors=True)

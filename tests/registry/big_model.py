@@ -13,7 +13,8 @@ from linkspan.ledger.labels import read_code_image
 from linkspan.models import open_models
 from linkspan.models.package import package
 from linkspan.registry.settings import RegistrySettings
-from linkspan.release.steps import linked, push_candidate
+from linkspan.release.pair import linked
+from linkspan.release.steps import push_candidate
 from linkspan.stores.file import FileStoreSettings
 
 

@@ -46,12 +46,12 @@ memory = "512m"
 """
 FILES = {"digits.onnx": b"onnx" * 700, "labels.txt": b"0\n1\n2\n", "tokens/\u00e9.json": b"{}"}
 GOLDEN = {
-    "labels": "sha256:ef4ab13b483ac382f3df9c822335eec5cb35fbcb0b3d9d90b5446287ed4c2bb6",
+    "labels": "sha256:7e663ac2cf38c186f756c804a4368165e5ee69ba5cf3f43a39e5d0008ac77694",
     "layer": "sha256:8ed707e15b2d87a3bd658d749b17c5fc1594da9efbe6e2a588aeaf162474d177",
     "model": "sha256:5730bcfc5e43b7f9dc3e1d12ad3c69d7ab3b8f4344c28e376a6cf30617a419af",
-    "release": "sha256:584f30f7759207b4ed6561c3dded23cdbb86fd0631e01d036f72a4037961182b",
+    "release": "sha256:d825464d63b8d9b26eafbccf706032d2e3481fd4db1c71827c5fc0013e3ceac0",
     "tags": [
-        "release-3fa9c1d-v3-584f30f77592",
+        "release-3fa9c1d-v3-d825464d63b8",
         "layer-c279486a59f6f7f23367528dfe2144c6",
         "pinned-47b5d8b4ce43f45666262c2b2399170d",
     ],

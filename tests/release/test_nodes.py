@@ -22,8 +22,9 @@ from linkspan.ledger.values import CodeImage, PackagedModel
 from linkspan.models import open_models, publish
 from linkspan.models.package import package
 from linkspan.registry.client import Registry
+from linkspan.release.pair import linked
 from linkspan.release.plan import Candidate
-from linkspan.release.steps import linked, push_candidate
+from linkspan.release.steps import push_candidate
 from linkspan.runtimes.docker.models import mounted, remove_models
 from linkspan.runtimes.kubernetes.marks import PLACEHOLDER
 from linkspan.runtimes.kubernetes.render import mount

@@ -1,13 +1,21 @@
 """From a pair to a release in a real registry: what is planned, what is pushed when, what puts it back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from linkspan.config import EnvironmentSection
-from linkspan.errors import ConfigError, RegistryNotFound, ReleaseError, RolloutConflict, RolloutFailed
-from linkspan.ledger.labels import code_labels
+from linkspan.errors import (
+    ConfigError,
+    RegistryError,
+    RegistryNotFound,
+    ReleaseError,
+    RolloutConflict,
+    RolloutFailed,
+)
+from linkspan.ledger.labels import MOUNTED, code_labels
 from linkspan.ledger.modelpack import modelpack
 from linkspan.ledger.tags import mounted_tag, rejection_key, release_tag
 from linkspan.ledger.values import CodeImage, PackagedModel
@@ -15,9 +23,10 @@ from linkspan.ledger.verdicts import rejection
 from linkspan.nouns import Release, Revision, listing
 from linkspan.progress import Say
 from linkspan.registry.client import Registry
+from linkspan.release.pair import linked
 from linkspan.release.plan import Plan
-from linkspan.release.steps import again, confirm, linked, plan, push_candidate, repair, roll_out, service_of
-from linkspan.runtimes.base import Mounting, Rollout, Runtime, Service, check_expected
+from linkspan.release.steps import again, confirm, plan, push_candidate, repair, roll_out, service_of
+from linkspan.runtimes.base import KubeObject, Mounting, Rollout, Runtime, Service, check_expected
 from tests.registry.images import (
     CODE_LAYER,
     COMMIT,
@@ -33,7 +42,7 @@ from tests.values import release, revision
 
 LAYER = b"the model's layer"
 OTHER = "sha256:" + "1" * 64
-TOO_OLD = Mounting(True, False, "a node is too old")
+TOO_OLD = Mounting("some", "a node is too old")
 Pair = tuple[CodeImage, PackagedModel]
 
 
@@ -71,7 +80,7 @@ class Remembering:
         self.revisions = [made, *(each.with_outcome("replaced") for each in self.revisions)]
         return made
 
-    def mounting(self) -> Mounting:
+    def mounting(self, path: str, objects: Sequence[KubeObject]) -> Mounting:
         return self.offer
 
     def refresh(self, service: Service) -> None: ...
@@ -223,7 +232,8 @@ def wanting(registry: Registry, mount: str) -> Pair:
     return pushed(registry, labels=code_labels("digits", COMMIT, config), config=config)
 
 
-CAN, MAY, CANNOT = Mounting(True, True), TOO_OLD, Mounting(False, False, "node a has containerd 1.7")
+CAN, MAY, CANNOT = Mounting("all"), TOO_OLD, Mounting("none", "node a has containerd 1.7")
+UNKNOWN = Mounting("unknown", "nobody may ask")
 
 
 @pytest.mark.parametrize(
@@ -232,9 +242,11 @@ CAN, MAY, CANNOT = Mounting(True, True), TOO_OLD, Mounting(False, False, "node a
         ("auto", CAN, True, ""),
         ("auto", MAY, False, "a node is too old"),
         ("auto", CANNOT, False, "node a has containerd 1.7"),
+        ("auto", UNKNOWN, False, "nobody may ask"),
         ("layers", CAN, False, ""),
         ("image", CAN, True, ""),
         ("image", MAY, True, ""),
+        ("image", UNKNOWN, True, ""),
     ],
 )
 def test_the_model_is_mounted_as_the_app_says_or_the_runtime_would(
@@ -276,6 +288,37 @@ def test_a_mounted_release_names_its_models_image_and_keeps_it(
     assert plan(app_registry, runtime, *pair, "production").decision.action == "nothing"
 
 
+def test_a_rollback_needs_the_models_image_too(app_registry: Registry, runtime: Remembering) -> None:
+    runtime.offer = CAN
+    pair = wanting(app_registry, "auto")
+    push_candidate(app_registry, *pair, mounted=True)
+    live = rolled_out(app_registry, runtime, pair)
+    mount = runtime.asked[-1].mount
+    assert mount is not None
+    assert app_registry.delete_manifest(mount.image.rpartition("@")[2])
+    with pytest.raises(RegistryNotFound, match="has not the model's image"):
+        again(app_registry, live, "production")
+
+
+def test_a_tag_that_somebody_put_by_hand_is_told(app_registry: Registry) -> None:
+    pair = wanting(app_registry, "image")
+    mounted = linked(app_registry, *pair, mounted=True).mounted
+    assert mounted is not None
+    app_registry.tag(pair[0].digest, mounted_tag(mounted.digest))
+    with pytest.raises(RegistryError, match="names another image than a model's"):
+        push_candidate(app_registry, *pair, mounted=True)
+    assert app_registry.exists(mounted.digest), "what is pulled by digest is there"
+
+
+def test_a_dockerfile_says_nothing_of_what_is_mounted(app_registry: Registry, runtime: Remembering) -> None:
+    labels = code_labels("digits", COMMIT, CONFIG) | {MOUNTED: OTHER}
+    pair = pushed(app_registry, labels=labels)
+    push_candidate(app_registry, *pair)
+    live = rolled_out(app_registry, runtime, pair)
+    assert runtime.asked[-1].mount is None
+    assert again(app_registry, live, "production").mount is None
+
+
 def test_what_is_live_is_not_replaced_only_because_its_cluster_can_mount_now(
     app_registry: Registry, runtime: Remembering
 ) -> None:
@@ -287,9 +330,13 @@ def test_what_is_live_is_not_replaced_only_because_its_cluster_can_mount_now(
     runtime.revisions = [revision(7, another())]
     assert plan(app_registry, runtime, *pair, "production").candidate.mount
 
-    # But who mounts and has a node now that cannot gets a release that runs there.
+    # Nor because nobody may ask any more. But with a node that cannot, the release must run there too.
     rolled_out(app_registry, runtime, pair)
-    runtime.offer = CANNOT
+    runtime.offer = UNKNOWN
+    planned = plan(app_registry, runtime, *pair, "production")
+    assert planned.decision.action == "nothing"
+    assert planned.candidate.mount
+    runtime.offer = MAY
     planned = plan(app_registry, runtime, *pair, "production")
     assert (planned.decision.action, planned.candidate.mount) == ("release", None)
 

@@ -178,7 +178,7 @@ def test_a_model_that_is_not_in_the_registry_is_told_and_nothing_is_replaced(
 ) -> None:
     runtime.roll_out(rollout(service, "v1", image_of("v1")), say=quiet)
     reached(runtime, service)
-    there = mounting(rollout(service, "v2", image_of("v2"), expect=1, ready_seconds=5), {"weights": b"2"})
+    there = mounting(rollout(service, "v2", image_of("v2"), expect=1), {"weights": b"2"})
     assert there.mount
     gone = there.mount.image.rpartition("@")[0] + f"@sha256:{'0' * 64}"
     missing = there.model_copy(update={"mount": there.mount.model_copy(update={"image": gone})})

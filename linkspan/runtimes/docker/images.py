@@ -82,6 +82,15 @@ def remove_refused(client: docker.DockerClient, reference: str, *, say: Say) -> 
         say(f"{reference} stays on the engine: {_reason(error)}")
 
 
+def keep_newest_model(client: docker.DockerClient, app: str, content: Digest, *, say: Say) -> None:
+    """On an engine where the app is only tested, no other model stays; else its rollouts see to that."""
+    try:
+        if not services_of(client, app):
+            remove_models(client, app, keep=[content], say=say)
+    except (DockerException, requests.RequestException) as error:
+        say(f"models of older releases stay on the engine: {_reason(error)}")
+
+
 def services_of(client: docker.DockerClient, app: str) -> list[Service]:
     """The app in all environments that it is in on this engine; another app never has the same image."""
     volumes = client.volumes.list(filters={"label": [f"{plan.APP}={app}", f"{plan.ROLE}=state"]})

@@ -36,19 +36,23 @@ def _open(path: Path) -> int:
 
 
 @contextmanager
-def locked(name: str, *, seconds: float, say: Say) -> Iterator[None]:
-    """Hold the lock `name`. Raises RolloutConflict (retriable) if another holds it for `seconds`."""
+def locked(name: str, *, seconds: float, say: Say, of: str = "") -> Iterator[None]:
+    """Hold the lock `name`; `of` is how people call who holds it, if that is no rollout of `name`.
+
+    Raises RolloutConflict (retriable) if another holds it for `seconds`.
+    """
+    of = of or f"another rollout of {name}"
     handle = _open(lock_path(name))
     try:
         end = time.monotonic() + seconds
         waiting = False
         while not _try(handle):
             if not waiting:
-                say(f"waiting for another rollout of {name} to end")
+                say(f"waiting for {of} to end")
                 waiting = True
             if time.monotonic() > end:
                 raise RolloutConflict(
-                    f"another rollout of {name} did not end within {seconds:g} s",
+                    f"{of} did not end within {seconds:g} s",
                     fix="Look at what it waits for with `linkspan status`",
                 )
             time.sleep(0.1)

@@ -146,9 +146,8 @@ class Replicas:
                     **plan.replica_options(rollout, self._live.revision.number, index),
                 ).start()
 
-    def broken(self, rollout: Rollout) -> list[str]:
-        """The names of those to start again: what is missing, and what is removed here because it has ended
-        or had its time to become ready."""
+    def clear_broken(self, rollout: Rollout) -> list[str]:
+        """Remove what has ended or had its time to become ready; the names of that and of what is missing."""
         broken = []
         for seen in self.observe():
             container = self._get(seen.name)

@@ -7,7 +7,7 @@ the live configuration, and that is how the next one knows it.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
@@ -25,7 +25,7 @@ from linkspan.errors import (
 )
 from linkspan.nouns import Revision
 from linkspan.progress import Say
-from linkspan.runtimes.base import Mounting, Rollout, RuntimeSettings, Service, check_expected
+from linkspan.runtimes.base import KubeObject, Mounting, Rollout, RuntimeSettings, Service, check_expected
 from linkspan.runtimes.docker import plan
 from linkspan.runtimes.docker.images import remove_old, services_of
 from linkspan.runtimes.docker.lock import is_locked, locked
@@ -123,9 +123,9 @@ class DockerRuntime:
                 return "an interrupted rollout left something behind"
             return ""
 
-    def mounting(self) -> Mounting:
+    def mounting(self, path: str, objects: Sequence[KubeObject]) -> Mounting:  # noqa: ARG002
         """As a volume, where the app says so: a release that holds all runs with a plain `docker run` too."""
-        return Mounting(True, False)
+        return Mounting("some")
 
     def refresh(self, service: Service) -> None:
         """Nothing here expires: the engine pulls once, with the password of that moment."""
@@ -242,10 +242,10 @@ class DockerRuntime:
         revision = live.revision.model_copy(update={"pinned": rollout.pinned})
         wanted = live.model_copy(update={"revision": revision, "request_seconds": rollout.request_seconds})
         replicas = Replicas(self._client, proxy, rollout.service, wanted)
-        if broken := replicas.broken(rollout):
+        if broken := replicas.clear_broken(rollout):
+            image = self._pull(rollout, say)
             for name in broken:
                 say(f"revision {revision.number}: {name} was missing or broken and is started again")
-            image = self._pull(rollout, say)
             with mounted(self._client, rollout.service.app, rollout.mount, self._auth, say=say) as mounts:
                 replicas.start(rollout, image, mounts, broken)
         try:
@@ -276,6 +276,7 @@ class DockerRuntime:
             pass  # not in one go: an engine that is silent for long has gone
 
     def _pull(self, rollout: Rollout, say: Say) -> str:
+        """The image's ID. What it mounts is there then too."""
         say(f"pulling {rollout.image}")
         try:
             image = str(pull(self._client, rollout.image, self._auth, say=say).id)

@@ -20,9 +20,9 @@ from linkspan.engine import engine_time, pull, reaching
 from linkspan.errors import RuntimeUnavailable, SmokeFailed
 from linkspan.nouns import Mount
 from linkspan.progress import Say
-from linkspan.runtimes.docker.images import remove_refused, services_of
+from linkspan.runtimes.docker.images import keep_newest_model, remove_refused
 from linkspan.runtimes.docker.lock import locked
-from linkspan.runtimes.docker.models import mounted, remove_models
+from linkspan.runtimes.docker.models import mounted
 from linkspan.runtimes.docker.plan import CONFINED, TMP
 from linkspan.runtimes.docker.replicas import observed
 from linkspan.runtimes.readiness import Probe, Readiness, readiness
@@ -103,13 +103,13 @@ def trial(
         try:
             with mounted(client, app, mount, auth, say=say) as mounts:
                 running = _made(client, image_id, app, port, env, memory, mounts)
-            if mount and not services_of(client, app):  # else its rollouts see to that
-                remove_models(client, app, keep=[mount.content], say=say)
             with _running(app, running) as container, _http(container, port) as http:
                 yield Trial(app, container, http)
         except SmokeFailed:
             remove_refused(client, image, say=say)
             raise
+        if mount:
+            keep_newest_model(client, app, mount.content, say=say)
 
 
 def sweep(client: docker.DockerClient, *, label: str = LABEL, older_seconds: float = 3600) -> None:

@@ -118,6 +118,8 @@ class Cluster:
             query_params=[("includeObject", "None")],
             header_params={"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"},
         )
+        if "columnDefinitions" not in found:
+            raise Refused("something before the API server does not let tables through")
         names = [str(column["name"]) for column in found["columnDefinitions"]]
         rows = [dict(zip(names, row["cells"], strict=True)) for row in found.get("rows") or []]
         return tuple(Node(row["Name"], row["Version"], row["Container-Runtime"]) for row in rows)

@@ -1,7 +1,7 @@
 """Whether all nodes of a cluster can mount images as volumes, by the versions that they say they have.
 
 KEP-4639: on by default since Kubernetes 1.35, and in the gate `ImageVolume` since 1.33, with `subPath`. Needs
-containerd 2.1 or CRI-O 1.33.
+CRI-O 1.33 or containerd 2.2: 2.1 mounts images, but ignores `subPath` (containerd #11580).
 """
 
 import re
@@ -12,7 +12,7 @@ from linkspan.runtimes.base import Mounting
 
 _OFFERED: Final = (1, 35)
 _POSSIBLE: Final = (1, 33)
-_ENGINES: Final = {"containerd": (2, 1), "cri-o": (1, 33)}
+_ENGINES: Final = {"containerd": (2, 2), "cri-o": (1, 33)}
 
 
 class Node(NamedTuple):
@@ -24,13 +24,15 @@ class Node(NamedTuple):
 
 
 def offer(nodes: Iterable[Node]) -> Mounting:
-    """Chosen where every node offers it by itself, possible where one may have been told to."""
+    """`all` where every node offers it by itself, `some` where one does or may have been told to."""
     known = list(nodes)
     lacks = [lack for node in known if (lack := _lack(node, _OFFERED))]
-    if known and not lacks:
-        return Mounting(True, True)
-    possible = any(not _lack(node, _POSSIBLE) for node in known)
-    return Mounting(possible, False, lacks[0] if lacks else "the cluster has no node yet")
+    if not known:
+        return Mounting("unknown", "the cluster has no node yet")
+    if not lacks:
+        return Mounting("all")
+    some = any(not _lack(node, _POSSIBLE) for node in known)
+    return Mounting("some" if some else "none", lacks[0])
 
 
 def _lack(node: Node, least: tuple[int, int]) -> str:

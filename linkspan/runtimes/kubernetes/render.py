@@ -121,11 +121,10 @@ def _mark(deployment: KubeObject, rollout: Rollout, revision: int, at: datetime)
 
 
 def _image_and_env(deployment: KubeObject, rollout: Rollout) -> None:
-    for key in ("initContainers", "containers"):
-        for each in with_placeholder(deployment, key):
-            each["image"] = rollout.image
-            if rollout.env:
-                each["env"] = _merged_env(deployment, each, rollout.env)
+    for each in _with_release(deployment):
+        each["image"] = rollout.image
+        if rollout.env:
+            each["env"] = _merged_env(deployment, each, rollout.env)
 
 
 def mount(deployment: KubeObject, model: Mount) -> None:
@@ -139,16 +138,33 @@ def mount(deployment: KubeObject, model: Mount) -> None:
     volumes = listed(deployment, "spec", "template", "spec", "volumes")
     pod["volumes"] = [*volumes, {"name": marks.MODEL_VOLUME, "image": source}]
     place = {"mountPath": model.path, "subPath": model.path.strip("/"), "readOnly": True}
-    for key in ("initContainers", "containers"):
-        for each in with_placeholder(deployment, key):
-            what = f"{called(deployment)}, container {each['name']}"
-            own = listed(each, "volumeMounts", what=what)
-            if any(str(other.get("mountPath")).rstrip("/") == model.path for other in own):
-                raise ConfigError(
-                    f"{what} mounts something at {model.path}, where the model goes",
-                    fix="Take that mount away, or move model.path in linkspan.toml",
-                )
-            each["volumeMounts"] = [*own, {"name": marks.MODEL_VOLUME, **place}]
+    for each in _with_release(deployment):
+        each["volumeMounts"] = [*_mounts(deployment, each), {"name": marks.MODEL_VOLUME, **place}]
+
+
+def in_the_way(objects: Sequence[KubeObject], path: str) -> str:
+    """What of an app's own objects keeps its model from being mounted at `path`; empty if nothing does.
+
+    A mount in the model's folder: nobody can make its mount point where nothing can be written.
+    """
+    deployment = app_deployment(objects)
+    volumes = listed(deployment, "spec", "template", "spec", "volumes")
+    if any(each.get("name") == marks.MODEL_VOLUME for each in volumes):
+        return f"{called(deployment)} has a volume {marks.MODEL_VOLUME} of its own"
+    for each in _with_release(deployment):
+        for other in _mounts(deployment, each):
+            if f"{other.get('mountPath')}/".startswith(f"{path}/"):
+                place = other["mountPath"]
+                return f"container {each['name']} of {called(deployment)} mounts something at {place}"
+    return ""
+
+
+def _with_release(deployment: KubeObject) -> list[dict[str, Any]]:
+    return [each for key in ("initContainers", "containers") for each in with_placeholder(deployment, key)]
+
+
+def _mounts(deployment: KubeObject, container: dict[str, Any]) -> list[dict[str, Any]]:
+    return listed(container, "volumeMounts", what=f"{called(deployment)}, container {container['name']}")
 
 
 def _merged_env(

@@ -14,7 +14,8 @@ from linkspan.runtimes.base import KubeObject, Rollout, check_expected, released
 from linkspan.runtimes.kubernetes.app_objects import default_objects
 from linkspan.runtimes.kubernetes.client import Refused
 from linkspan.runtimes.kubernetes.fields import is_leaving
-from linkspan.runtimes.kubernetes.marks import Snapshot, live_of
+from linkspan.runtimes.kubernetes.marks import MODEL_VOLUME, Snapshot, live_of
+from linkspan.runtimes.kubernetes.objects import app_deployment, listed
 from linkspan.runtimes.kubernetes.readiness import is_preparing, pulls_fail, rollout_readiness
 from linkspan.runtimes.kubernetes.render import render
 from linkspan.runtimes.kubernetes.service import KubeService
@@ -24,6 +25,7 @@ HISTORY = 50
 """Revisions that are remembered."""
 
 _LOOK_SECONDS = 0.5
+_VOLUMES = ("spec", "template", "spec", "volumes")
 _PULL_SECONDS = 1800
 """A node may take this long to pull; the time to become ready starts after that."""
 _DENIED_SECONDS = 30
@@ -80,9 +82,28 @@ class KubeRollout:
             ours=not asked.objects,
         )
         self.mine.claim(objects)
+        if asked.mount:
+            self._check_mount(objects)
         snapshot = Snapshot(revision, "rolling", spec, asked.replicas, tuple(objects))
         self.mine.record(snapshot)
         return snapshot
+
+    def _check_mount(self, objects: Sequence[KubeObject]) -> None:
+        """Raises RolloutFailed if the API server would leave the model out: with its gate off it is silent.
+
+        kubernetes pkg/api/pod/util.go, dropImageVolumes. Nothing was tried, so no verdict on the release.
+        """
+        wanted = app_deployment(objects)
+        try:
+            volumes = listed(self.mine.cluster.apply(wanted, dry_run=True), *_VOLUMES)
+        except Refused:
+            return  # what it refuses is told when it is applied
+        if all(each.get("name") != MODEL_VOLUME or "image" not in each for each in volumes):
+            raise RolloutFailed(
+                f"{self.asked.release.title} mounts its model's image, and the cluster's API server drops "
+                "such volumes",
+                fix="Switch on its feature gate ImageVolume, or set model.mount in linkspan.toml to `layers`",
+            )
 
     def _replace(self, live: Snapshot | None, snapshots: list[Snapshot], new: Snapshot) -> Revision:
         mine, say, number = self.mine, self.say, new.revision.number

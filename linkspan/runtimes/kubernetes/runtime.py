@@ -16,11 +16,13 @@ from linkspan.nouns import Revision
 from linkspan.progress import Say
 from linkspan.runtimes.base import KubeObject, Mounting, Rollout, RuntimeSettings, Service
 from linkspan.runtimes.kubernetes import marks
+from linkspan.runtimes.kubernetes.app_objects import default_objects
 from linkspan.runtimes.kubernetes.client import Cluster, Refused, open_client
 from linkspan.runtimes.kubernetes.fields import objects, text
 from linkspan.runtimes.kubernetes.marks import Snapshot, live_of
 from linkspan.runtimes.kubernetes.nodes import offer
 from linkspan.runtimes.kubernetes.objects import app_deployment, containers
+from linkspan.runtimes.kubernetes.render import in_the_way
 from linkspan.runtimes.kubernetes.rollout import KubeRollout
 from linkspan.runtimes.kubernetes.service import KubeService
 
@@ -97,12 +99,14 @@ class KubernetesRuntime:
         # A pod that is being replaced is the cluster's own business, and repairing would not help it.
         return mine.drift(live.objects)
 
-    def mounting(self) -> Mounting:
+    def mounting(self, path: str, objects: Sequence[KubeObject]) -> Mounting:
         """By the versions of all nodes, if the account may see them (k8s/linkspan/nodes.yaml)."""
+        if reason := in_the_way(objects or default_objects(), path):
+            return Mounting("none", reason)
         try:
             return offer(self._cluster.nodes())
-        except RuntimeDenied:
-            return Mounting(True, False, "Linkspan's account may not see which nodes there are")
+        except (RuntimeDenied, Refused):
+            return Mounting("unknown", "Linkspan's account may not see which nodes there are")
 
     def refresh(self, service: Service) -> None:
         """Renew the password that nodes pull with: that of ECR is good for 12 hours."""

@@ -14,7 +14,7 @@ from linkspan.runtimes.base import KubeObject, Service
 from linkspan.runtimes.kubernetes import marks
 from linkspan.runtimes.kubernetes.app_objects import default_objects
 from linkspan.runtimes.kubernetes.objects import app_deployment, autoscaler_of, called, identity, in_order
-from linkspan.runtimes.kubernetes.render import render
+from linkspan.runtimes.kubernetes.render import in_the_way, render
 from tests.runtimes.objects import IMAGE, MODEL, RELEASE, SMALL, a_rollout, parsed, pod_of, rendered, the
 from tests.values import release
 
@@ -62,19 +62,37 @@ def test_the_models_image_is_mounted_into_what_runs_the_release_and_nothing_else
     assert "linkspan-model" not in json.dumps(without)
 
 
-def test_what_the_app_mounts_itself_stays_and_may_not_be_where_the_model_goes() -> None:
-    mounts = [{"name": "scratch", "mountPath": "/scratch"}]
+def with_mounts(*places: str, volume: str = "scratch") -> list[KubeObject]:
+    """The small app, with volumes of its own."""
     objects = parsed(SMALL)
     pod = pod_of(the("Deployment", objects))
-    pod["volumes"], pod["containers"][1]["volumeMounts"] = [{"name": "scratch", "emptyDir": {}}], mounts
+    pod["volumes"] = [{"name": volume, "emptyDir": {}}]
+    pod["containers"][1]["volumeMounts"] = [{"name": volume, "mountPath": place} for place in places]
+    return objects
+
+
+def test_what_the_app_mounts_itself_stays() -> None:
+    objects = with_mounts("/scratch")
+    assert in_the_way(objects, MOUNT.path) == ""
     made = pod_of(the("Deployment", rendered(objects, mount=MOUNT)))
     assert [each["name"] for each in made["volumes"]] == ["scratch", "linkspan-model"]
     assert [each["name"] for each in made["containers"][1]["volumeMounts"]] == ["scratch", "linkspan-model"]
-    mounts[0]["mountPath"] = "/srv/model/"
-    with pytest.raises(
-        ConfigError, match="container web mounts something at /srv/model, where the model goes"
-    ):
-        rendered(objects, mount=MOUNT)
+
+
+@pytest.mark.parametrize("place", ["/srv/model", "/srv/model/", "/srv/model/cache"])
+def test_a_mount_where_nothing_can_be_written_is_in_the_way(place: str) -> None:
+    said = f"container web of Deployment/web mounts something at {place}"
+    assert in_the_way(with_mounts("/scratch", place), MOUNT.path) == said
+
+
+@pytest.mark.parametrize("place", ["/srv", "/srv/models", "/", "/srv/model-cache"])
+def test_a_mount_beside_the_model_is_not(place: str) -> None:
+    assert in_the_way(with_mounts(place), MOUNT.path) == ""
+
+
+def test_a_volume_of_our_name_is_in_the_way() -> None:
+    said = "Deployment/web has a volume linkspan-model of its own"
+    assert in_the_way(with_mounts("/scratch", volume="linkspan-model"), MOUNT.path) == said
 
 
 # ----- what is said on the objects

@@ -28,12 +28,17 @@ HOST = "127.0.0.1"  # the API server is a process of this machine
 
 
 @contextmanager
-def webhook(cluster: RunningCluster, service: Service, folder: Path, *, dry_run: bool) -> Iterator[None]:
-    """Let it act in the service's namespace. Without `dry_run` it refuses to be asked what it would do."""
+def webhook(
+    cluster: RunningCluster, service: Service, folder: Path, *, dry_run: bool, drops: bool = False
+) -> Iterator[None]:
+    """Let it act in the service's namespace. Without `dry_run` it refuses to be asked what it would do.
+
+    `drops`: it does as an API server whose gate ImageVolume is off, and takes such volumes out.
+    """
     certificate = _certificate(folder)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(folder / "tls.crt", folder / "tls.key")
-    server = ThreadingHTTPServer((HOST, 0), _handler(dry_run=dry_run))
+    server = ThreadingHTTPServer((HOST, 0), _handler(dry_run=dry_run, drops=drops))
     server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -78,13 +83,13 @@ def _wait_until_asked(cluster: RunningCluster, service: Service, server: Threadi
     until(in_force)
 
 
-def _handler(*, dry_run: bool) -> type[BaseHTTPRequestHandler]:
+def _handler(*, dry_run: bool, drops: bool) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         asked = threading.Event()
 
         def do_POST(self) -> None:
             review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            answer = _answer(review["request"], dry_run=dry_run)
+            answer = _answer(review["request"], dry_run=dry_run, drops=drops)
             body = json.dumps({**review, "request": None, "response": answer}).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
@@ -98,7 +103,7 @@ def _handler(*, dry_run: bool) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def _answer(request: dict[str, Any], *, dry_run: bool) -> dict[str, Any]:
+def _answer(request: dict[str, Any], *, dry_run: bool, drops: bool) -> dict[str, Any]:
     answer = {"uid": request["uid"], "allowed": True}
     if request.get("dryRun") and not dry_run:
         return {**answer, "allowed": False, "status": {"message": "I know no dry run"}}
@@ -107,6 +112,12 @@ def _answer(request: dict[str, Any], *, dry_run: bool) -> dict[str, Any]:
     for container in pod["containers"]:
         kept = [each for each in container.get("env", []) if each["name"] != "INJECTED"]
         container["env"] = [*kept, {"name": "INJECTED", "value": "yes"}]
+    if drops:
+        gone = {each["name"] for each in pod.get("volumes", ()) if "image" in each}
+        pod["volumes"] = [each for each in pod.get("volumes", ()) if each["name"] not in gone]
+        for container in pod["containers"]:
+            mounts = container.get("volumeMounts", ())
+            container["volumeMounts"] = [each for each in mounts if each["name"] not in gone]
     pod["tolerations"] = [{"key": "spot", "operator": "Exists"}]
     template["metadata"].setdefault("annotations", {})["example.org/injected"] = "yes"
     patch = [{"op": "replace", "path": "/spec/template", "value": template}]
