@@ -149,12 +149,15 @@ class Bench:
             assert "error" not in line, line
         return read_code_image(self.registry.image(tag))
 
-    def package(self, sizes: dict[str, int], *, seed: int = 0, path: str = FOLDER) -> PackagedModel:
-        """Publish and package a model whose files have these sizes; the same for the same name and size."""
+    def package(self, sizes: dict[str, int], *, path: str = FOLDER) -> PackagedModel:
+        """Publish and package a model whose files have these sizes; the same for the same name and size.
+
+        No other test has the same bytes: a node of today keeps what it was given yesterday.
+        """
         folder = self.folder / f"trained-{uuid.uuid4().hex}"
         folder.mkdir()
         for name, size in sizes.items():
-            (folder / name).write_bytes(random.Random(f"{seed} {name} {size}").randbytes(size))
+            (folder / name).write_bytes(random.Random(f"{self.app} {name} {size}").randbytes(size))
         model = publish(self.store.objects(), "digits", folder)
         pinned = open_models(self.store, "digits").get(model.version)
         return package(
@@ -227,7 +230,7 @@ def test_not_a_byte_twice(bench: Bench, node: Node, base_image: str) -> None:
         "RUN mkdir -p -m 0711 /home/app && mkdir -m 1777 /home/app/model && chown -R 4242:43 /home/app\n"
         "COPY source /srv/\nUSER 4242\n"
     )
-    files = {"libraries": random.Random(0).randbytes(3 << 20), "source": b"one"}
+    files = {"libraries": random.Random(bench.app).randbytes(3 << 20), "source": b"one"}
     one, model = bench.build(dockerfile, files), bench.package(MODEL)
     directories = [
         "/home directory 755 0 0",
@@ -291,7 +294,7 @@ def test_a_mounted_model_and_its_code_never_move_each_other(
         f"FROM {base_image}\nCOPY libraries /opt/\n"
         "RUN mkdir -p -m 0711 /home/app && chown 4242:43 /home/app\nCOPY source /srv/\nUSER 4242\n"
     )
-    files = {"libraries": random.Random(0).randbytes(3 << 20), "source": b"one"}
+    files = {"libraries": random.Random(bench.app).randbytes(3 << 20), "source": b"one"}
     one, model = bench.build(dockerfile, files), bench.package(MODEL)
     proxy = bench.proxy
 
