@@ -21,12 +21,16 @@ test-quick: setup
 test-long:
 	@LINKSPAN_LONG=1 scripts/test.sh $(ARGS)
 
-# How long things take here and now, in one table; nothing is asserted. PARTS="kubernetes" measures some of it.
+# How long things take here and now, in tables; nothing is asserted. PARTS="kubernetes" measures some of it.
+# PARTS=contenders puts Linkspan beside others: SIZES="10 100 1000 4000" in MB, ROUNDS=3, ONLY="linkspan docker raw",
+# RAW=samples.json, PLOT=picture.svg.
 bench: setup
-	@scripts/packages.sh git docker-registry apache2-utils mmdebstrap
+	@scripts/packages.sh git docker-registry apache2-utils mmdebstrap buildah
+	@scripts/golang.sh
 	@scripts/engine.sh start
-	@code=0; { scripts/base-image.sh && .venv/bin/python -m tests.bench $(PARTS); } || code=$$?; \
-		scripts/engine.sh stop; exit $$code
+	@code=0; { scripts/base-image.sh && .venv/bin/python -m tests.bench $(PARTS) $(if $(SIZES),--sizes "$(SIZES)") \
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only "$(ONLY)") $(if $(RAW),--raw "$(RAW)") \
+		$(if $(PLOT),--plot "$(PLOT)"); } || code=$$?; scripts/engine.sh stop; exit $$code
 
 check: setup
 	.venv/bin/ruff check .
