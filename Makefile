@@ -27,10 +27,8 @@ test-long:
 bench: setup
 	@scripts/packages.sh git docker-registry apache2-utils mmdebstrap buildah
 	@scripts/golang.sh
-	@scripts/engine.sh start
-	@code=0; { scripts/base-image.sh && .venv/bin/python -m tests.bench $(PARTS) $(if $(SIZES),--sizes "$(SIZES)") \
-		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONLY),--only "$(ONLY)") $(if $(RAW),--raw "$(RAW)") \
-		$(if $(PLOT),--plot "$(PLOT)"); } || code=$$?; scripts/engine.sh stop; exit $$code
+	@.venv/bin/python -m tests.bench $(PARTS) $(if $(SIZES),--sizes "$(SIZES)") $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(ONLY),--only "$(ONLY)") $(if $(RAW),--raw "$(RAW)") $(if $(PLOT),--plot "$(PLOT)")
 
 check: setup
 	.venv/bin/ruff check .

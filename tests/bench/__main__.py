@@ -8,6 +8,7 @@ import argparse
 import importlib
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from rich.console import Console
 from tests.bench import contenders
 from tests.bench.contenders import plot, report
 from tests.bench.figures import Figure, table
+from tests.needs import prepared
 
 PARTS = ("kubernetes", "hints", "contenders")
 
@@ -35,9 +37,15 @@ def main() -> None:
     wanted = told.parts or PARTS
     if unknown := (set(wanted) - set(PARTS)) | (set(told.only) - set(contenders.BY_NAME)):
         parser.error(f"no such part or contender: {', '.join(sorted(unknown))}")
+    # An engine that runs is used and left: others may use it too.
+    with prepared({"engine"}):
+        _measure(wanted, told)
+
+
+def _measure(parts: Sequence[str], told: argparse.Namespace) -> None:
     console = Console(width=140) if not sys.stdout.isatty() else Console()
     figures: list[Figure] = []
-    for part in wanted:
+    for part in parts:
         say(f"{part}:")
         try:
             if part == "contenders":
@@ -63,4 +71,7 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # all that was started is stopped by now
+        sys.exit(130)

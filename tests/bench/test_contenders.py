@@ -95,10 +95,10 @@ def test_the_table_has_a_row_for_each_and_a_dash_for_what_cannot_be(kept: Record
 def test_the_tables_of_the_readme(kept: Record) -> None:
     kept.samples.append(sample(LINKSPAN, Case.CODE, 1.0, 1.25, size=100))
     text = "\n".join(tables.markdown(kept))
-    assert "| A commit: seconds until the node can start it | 10 MB | 100 MB |\n|---|---|---|\n" in text
+    assert "| Commit: seconds until the node can start it | 10 MB | 100 MB |\n|---|---|---|\n" in text
     assert "| Linkspan | 1.00 | 1.25 |" in text
     assert "| on top | 21.0 (21.0x) | - |" in text
-    assert "| A new model: seconds until the registry has it |" in text
+    assert "| New model: seconds to the registry |" in text
 
 
 def test_the_picture_has_a_bar_for_each_median(kept: Record) -> None:

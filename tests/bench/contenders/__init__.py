@@ -59,7 +59,7 @@ BY_NAME: dict[str, type[Contender]] = {
     "raw": Raw,
     "raw-fsync": DurableRaw,
 }
-_TIMES = 14
+_TIMES = 16
 """What there may be on the disk at once, in models: published, laid out, cached, pushed, on the node."""
 _BESIDES = 3_000_000_000
 
@@ -83,6 +83,7 @@ def compare(say: Say, options: Options) -> Record:
             kept = Record(record.machine(client.version()["Version"]), record.today())
         able = []
         for each in [BY_NAME[name] for name in options.only or BY_NAME]:
+            say(f"{each.name}: can it run here? (the first time some of them take minutes to find out)")
             if why := each.unavailable(here):
                 say(f"{each.name} cannot run here: {why}")
                 kept.missing[each.name] = why

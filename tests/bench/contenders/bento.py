@@ -83,7 +83,7 @@ def trial(kind: type[Contender], ground: Ground) -> str:
     folder = ground.folder / f"trial-{kind.__name__.lower()}"
     folder.mkdir()
     try:
-        contender = kind(ground, Content(folder, "trial", 1), folder / "turn")
+        contender = kind(ground, Content(folder, "trial", 1), folder / folder.name)
         contender.prepare(Case.FIRST, 1, 1)
         contender.ship(Case.FIRST, "trial")
     except (peers.NoPeer, Failed) as error:

@@ -1,6 +1,7 @@
 """mlflow models build-docker, then docker push."""
 
 import os
+import shutil
 
 from tests.bench.contenders import peers
 from tests.bench.contenders.bento import trial
@@ -55,6 +56,8 @@ class Mlflow(Contender):
         self._saved = self.folder / f"{code}-{model}"
         if self._saved.exists():
             return
+        for older in self.folder.glob("*-*"):
+            shutil.rmtree(older)
         weights, libraries = str(self.content.model(model)), str(self.content.app / "libraries")
         self._run(_SAVE, str(self._saved), "bench_model.py", weights, libraries)
 

@@ -33,7 +33,7 @@ def environment(name: str, *requirements: str) -> Path:
     """The folder of its programs. Raises NoPeer if the package index does not give it."""
     folder = gomodule.CACHE / "peers" / name
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as lock:
+    with folder.with_name(f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             new = folder.with_name(f"{name}.new")

@@ -83,7 +83,7 @@ def _rounds(results: Results) -> str:
         for size in results.sizes
     } - {0}
     fewest, most = min(counts, default=0), max(counts, default=0)
-    return f"{most} rounds" if fewest == most else f"{fewest} to {most} rounds"
+    return f"{most} round{'s' * (most != 1)}" if fewest == most else f"{fewest} to {most} rounds"
 
 
 def _baseline(top: float, row: int) -> float:

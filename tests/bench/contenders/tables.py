@@ -9,8 +9,8 @@ from tests.bench.contenders.samples import LINKSPAN, Case, Results
 
 LIMIT = "raw copy + SHA-256"
 HEADLINES = (
-    (Case.MODEL, "to_registry", "A new model: seconds until the registry has it"),
-    (Case.CODE, "to_start", "A commit: seconds until the node can start it"),
+    (Case.MODEL, "to_registry", "New model: seconds to the registry"),
+    (Case.CODE, "to_start", "Commit: seconds until the node can start it"),
 )
 _MB = 1_000_000
 
