@@ -9,12 +9,12 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from tests.bench import contenders
 from tests.bench.contenders import BY_NAME, Options, compare, plot, record, tables
 from tests.bench.contenders.content import MB, Content, write_random
 from tests.bench.contenders.memory import Watch
 from tests.bench.contenders.record import Record
 from tests.bench.contenders.samples import LINKSPAN, Case, Sample
+from tests.services import own_engine
 from tests.waiting import until
 
 SMALL = 64 << 10
@@ -157,7 +157,7 @@ def test_memory_is_that_of_all_its_processes_and_not_what_an_engine_had_before()
 def test_a_disk_that_is_too_small_is_said_before_anything_is_started(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(contenders.own_engine, "unavailable", lambda: "")
+    monkeypatch.setattr(own_engine, "unavailable", lambda: "")
     with pytest.raises(pytest.skip.Exception, match=r"a model of 1000000000 MB needs \d+ GB\. Free space"):
         compare(lambda _: None, Options((10**9,), 1, tmp_path / "raw.json"))
 
@@ -192,4 +192,5 @@ def test_linkspan_docker_and_a_copy_on_real_engines(tmp_path: Path, base_image: 
         (Case.FIRST, None, None),
         (Case.MODEL, None, None),
     ]
-    assert all(each.memory > 0 for each in found.samples)
+    # A copy of 1 MB may be over before anybody looked.
+    assert all(each.memory > 0 for each in found.samples if each.contender != tables.LIMIT)

@@ -1,6 +1,7 @@
 """How much memory a step takes at its peak: what its processes have resident, added up, 50 times a second.
 
-Engines run all along and are used by it: of theirs counts what they have more than when the step began.
+What is over between two looks may not be seen. Engines run all along and are used by it: of theirs counts
+what they have more than when the step began.
 """
 
 import os
