@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,20 +17,25 @@ from linkspan.processes import Child
 
 
 class OwnEngine:
-    """One that runs, without a network for its containers."""
+    """One that runs. Its containers have no way out.
+
+    It has a bridge of its own: without any, dockerd removes docker0, which is the machine's engine's.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
         self.url = f"unix://{folder}/docker.sock"
         config = folder / "daemon.json"
         config.write_text("{}")  # not the machine's
+        self.bridge = f"ls{uuid.uuid4().hex[:8]}"
+        subprocess.run(["ip", "link", "add", self.bridge, "type", "bridge"], check=True)
         options = {
             "config-file": config,
             "data-root": folder / "data",
             "exec-root": folder / "exec",
             "pidfile": folder / "docker.pid",
             "host": self.url,
-            "bridge": "none",
+            "bridge": self.bridge,
             "iptables": "false",
             "ip-forward": "false",
             # Where the machine has a containerd of the system, dockerd takes it.
@@ -73,6 +80,7 @@ def own_engine(folder: Path) -> Iterator[OwnEngine]:
         yield running
     finally:
         running.child.stop(grace=60)
+        subprocess.run(["ip", "link", "delete", running.bridge], check=False, capture_output=True)
 
 
 def _program() -> str | None:

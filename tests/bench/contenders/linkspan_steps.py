@@ -17,6 +17,7 @@ from linkspan.models.package import package, packaged_already
 from linkspan.registry.settings import RegistrySettings
 from linkspan.release import steps
 from linkspan.release.newest import newest_code, newest_model, usable_config
+from linkspan.release.pair import linked
 from linkspan.stores.file import FileStoreSettings
 from tests.bench.contenders.samples import Case
 
@@ -65,7 +66,7 @@ class Flows:
         assert code
         packaged = newest_model(self._models, self._registry, code.config.model.path)
         assert packaged
-        candidate = steps.linked(self._registry, code, packaged).candidate  # compared with what is live
+        candidate = linked(self._registry, code, packaged).candidate  # compared with what is live
         steps.push_candidate(self._registry, code, packaged)
         steps.confirm(self._registry, candidate.release)
         return candidate.reference
