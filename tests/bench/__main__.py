@@ -19,7 +19,7 @@ from tests.bench.contenders import plot, report
 from tests.bench.figures import Figure, table
 from tests.needs import prepared
 
-PARTS = ("kubernetes", "hints", "contenders")
+PARTS = ("docker", "kubernetes", "hints", "contenders")
 
 
 def main() -> None:

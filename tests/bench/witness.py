@@ -1,4 +1,4 @@
-"""Who sees what happens on the cluster, and when: clients that ask all the time, a watch on the pods."""
+"""Who sees what happens to a release, and when: clients that ask all the time, a watch on the pods."""
 
 import subprocess
 import threading
@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from demo.prober import Kind, Prober
+from demo.prober import Kind, Prober, VersionOf
 from linkspan.nouns import Release
-from tests.e2e.world import World, pair_of
+from tests.e2e.world import World
 from tests.services.cluster import RunningCluster
 
 
@@ -28,9 +28,10 @@ class Move(NamedTuple):
 class Witness:
     """Asks the app from start to end with both kinds of clients, and knows when which release answered."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, pair_of: VersionOf) -> None:
+        """`pair_of` reads the commit and the model version, with a space between, from the app's /version."""
         url = f"{world.runtime().url(world.service)}/version"
-        self._new, self._kept = _Client(url, "new connection"), _Client(url, "keep-alive")
+        self._new, self._kept = (_Client(url, kind, pair_of) for kind in ("new connection", "keep-alive"))
         self._clients = (self._new, self._kept)
 
     def __enter__(self) -> Self:
@@ -64,7 +65,8 @@ class Witness:
 class _Client:
     """One kind of client and all its answers."""
 
-    def __init__(self, url: str, kind: Kind) -> None:
+    def __init__(self, url: str, kind: Kind, pair_of: VersionOf) -> None:
+        self._pair_of = pair_of
         self.prober = Prober(url, self._seen, clients={kind: 1})
         self._all: list[tuple[datetime, str]] = []
 
@@ -73,7 +75,7 @@ class _Client:
         return [at for at, seen in list(self._all) if seen == pair and at > since]
 
     def _seen(self, body: bytes) -> str:
-        pair = pair_of(body)
+        pair = self._pair_of(body)
         self._all.append((now(), pair))
         return pair
 

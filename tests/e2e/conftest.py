@@ -31,6 +31,7 @@ from tests.services.prefect_server import PrefectServer
 from tests.services.registry import RunningRegistry, start_registry
 
 W = TypeVar("W", bound=PlainWorld)
+V = TypeVar("V", bound=World)
 
 
 @dataclass
@@ -71,7 +72,19 @@ def new_world(
     base: str,
 ) -> AbstractContextManager[World]:
     """A world for an app that no other test has, gone when the block ends."""
-    return _of_its_own(folder, World(_name(), folder / "world", *registry, client, base, server=server))
+    return new_world_of(World, folder, server, registry, client, base)
+
+
+def new_world_of(
+    kind: type[V],
+    folder: Path,
+    server: PrefectServer,
+    registry: tuple[RunningRegistry, FaultyProxy],
+    client: docker.DockerClient,
+    base: str,
+) -> AbstractContextManager[V]:
+    """The same with an app of another kind."""
+    return _of_its_own(folder, kind(_name(), folder / "world", *registry, client, base, server=server))
 
 
 @pytest.fixture

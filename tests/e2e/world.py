@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class World(PlainWorld):
     """The same with blocks on a real server."""
 
     server: PrefectServer
+    builder: ImageBuilder = field(default_factory=lambda: ImageBuilder(memory="512m"))
 
     async def save_blocks(self, *, password: str = "", models: Path | None = None, **store: Any) -> None:
         names = {
@@ -55,7 +56,7 @@ class World(PlainWorld):
                 GitRepository(url=str(self.repository.bare)),
                 FileModelStore(path=str(models or self.models), **store),
                 ContainerRegistry(**names),
-                ImageBuilder(memory="512m"),
+                self.builder,
             ],
             str(self.service): [self.place],
         }
