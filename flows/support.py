@@ -23,6 +23,7 @@ from linkspan.code.builder import Builder
 from linkspan.code.source import GitSource
 from linkspan.engine import engine
 from linkspan.errors import ConfigError, LinkspanError
+from linkspan.local.wake import wake
 from linkspan.models import ModelStore, open_models
 from linkspan.progress import Say
 from linkspan.registry.client import Registry
@@ -89,6 +90,7 @@ async def start(deployments: list[str], *, hint: str, key: str, parameters: dict
             as_subflow=False,
             idempotency_key=f"{deployment}:{key}",
         )
+        wake()
         get_run_logger().info("Started %s as %s", deployment, run.name)
 
 

@@ -41,6 +41,7 @@ def deploy(
     """
     from linkspan.cli.context import Context
     from linkspan.cli.follow import follow, stopped
+    from linkspan.local.wake import wake
 
     context = Context(app, environment)
     context.server.version()  # a server that is down is told at once; later on it is waited for
@@ -57,6 +58,7 @@ def deploy(
         (deployment, context.server.start(deployment, {**common, **parameters}, idempotency_key=once))
         for deployment, parameters in streams
     ]
+    wake()
     for deployment, run in started:
         note(f"{deployment}: {run.url}")
         follow(context, run.id)
@@ -65,6 +67,7 @@ def deploy(
         {**common, "commit": commit or None, "model": model or None},
         idempotency_key=once,
     )
+    wake()
     note(f"{context.release_deployment}: {run.url}")
     if not wait:
         if as_json:

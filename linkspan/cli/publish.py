@@ -121,6 +121,7 @@ def publish(
 def _announce(context: "Context", model: "Model") -> "tuple[RunRef | None, ServerError | None]":
     """Start model-stream: a failure is told, not raised, for the model is published."""
     from linkspan.events import MODEL_PUBLISHED, model_resource
+    from linkspan.local.wake import wake
 
     hint = f"{model.name} {model.version} published by {model.published_by}"
     key = f"publish:{model.name}:{model.version}:{uuid4().hex}"
@@ -130,6 +131,7 @@ def _announce(context: "Context", model: "Model") -> "tuple[RunRef | None, Serve
         )
     except ServerError as error:
         return None, error
+    wake()
     try:
         context.server.emit(MODEL_PUBLISHED, model_resource(model.name), model.model_dump(mode="json"))
     except ServerError as error:

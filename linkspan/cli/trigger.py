@@ -42,6 +42,7 @@ def trigger(
     harm, and the schedule finds what no hint told.
     """
     from linkspan.cli.context import Context
+    from linkspan.local.wake import wake
 
     context = Context(app, environment)
     deployment = {
@@ -59,4 +60,5 @@ def trigger(
             fix=f"Nothing is lost: once the server is back, the schedule of {deployment} looks by itself. "
             "`linkspan up` starts a server",
         ) from None
+    wake()
     note(f"{deployment} {'started' if run.created else 'was started before'} as {run.name}: {run.url}")

@@ -256,7 +256,7 @@ class Local:
             self._say(f"run {run.name} was interrupted; it starts again")
         settings = {**prefect_settings.worker(*self._address), tether.WARM: str(self.home.warm)}
         name = f"linkspan-{self.home.mark[:8]}"
-        command = ["-m", "prefect", "worker", "start", "--pool", prefect_settings.POOL, "--type", "process"]
+        command = ["-m", "flows.worker", "--pool", prefect_settings.POOL]
         begin = time.time()
         child = self._spawn("worker", [*command, "--name", name, "--install-policy", "never"], settings)
 

@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 
 from linkspan.errors import ConfigError, InboxUnavailable
 from linkspan.local.home import Home
+from linkspan.local.wake import wake
 from linkspan.webhooks.http.known_server import KnownServer
 from linkspan.webhooks.http.limits import Limits
 from linkspan.webhooks.http.rate import Buckets
@@ -75,7 +76,7 @@ def app(settings: ServeSettings | None = None) -> Starlette:
         inbox = opened.enter_context(Inbox(settings.inbox, say=LOG.warning))
         queues = Queues(inbox, LOG.info)
         routes = _routes(settings, server, queues)
-        starter = Starter(inbox, server, say=LOG.info, gather=settings.gather)
+        starter = Starter(inbox, server, say=LOG.info, started=wake, gather=settings.gather)
         held = opened.pop_all()
 
     @asynccontextmanager

@@ -10,12 +10,14 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
 import yaml
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from pydantic import SecretStr
 
 from blocks import KubernetesRuntime
 from linkspan.engine import engine
+from linkspan.local.wake import WAKE
 from tests.bench.figures import Say
 from tests.e2e.conftest import allowed, new_world_of
 from tests.e2e.deployed import prefect_file
@@ -66,5 +68,7 @@ def stage(say: Say, kind: type[W], cluster: RunningCluster | None) -> Iterator[W
         file.write_text(yaml.safe_dump(prefect_file(world)))
         server.set_up(file)
         asyncio.run(world.save_blocks())
-        stack.enter_context(server.worker())
+        # What is typed here wakes the worker, as it does where `linkspan up` runs.
+        stack.enter_context(pytest.MonkeyPatch.context()).setenv(WAKE, str(folder / "wake"))
+        stack.enter_context(server.worker(**{WAKE: str(folder / "wake")}))
         yield world

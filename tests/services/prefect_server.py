@@ -126,7 +126,7 @@ class PrefectServer:
             env={**self.worker_env, **more},
             cwd=self.home,
         )
-        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", prefect_settings.POOL]
+        command = [sys.executable, "-m", "flows.worker", "--pool", prefect_settings.POOL]
         child = Child(name, [*command, "--name", name], log=self.home / f"{name}.log", env=env, cwd=self.home)
 
         def known() -> bool:

@@ -41,7 +41,7 @@ class Starter:
     """Starts the runs for what is in an inbox. Use it as a context manager; the inbox must outlive it.
 
     `server` gives the Prefect server as it is known now and may raise ServerUnavailable or ConfigError, which
-    count as a server that is away.
+    count as a server that is away. `started` is told when a run was stored.
     """
 
     def __init__(
@@ -50,8 +50,10 @@ class Starter:
         server: Callable[[], Server],
         *,
         say: Callable[[str], None] = lambda _line: None,
+        started: Callable[[], None] = lambda: None,
         gather: float = GATHER_SECONDS,
     ) -> None:
+        self._started = started
         self._inbox = inbox
         self._server = server
         self._say = say
@@ -208,6 +210,7 @@ class Starter:
             reason = ServerUnavailable(f"the answer cannot be understood: {type(error).__name__}: {error}")
             self._outage.began(reason, everybody=not self._answers())
             return False
+        self._started()
         if self._outage.over():
             with self._change:  # nobody has to sit out a wait that began while it was away
                 self._waiting = dict.fromkeys(self._waiting, time.monotonic())

@@ -1,0 +1,78 @@
+"""Prefect's worker for processes, which also looks for runs as soon as it is told that there is one.
+
+`python -m flows.worker …` is `prefect worker start --type process …`. Each look writes to the server's
+database, so there is one a second (linkspan/local/prefect_settings.py): a release, which is two runs, waited
+for it twice, half a second on average. What nobody tells, a clock's or another machine's, waits as before.
+"""
+
+import asyncio
+import os
+import sys
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+from prefect.cli import app
+from prefect.client.schemas.objects import FlowRun
+from prefect.workers.process import ProcessWorker
+
+from linkspan.local.home import Home
+from linkspan.local.tether import WARM
+from linkspan.local.wake import WAKE, listen
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", UserWarning)  # Prefect says that this takes the place of its own
+
+    class Worker(ProcessWorker):
+        """The worker of the type `process` in this interpreter."""
+
+        type = "process"
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self._looking = asyncio.Lock()
+
+        async def __aenter__(self) -> Self:
+            await super().__aenter__()
+            self._listening = asyncio.create_task(self._listen(Path(os.environ[WAKE])))
+            return self
+
+        async def __aexit__(self, *reason: Any) -> None:
+            self._listening.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._listening
+            await super().__aexit__(*reason)
+
+        async def get_and_submit_flow_runs(self) -> list[FlowRun]:
+            async with self._looking:  # else two looks would find the same run
+                return await super().get_and_submit_flow_runs()
+
+        async def _listen(self, folder: Path) -> None:
+            heard = asyncio.Event()
+            with listen(folder) as line:
+                asyncio.get_running_loop().add_reader(line, heard.set)
+                try:
+                    while True:
+                        await heard.wait()
+                        with suppress(BlockingIOError):
+                            while True:
+                                line.recv(1)
+                        heard.clear()
+                        # A server that is away is the next look's business: that one waits longer and longer.
+                        with suppress(httpx.HTTPError):
+                            await self.get_and_submit_flow_runs()
+                finally:
+                    asyncio.get_running_loop().remove_reader(line)
+
+
+def main() -> None:
+    # Runs inherit it: a stream tells the worker when it has started the release.
+    os.environ.setdefault(WAKE, os.environ.get(WARM) or str(Home.default().warm))
+    sys.argv[1:] = ["worker", "start", "--type", Worker.type, *sys.argv[1:]]
+    app()
+
+
+if __name__ == "__main__":
+    main()

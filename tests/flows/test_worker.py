@@ -1,0 +1,28 @@
+"""The worker looks for runs when it is told of one, not only when its time has come."""
+
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from linkspan.local.wake import WAKE, wake
+from tests.services.prefect_server import PrefectServer
+from tests.waiting import until
+
+pytestmark = pytest.mark.slow
+
+
+def test_who_starts_a_run_need_not_wait_for_the_worker_to_look(
+    worker_server: PrefectServer, tmp_path: Path
+) -> None:
+    told = {WAKE: str(tmp_path / "worker")}
+    with worker_server.worker(PREFECT_WORKER_QUERY_SECONDS="86400", **told), worker_server.api() as server:
+        for number in range(2):  # its only look by itself is the one that it begins with
+            run = server.start("test-scheduled/test", {"word": "told"}, idempotency_key=uuid4().hex)
+
+            def ended(run_id: str = run.id) -> bool:
+                wake(told)  # more than once: one that comes before it listens is not heard
+                return server.run(run_id).final
+
+            until(ended, what=f"run {number + 1} has ended")
+            assert server.run(run.id).state_type == "COMPLETED"
