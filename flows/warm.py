@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from linkspan.local.tether import PR_SET_PDEATHSIG, WARM
+from linkspan.tls import trusted
 
 PRELOADED = (
     "prefect.flow_engine",
@@ -40,6 +41,11 @@ PRELOADED = (
     "flows.model_stream",
     "flows.build_and_deploy",
     "flows.poll",
+    # What these import only where it is used, which is in each run.
+    "anyio._backends._asyncio",
+    "anyio.streams.tls",
+    "prefect.utilities.visualization",
+    "rich._emoji_codes",
 )
 _REQUEST = 1 << 20
 _SOON = "socket.soon"
@@ -250,6 +256,7 @@ def announce(folder: Path) -> None:
 def main() -> None:
     for name in PRELOADED:
         importlib.import_module(name)
+    trusted()  # read once for all runs
     gc.collect()
     gc.freeze()  # pages that are never written stay shared
     folder = Path(sys.argv[1])

@@ -11,6 +11,10 @@ from pydantic import SecretStr
 
 POOL = "linkspan"
 
+# A certificate whose key nobody has. Each of Prefect's clients reads the authorities of the web, also for a
+# server that it reaches without TLS: 30 ms of a processor, nine times before the first step of a run.
+NOBODY = Path(__file__).with_name("nobody.pem")
+
 # Nobody's usage is reported anywhere.
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -63,6 +67,8 @@ def client(prefect_home: Path, api_url: str, auth: SecretStr | None) -> dict[str
     env = {**QUIET, **CLIENT, "PREFECT_HOME": str(prefect_home), "PREFECT_API_URL": api_url}
     if auth is not None:
         env["PREFECT_API_AUTH_STRING"] = auth.get_secret_value()
+    if api_url.startswith("http://"):
+        env["PREFECT_API_SSL_CERT_FILE"] = str(NOBODY)
     return env
 
 
