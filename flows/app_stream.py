@@ -8,12 +8,14 @@ from prefect.states import Completed
 
 from flows import code_steps as steps
 from flows.coalesce import guard_attempts, supersede_siblings
+from flows.opened import keeping
 from flows.support import Stopwatch, announce, name_run, own_key, scheduled, start
 from linkspan.events import CODE_TESTED, app_resource
 from linkspan.nouns import short
 
 
 @flow(name="app-stream", flow_run_name="{app}: newest commit", timeout_seconds=7200)
+@keeping
 async def app_stream(
     app: str = "digits",
     repository: str = "git-repository/digits",

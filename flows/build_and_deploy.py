@@ -8,6 +8,7 @@ from prefect.states import Completed
 
 from flows import release_steps as steps
 from flows.coalesce import guard_attempts, supersede_siblings
+from flows.opened import keeping
 from flows.support import Stopwatch, announce, name_run, scheduled, start
 from linkspan.events import RELEASE_HELD, app_resource, told
 from linkspan.nouns import short
@@ -18,6 +19,7 @@ QUIET = {"nothing": "UpToDate", "pinned": "Pinned", "held": "HeldBack"}
 
 
 @flow(name="build-and-deploy", flow_run_name="{app} → {environment}", timeout_seconds=7200)
+@keeping
 async def build_and_deploy(
     app: str = "digits",
     environment: str = "production",

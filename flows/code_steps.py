@@ -2,7 +2,8 @@
 
 import asyncio
 
-from flows.support import opened, say, step
+from flows.opened import opened
+from flows.support import say, step
 from linkspan.code import image
 from linkspan.code.image import CodeBuild
 from linkspan.nouns import Commit

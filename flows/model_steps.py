@@ -4,7 +4,8 @@ import asyncio
 
 from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
 
-from flows.support import opened, say, step
+from flows.opened import opened
+from flows.support import say, step
 from linkspan.config import AppConfig
 from linkspan.errors import ModelNotFound
 from linkspan.ledger.values import PackagedModel

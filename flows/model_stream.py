@@ -8,11 +8,13 @@ from prefect.states import Completed
 
 from flows import model_steps as steps
 from flows.coalesce import guard_attempts, supersede_siblings
+from flows.opened import keeping
 from flows.support import Stopwatch, announce, name_run, own_key, scheduled, start
 from linkspan.events import MODEL_VALIDATED, model_resource
 
 
 @flow(name="model-stream", flow_run_name="{app}: newest model", timeout_seconds=8 * 3600)
+@keeping
 async def model_stream(
     app: str = "digits",
     repository: str = "git-repository/digits",

@@ -13,7 +13,8 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.coalesce import supersede_siblings
-from flows.support import opened, start, step
+from flows.opened import opened
+from flows.support import start, step
 from linkspan.nouns import short
 
 

@@ -5,7 +5,8 @@ import asyncio
 from prefect.artifacts import acreate_link_artifact, acreate_markdown_artifact
 
 from blocks import ContainerRegistry
-from flows.support import announce, opened, run_url, say, step
+from flows.opened import opened
+from flows.support import announce, run_url, say, step
 from linkspan.events import RELEASE_FAILED, RELEASE_LIVE, app_resource, told
 from linkspan.ledger.values import CodeImage, PackagedModel
 from linkspan.nouns import Model, Release, Revision
@@ -54,8 +55,7 @@ async def compare(
     """Link the pair in memory and decide what should happen."""
     with opened() as it:
         client, target = await it.registry(registry, code.config.name), await it.runtime(runtime, registry)
-        await asyncio.to_thread(target.refresh, release.service_of(code.config, environment))
-        return await asyncio.to_thread(
+        found = await asyncio.to_thread(
             release.plan,
             client,
             target,
@@ -66,6 +66,9 @@ async def compare(
             pin=pin,
             say=say(),
         )
+        if found.decision.action != "release":  # which renews it by itself
+            await asyncio.to_thread(target.refresh, release.service_of(code.config, environment))
+        return found
 
 
 @step("link")

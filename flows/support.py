@@ -1,16 +1,11 @@
-"""What the three flows share: when to retry, where log lines go, how one run starts another."""
+"""What the flows share: when to retry, where log lines go, how one run starts another."""
 
-import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar, cast
 from uuid import uuid4
 
-from docker import DockerClient
 from prefect import Task, get_client, get_run_logger
-from prefect.blocks.core import Block
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext
 from prefect.deployments import arun_deployment
@@ -18,18 +13,10 @@ from prefect.events import emit_event
 from prefect.tasks import exponential_backoff
 from prefect.utilities.urls import url_for
 
-from blocks import ContainerRegistry, GitRepository, ImageBuilder
-from linkspan.code.builder import Builder
-from linkspan.code.source import GitSource
-from linkspan.engine import engine
-from linkspan.errors import ConfigError, LinkspanError
+from linkspan.errors import LinkspanError
 from linkspan.local.wake import wake
-from linkspan.models import ModelStore, open_models
 from linkspan.progress import Say
-from linkspan.registry.client import Registry
 from linkspan.release.report import Step
-from linkspan.runtimes.base import Runtime, RuntimeSettings
-from linkspan.stores.settings import StoreSettings
 
 B = TypeVar("B")
 P = ParamSpec("P")
@@ -92,71 +79,6 @@ async def start(deployments: list[str], *, hint: str, key: str, parameters: dict
         )
         wake()
         get_run_logger().info("Started %s as %s", deployment, run.name)
-
-
-@dataclass(frozen=True)
-class Opened:
-    """What a step works with: its blocks, each loaded once, and opened; what has connections is closed."""
-
-    _closing: ExitStack
-    _loaded: dict[str, Block] = field(default_factory=dict)
-
-    async def block(self, kind: type[B], reference: str) -> B:
-        """The saved block that `block-type/name` refers to. Raises ConfigError if there is none of a kind."""
-        block = self._loaded.get(reference)
-        if block is None:
-            try:
-                block = self._loaded[reference] = await Block.aload(reference)
-            except ValueError as error:  # what Prefect says of a block that was never saved
-                raise ConfigError(
-                    f"block {reference} is not on the Prefect server",
-                    found=error,
-                    fix="Save it: in the UI (Blocks), or in Python with `.save(…)` as the README shows",
-                ) from None
-        if not isinstance(block, kind):
-            raise ConfigError(f"{reference!r} cannot stand here", expected=f"a {kind.__name__}")
-        return block
-
-    async def repository(self, block: str) -> GitSource:
-        return (await self.block(GitRepository, block)).open()
-
-    async def models(self, block: str, name: str) -> ModelStore:
-        return open_models(await self.block(StoreSettings, block), name)
-
-    async def registry(self, block: str, app: str) -> Registry:
-        return self._closing.enter_context((await self.block(ContainerRegistry, block)).open(app))
-
-    async def login(self, registry: str) -> Mapping[str, str] | None:
-        """What an engine or a cluster needs to pull: {"username": …, "password": …}."""
-        place = await self.block(ContainerRegistry, registry)
-        return await asyncio.to_thread(place.docker_auth)  # for some registries that is a call
-
-    async def builder(self, block: str) -> Builder:
-        return self._closing.enter_context(closing((await self.block(ImageBuilder, block)).open()))
-
-    async def engine(self, block: str) -> DockerClient:
-        """The Docker Engine of an image builder."""
-        client = await asyncio.to_thread(engine, (await self.block(ImageBuilder, block)).base_url)
-        return self._closing.enter_context(closing(client))
-
-    async def runtime(self, block: str, registry: str) -> Runtime:
-        """The runtime, which pulls with the password of the block `registry`."""
-        settings, login = await self.block(RuntimeSettings, block), await self.login(registry)
-        return await asyncio.to_thread(settings.open, login)
-
-
-@contextmanager
-def opened() -> Iterator[Opened]:
-    """What a step opens, closed at its end.
-
-    But not when its time is up: nobody can end its thread, which cleans up, and says what failed, with these.
-    """
-    with ExitStack() as stack:
-        try:
-            yield Opened(stack)
-        except asyncio.CancelledError:
-            stack.pop_all()
-            raise
 
 
 def run_url() -> str:

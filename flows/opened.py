@@ -1,0 +1,164 @@
+"""What the steps of a run work with: its blocks, read once, and the connections that they lend each other.
+
+A block is some requests to the server and a client of a registry or an engine begins with a login; a release
+has eleven steps. So a run keeps both in its process (never in a parameter or a result: they hold passwords)
+until it ends. A step that failed, and its next try, begin anew with the blocks as they are then.
+"""
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from docker import DockerClient
+from prefect.blocks.core import Block
+
+from blocks import ContainerRegistry, GitRepository, ImageBuilder
+from linkspan.code.builder import Builder
+from linkspan.code.source import GitSource
+from linkspan.engine import engine
+from linkspan.errors import ConfigError
+from linkspan.models import ModelStore, open_models
+from linkspan.registry.client import Registry
+from linkspan.runtimes.base import Runtime, RuntimeSettings
+from linkspan.stores.settings import StoreSettings
+
+
+class Closable(Protocol):
+    def close(self) -> None: ...
+
+
+B = TypeVar("B")
+C = TypeVar("C", bound=Closable)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a run keeps for its next steps: blocks by reference, and clients that no step is using now."""
+
+    blocks: dict[str, Block] = field(default_factory=dict)
+    clients: dict[tuple[str, ...], list[Closable]] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Close the clients, and forget the blocks."""
+        self.blocks.clear()
+        while self.clients:
+            for client in self.clients.popitem()[1]:
+                client.close()
+
+
+_KEPT: ContextVar[Kept | None] = ContextVar("kept", default=None)
+
+
+def keeping(flow: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """A flow whose steps keep what they open for each other, until it ends."""
+
+    @functools.wraps(flow)
+    async def run(*arguments: P.args, **named: P.kwargs) -> R:
+        kept = Kept()
+        token = _KEPT.set(kept)
+        try:
+            return await flow(*arguments, **named)
+        finally:
+            _KEPT.reset(token)
+            kept.close()
+
+    return run
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a step works with: its blocks, and what they open, which is this step's alone until it ends."""
+
+    _kept: Kept
+    _used: list[tuple[tuple[str, ...], Closable]] = field(default_factory=list)
+
+    async def block(self, kind: type[B], reference: str) -> B:
+        """The saved block that `block-type/name` refers to. Raises ConfigError if there is none of a kind."""
+        block = self._kept.blocks.get(reference)
+        if block is None:
+            try:
+                block = self._kept.blocks[reference] = await Block.aload(reference)
+            except ValueError as error:  # what Prefect says of a block that was never saved
+                raise ConfigError(
+                    f"block {reference} is not on the Prefect server",
+                    found=error,
+                    fix="Save it: in the UI (Blocks), or in Python with `.save(…)` as the README shows",
+                ) from None
+        if not isinstance(block, kind):
+            raise ConfigError(f"{reference!r} cannot stand here", expected=f"a {kind.__name__}")
+        return block
+
+    async def repository(self, block: str) -> GitSource:
+        return (await self.block(GitRepository, block)).open()
+
+    async def models(self, block: str, name: str) -> ModelStore:
+        return open_models(await self.block(StoreSettings, block), name)
+
+    async def registry(self, block: str, app: str) -> Registry:
+        settings = await self.block(ContainerRegistry, block)
+        return await self.lend(("registry", block, app), lambda: settings.open(app))
+
+    async def login(self, registry: str) -> Mapping[str, str] | None:
+        """What an engine or a cluster needs to pull: {"username": …, "password": …}."""
+        place = await self.block(ContainerRegistry, registry)
+        return await asyncio.to_thread(place.docker_auth)  # for some registries that is a call
+
+    async def builder(self, block: str) -> Builder:
+        return await self.lend(("builder", block), (await self.block(ImageBuilder, block)).open)
+
+    async def engine(self, block: str) -> DockerClient:
+        """The Docker Engine of an image builder."""
+        address = (await self.block(ImageBuilder, block)).base_url
+        client: DockerClient = await self.lend(("engine", block), lambda: engine(address))
+        return client
+
+    async def runtime(self, block: str, registry: str) -> Runtime:
+        """The runtime, which pulls with the password of the block `registry`."""
+        settings, login = await self.block(RuntimeSettings, block), await self.login(registry)
+        return await asyncio.to_thread(settings.open, login)
+
+    async def lend(self, key: tuple[str, ...], make: Callable[[], C]) -> C:
+        """A client that no other step is using, else a new one."""
+        idle: Any = self._kept.clients.get(key)  # of one key all are of one type
+        client: C = idle.pop() if idle else await asyncio.to_thread(make)
+        self._used.append((key, client))
+        return client
+
+    def give_back(self) -> None:
+        for key, client in self._used:
+            self._kept.clients.setdefault(key, []).append(client)
+
+    def close(self) -> None:
+        for _, client in self._used:
+            client.close()
+
+
+@contextmanager
+def opened() -> Iterator[Opened]:
+    """What a step opens, kept for the run's next steps at its end, or closed where no run keeps anything.
+
+    When its time is up nothing is closed: nobody can end its thread, which cleans up, and says what failed,
+    with these.
+    """
+    with ExitStack() as stack:
+        kept = _KEPT.get()
+        if kept is None:
+            kept = Kept()
+            stack.callback(kept.close)
+        it = Opened(kept)
+        try:
+            yield it
+        except asyncio.CancelledError:
+            stack.pop_all()
+            raise
+        except BaseException:
+            it.close()
+            kept.close()  # the next try sees what somebody has mended
+            raise
+        it.give_back()

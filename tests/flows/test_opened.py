@@ -1,0 +1,124 @@
+"""What a step opens is kept for its run, is nobody else's meanwhile, and is closed at the end."""
+
+import asyncio
+
+import pytest
+
+from flows.opened import Opened, keeping, opened
+
+KEY = ("registry", "container-registry/digits", "digits")
+
+
+class Client:
+    """Something with connections."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+async def client_of(it: Opened) -> Client:
+    return await it.lend(KEY, Client)
+
+
+async def test_what_a_step_opens_is_closed_when_it_ends() -> None:
+    with opened() as it:
+        client = await client_of(it)
+        assert not client.closed
+    assert client.closed
+
+
+async def test_also_when_it_fails() -> None:
+    clients = []
+
+    async def step() -> None:
+        with opened() as it:
+            clients.append(await client_of(it))
+            raise ValueError("so it goes")
+
+    with pytest.raises(ValueError, match="so it goes"):
+        await step()
+    assert clients[0].closed
+
+
+async def test_a_step_whose_time_is_up_leaves_its_clients_to_its_thread() -> None:
+    clients: list[Client] = []
+    go_on = asyncio.Event()
+
+    @keeping
+    async def flow() -> None:
+        with opened() as it:
+            clients.append(await client_of(it))
+            go_on.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(flow())
+    await go_on.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not clients[0].closed
+
+
+async def test_the_steps_of_a_run_use_one_client_after_the_other_and_it_is_closed_with_the_run() -> None:
+    clients: list[Client] = []
+
+    async def step() -> None:
+        with opened() as it:
+            clients.append(await client_of(it))
+            assert not clients[-1].closed
+
+    @keeping
+    async def flow() -> None:
+        await step()
+        await asyncio.create_task(step())
+        assert not clients[-1].closed
+
+    await flow()
+    assert clients[0] is clients[1]
+    assert clients[0].closed
+    await flow()
+    assert clients[2] is not clients[0]
+
+
+async def test_steps_beside_each_other_have_a_client_each() -> None:
+    both = asyncio.Barrier(2)
+
+    async def step() -> Client:
+        with opened() as it:
+            client = await client_of(it)
+            await both.wait()
+            return client
+
+    @keeping
+    async def flow() -> tuple[Client, Client]:
+        return await asyncio.gather(step(), step())
+
+    one, other = await flow()
+    assert one is not other
+    assert one.closed
+    assert other.closed
+
+
+async def test_after_a_step_that_failed_everything_is_opened_anew() -> None:
+    clients: list[Client] = []
+
+    async def step(*, well: bool) -> None:
+        with opened() as it:
+            clients.append(await client_of(it))
+            if not well:
+                raise ValueError("so it goes")
+
+    @keeping
+    async def flow() -> None:
+        await step(well=True)
+        with pytest.raises(ValueError, match="so it goes"):
+            await step(well=False)
+        await step(well=True)
+
+    await flow()
+    assert clients[0] is clients[1]
+    assert clients[2] is not clients[0]
+    assert all(client.closed for client in clients)
