@@ -5,6 +5,7 @@ order. No clock decides anything.
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from linkspan.code.source import GitSource
 from linkspan.config import CONFIG_FILE, AppConfig, parse_config
@@ -26,8 +27,11 @@ def newest_code(source: GitSource, registry: Registry, commit: str | None = None
 
     Raises CommitNotFound for a named commit that is not there or has no tested image.
     """
-    tags = frozenset(registry.tags())
-    found = newest_tested(source.recent(), tags) if commit is None else source.commit(commit)
+    with ThreadPoolExecutor(1) as beside:  # two others are asked, and each takes its time
+        listed = beside.submit(registry.tags)
+        commits = source.recent() if commit is None else [source.commit(commit)]
+        tags = frozenset(listed.result())
+    found = newest_tested(commits, tags) if commit is None else commits[0]
     if found is None:
         return None
     tag = last_of(tags, commit_tag(found.sha))

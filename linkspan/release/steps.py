@@ -19,7 +19,7 @@ from linkspan.nouns import Release, Revision, short
 from linkspan.progress import Say
 from linkspan.registry.client import Registry
 from linkspan.registry.media import Image
-from linkspan.release.converge import decide
+from linkspan.release.converge import Decision, decide
 from linkspan.release.pair import chosen, linked
 from linkspan.release.plan import Candidate, Plan, mount_of
 from linkspan.runtimes.base import Rollout, Runtime, Service
@@ -49,14 +49,15 @@ def plan(
     service = service_of(code.config, environment)
     live = runtime.live(service)
     candidate = chosen(registry, runtime, service, code, packaged, live, say=say)
-    decision = decide(
-        candidate.release,
-        live,
-        drift=runtime.drift(service, _replicas_of(registry, live, candidate, environment)) if live else "",
-        rejection=rejection(registry, rejection_key(candidate.release.image, environment)),
-        on_purpose=on_purpose,
-        pin=pin,
-    )
+    refused = rejection(registry, rejection_key(candidate.release.image, environment))
+
+    def decided(drift: str) -> Decision:
+        return decide(candidate.release, live, drift=drift, rejection=refused, on_purpose=on_purpose, pin=pin)
+
+    decision = decided("")
+    if live and decision.action != "release":
+        # Only then does it matter whether what is live is as it was: to look costs a cluster a dry run.
+        decision = decided(runtime.drift(service, _replicas_of(registry, live, candidate, environment)))
     return Plan(decision=decision, candidate=candidate, live=live)
 
 
