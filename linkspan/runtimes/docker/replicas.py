@@ -2,10 +2,10 @@
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import docker
 from docker.errors import APIError, NotFound
@@ -23,6 +23,7 @@ from linkspan.runtimes.readiness import LOG_LINES, Observed, Probe, Readiness, r
 
 # Typed by hand: the type's own name is private to docker's stubs.
 _ALWAYS: Any = {"Name": "unless-stopped", "MaximumRetryCount": 0}
+T = TypeVar("T")
 _POLL_SECONDS = 0.1
 _LOOKS = 5
 """In a row, before the engine is asked again whether all still run."""
@@ -134,17 +135,26 @@ class Replicas:
         if self._live is None:
             return
         self._proxy.subnet()  # made anew if somebody removed it
-        for index, (name, address) in enumerate(self._addresses.items()):
-            if names is None or name in names:
-                self._client.containers.create(
-                    image,
-                    network=self._proxy.name,
-                    networking_config={
-                        self._proxy.name: self._client.api.create_endpoint_config(ipv4_address=address)
-                    },
-                    mounts=mounts,
-                    **plan.replica_options(rollout, self._live.revision.number, index),
-                ).start()
+        wanted = [
+            (index, address)
+            for index, (name, address) in enumerate(self._addresses.items())
+            if names is None or name in names
+        ]
+        _at_once(lambda each: self._start(rollout, image, mounts, *each), wanted)
+
+    def _start(
+        self, rollout: Rollout, image: str, mounts: list[Mount], index: int, address: str
+    ) -> None:
+        assert self._live is not None  # noqa: S101 - who has replicas has it
+        endpoint = self._client.api.create_endpoint_config(ipv4_address=address)
+        options = plan.replica_options(rollout, self._live.revision.number, index)
+        self._client.containers.create(
+            image,
+            network=self._proxy.name,
+            networking_config={self._proxy.name: endpoint},
+            mounts=mounts,
+            **options,
+        ).start()
 
     def clear_broken(self, rollout: Rollout) -> list[str]:
         """Remove what has ended or had its time to become ready; the names of that and of what is missing."""
@@ -163,10 +173,12 @@ class Replicas:
 
     def keep(self) -> None:
         """From now on the engine restarts them. Before they were ready, an exit had to stay visible."""
-        for name in self._addresses:
-            container = self._get(name)
-            if container is not None and _policy(container) != "unless-stopped":
-                self._client.api.update_container(name, restart_policy=_ALWAYS)
+        _at_once(self._keep, self._addresses)
+
+    def _keep(self, name: str) -> None:
+        container = self._get(name)
+        if container is not None and _policy(container) != "unless-stopped":
+            self._client.api.update_container(name, restart_policy=_ALWAYS)
 
     # Removing
 
@@ -242,10 +254,14 @@ def _age(client: docker.DockerClient, container: Container) -> float:
 
 
 def _remove_all(containers: list[Container]) -> None:
-    if containers:
-        # Apps that do not heed SIGTERM each take their whole time; so all at once.
-        with ThreadPoolExecutor(min(8, len(containers))) as pool:
-            list(pool.map(_remove, containers))
+    _at_once(_remove, containers)  # apps that do not heed SIGTERM each take their whole time
+
+
+def _at_once(do: Callable[[T], None], each: Collection[T]) -> None:
+    """Do it with each, beside each other: what the engine does with a container is mostly waiting."""
+    if each:
+        with ThreadPoolExecutor(min(8, len(each))) as pool:
+            list(pool.map(do, each))
 
 
 def _remove(container: Container) -> None:
