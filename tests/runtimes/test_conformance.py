@@ -202,6 +202,7 @@ LISTENS = {"ready_seconds": 30}
         ("never", LISTENS, "not ready after 30 s: .* 503"),
         ("deaf", LISTENS, "not ready after 30 s: .*/readyz.*(refused|connect)"),
         ("crashes", LONG, "exited with code 9"),
+        ("crashes", {**LONG, "env": {"CRASHES_AFTER": "0.4"}}, "exited with code 9"),
         ("hungry", {**LONG, "memory": "32m"}, r"ran out of memory and was killed \(its limit is 32 ?MiB?\)"),
     ],
 )

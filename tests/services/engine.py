@@ -101,7 +101,7 @@ class Handler(Leaving):
             if BEHAVIOUR == "never":
                 return self.answer(503, b"the model cannot be opened: bad magic\\nsecond line")
             if BEHAVIOUR == "crashes":
-                threading.Timer(0.15, lambda: os._exit(9)).start()
+                threading.Timer(float(os.environ.get("CRASHES_AFTER", 0.15)), lambda: os._exit(9)).start()
             return self.answer(200, b"ready")
         if self.path.startswith("/slow/"):
             time.sleep(float(self.path.rsplit("/", 1)[1]))
