@@ -7,6 +7,7 @@ until it ends. A step that failed, and its next try, begin anew with the blocks 
 
 import asyncio
 import functools
+import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -39,13 +40,19 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Kept:
-    """What a run keeps for its next steps: blocks by reference, and clients that no step is using now."""
+    """What a run keeps for its next steps: blocks by reference, and clients that no step is using now.
+
+    `work` is what no step waits for.
+    """
 
     blocks: dict[str, Block] = field(default_factory=dict)
     clients: dict[tuple[str, ...], list[Closable]] = field(default_factory=dict)
+    work: list[threading.Thread] = field(default_factory=list)
 
     def close(self) -> None:
-        """Close the clients, and forget the blocks."""
+        """Wait for the work, close the clients, and forget the blocks."""
+        while self.work:
+            self.work.pop().join()
         self.blocks.clear()
         while self.clients:
             for client in self.clients.popitem()[1]:
@@ -122,6 +129,12 @@ class Opened:
         """The runtime, which pulls with the password of the block `registry`."""
         settings, login = await self.block(RuntimeSettings, block), await self.login(registry)
         return await asyncio.to_thread(settings.open, login)
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Do it beside what comes next. The run ends after it; should it fail, the run's output says so."""
+        thread = threading.Thread(target=work, name="later")
+        self._kept.work.append(thread)
+        thread.start()
 
     async def lend(self, key: tuple[str, ...], make: Callable[[], C]) -> C:
         """A client that no other step is using, else a new one."""

@@ -95,6 +95,7 @@ async def smoke_test(plan: Plan, environment: str, registry: str, builder: str) 
             auth=await it.login(registry),
             say=say(),
             refused=lambda reason: _failed(candidate.release, environment, reason),
+            later=it.later,
         )
 
 

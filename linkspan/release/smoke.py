@@ -18,7 +18,7 @@ from linkspan.progress import Say
 from linkspan.registry.client import Registry
 from linkspan.release.plan import Candidate
 from linkspan.release.steps import Refused, refuse
-from linkspan.runtimes.docker.trial import Trial, trial
+from linkspan.runtimes.docker.trial import Later, Trial, at_once, trial
 from linkspan.runtimes.readiness import one_line
 
 _POLL_SECONDS = 0.05
@@ -43,6 +43,7 @@ def smoke(
     memory: str = "",
     mount: Mount | None = None,
     say: Say,
+    later: Later = at_once,
 ) -> SmokeResult:
     """Run `image` (a reference by digest), wait until it is ready, send config.smoke, compare, remove it.
 
@@ -60,6 +61,7 @@ def smoke(
         memory=memory,
         mount=mount,
         say=say,
+        later=later,
     ) as running:
         started = time.monotonic()
         say(f"smoke test: waiting until {serve.ready_path} answers 200")
@@ -84,6 +86,7 @@ def smoke_test(
     auth: Mapping[str, str] | None,
     say: Say,
     refused: Refused,
+    later: Later = at_once,
 ) -> SmokeResult:
     """`smoke` of a candidate, as it would run in an environment. Remembers that it failed."""
     where = candidate.config.environment(environment)
@@ -97,6 +100,7 @@ def smoke_test(
             memory=where.memory,
             mount=candidate.mount,
             say=say,
+            later=later,
         )
     except SmokeFailed as error:
         refuse(registry, candidate.release, environment, error, refused, say=say)

@@ -1,6 +1,7 @@
 """What a step opens is kept for its run, is nobody else's meanwhile, and is closed at the end."""
 
 import asyncio
+import threading
 
 import pytest
 
@@ -122,3 +123,28 @@ async def test_after_a_step_that_failed_everything_is_opened_anew() -> None:
     assert clients[0] is clients[1]
     assert clients[2] is not clients[0]
     assert all(client.closed for client in clients)
+
+
+async def test_what_no_step_waits_for_ends_with_the_run_and_before_its_clients() -> None:
+    go_on = threading.Event()
+    clients: list[Client] = []
+    found: list[bool] = []
+
+    def work() -> None:
+        go_on.wait()
+        found.append(clients[0].closed)
+
+    async def step() -> None:
+        with opened() as it:
+            clients.append(await client_of(it))
+            it.later(work)
+
+    @keeping
+    async def flow() -> None:
+        await step()
+        assert not found
+        go_on.set()
+
+    await flow()
+    assert found == [False]
+    assert clients[0].closed

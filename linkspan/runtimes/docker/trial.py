@@ -5,9 +5,11 @@ It has no network but the way in from this machine's loopback. What fails does n
 
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import docker
@@ -27,6 +29,15 @@ from linkspan.runtimes.docker.plan import CONFINED, TMP
 from linkspan.runtimes.docker.replicas import observed
 from linkspan.runtimes.readiness import Probe, Readiness, readiness
 from linkspan.tls import trusted
+
+Later = Callable[[Callable[[], None]], None]
+"""Does what nobody waits for: soon, and beside what comes next."""
+
+
+def at_once(work: Callable[[], None]) -> None:
+    """The `Later` of who has nothing else to do."""
+    work()
+
 
 LABEL = "dev.linkspan.smoke"
 NETWORK = "linkspan-smoke"
@@ -90,20 +101,23 @@ def trial(
     memory: str,
     mount: Mount | None = None,
     say: Say,
+    later: Later = at_once,
 ) -> Iterator[Trial]:
     """Pull `image` (a reference by digest), start it with its `mount`, and remove its container at the end.
 
-    The image goes too if the block raises SmokeFailed. Raises that where the container cannot start, the
-    errors of engine.pull, and RuntimeUnavailable.
+    That is left to `later` if all went well. The image goes too if the block raises SmokeFailed. Raises that
+    where the container cannot start, the errors of engine.pull, and RuntimeUnavailable.
     """
     with reaching():
         say(f"pulling {image}")
-        image_id = str(pull(client, image, auth, say=say).id)
-        sweep(client)
+        with ThreadPoolExecutor(1) as beside:
+            swept = beside.submit(sweep, client)
+            image_id = str(pull(client, image, auth, say=say).id)
+            swept.result()
         try:
             with mounted(client, app, mount, auth, say=say) as mounts:
                 running = _made(client, image_id, app, port, env, memory, mounts)
-            with _running(app, running) as container, _http(container, port) as http:
+            with _running(app, running, later) as container, _http(container, port) as http:
                 yield Trial(app, container, http)
         except SmokeFailed:
             remove_refused(client, image, say=say)
@@ -150,7 +164,7 @@ def _made(
 
 
 @contextmanager
-def _running(app: str, container: Container) -> Iterator[Container]:
+def _running(app: str, container: Container, later: Later) -> Iterator[Container]:
     try:
         try:
             container.start()
@@ -158,8 +172,10 @@ def _running(app: str, container: Container) -> Iterator[Container]:
         except APIError as error:
             raise _refused(app, error) from None
         yield container
-    finally:
+    except BaseException:
         _remove(container)
+        raise
+    later(partial(_remove, container))
 
 
 def _refused(app: str, error: APIError) -> SmokeFailed:
