@@ -59,12 +59,12 @@ async def model_stream(
     watch = Stopwatch()
     packaged = await steps.package(app, store, registry, config.model.name, version, folder)
     watch.lap("validate and package the model", pushed=packaged.pushed)
+    await name_run(f"{app}: {packaged.model.name} {packaged.model.version}")
+    announce(MODEL_VALIDATED, model_resource(packaged.model.name), packaged.model_dump(mode="json"))
     await start(
         converge,
         hint=hint or f"model {packaged.model.version} by {packaged.model.published_by}",
         key=own_key(),
         parameters={"before": watch.steps},
     )
-    await name_run(f"{app}: {packaged.model.name} {packaged.model.version}")
-    announce(MODEL_VALIDATED, model_resource(packaged.model.name), packaged.model_dump(mode="json"))
     return Completed(message=f"{packaged.model.version} is valid and packaged")
