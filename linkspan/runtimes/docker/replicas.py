@@ -142,9 +142,7 @@ class Replicas:
         ]
         _at_once(lambda each: self._start(rollout, image, mounts, *each), wanted)
 
-    def _start(
-        self, rollout: Rollout, image: str, mounts: list[Mount], index: int, address: str
-    ) -> None:
+    def _start(self, rollout: Rollout, image: str, mounts: list[Mount], index: int, address: str) -> None:
         assert self._live is not None  # noqa: S101 - who has replicas has it
         endpoint = self._client.api.create_endpoint_config(ipv4_address=address)
         options = plan.replica_options(rollout, self._live.revision.number, index)
