@@ -52,13 +52,17 @@ with warnings.catch_warnings():
         async def _listen(self, folder: Path) -> None:
             heard = asyncio.Event()
             with listen(folder) as line:
-                asyncio.get_running_loop().add_reader(line, heard.set)
+
+                def hear() -> None:
+                    with suppress(BlockingIOError):  # emptied at once, or the loop comes here again and again
+                        while True:
+                            line.recv(1)
+                    heard.set()
+
+                asyncio.get_running_loop().add_reader(line, hear)
                 try:
                     while True:
                         await heard.wait()
-                        with suppress(BlockingIOError):
-                            while True:
-                                line.recv(1)
                         heard.clear()
                         # A server that is away is the next look's business: that one waits longer and longer.
                         with suppress(httpx.HTTPError):
