@@ -6,6 +6,7 @@ The shape is flagger's: (done, retriable, reason). Nothing here does I/O.
 from dataclasses import dataclass
 from typing import NamedTuple
 
+_KILLED = 128 + 9  # how a shell and the engines say SIGKILL
 LOG_LINES = 5
 """Lines of a dead container's output that are worth a place in an error."""
 
@@ -91,10 +92,13 @@ def ended(
 
     `error` is the engine's own word. `logs` is None when nobody could read them.
     """
+    limit = f" (its limit is {memory})" if memory else ""
     if oom_killed:
-        limit = f" (its limit is {memory})" if memory else ""
         return f"{name} ran out of memory and was killed{limit}"
     reason = f"{name} exited with code {exit_code}"
+    if exit_code == _KILLED and memory:
+        # Engines hear of the kernel's reason by another way than of the end, and at times never.
+        reason += f": it was killed, perhaps for memory{limit}"
     if error:
         return f"{reason}: {one_line(error)}"
     if logs is None:

@@ -14,6 +14,7 @@ from linkspan.errors import RegistryUnavailable, SmokeFailed
 from linkspan.release.smoke import missing, smoke
 from linkspan.runtimes.docker.trial import LABEL, Trial, sweep
 from linkspan.runtimes.readiness import Readiness
+from tests.runtimes.releases import FOR_MEMORY
 from tests.services.engine import ImageOf, build_image
 from tests.services.registry import RunningRegistry
 from tests.skew import DAY, skewed
@@ -108,7 +109,7 @@ def test_never_ready_says_what_the_app_says(
 
 
 def test_too_little_memory_is_said(docker_client: docker.DockerClient, image_of: ImageOf, app: str) -> None:
-    with pytest.raises(SmokeFailed, match=r"ran out of memory and was killed \(its limit is 32 MiB\)"):
+    with pytest.raises(SmokeFailed, match=FOR_MEMORY):
         smoke(docker_client, image_of("v1", "hungry"), config(app), memory="32m", say=quiet)
 
 

@@ -12,6 +12,9 @@ from linkspan.runtimes.base import Rollout, Runtime, Service
 from tests.values import model_of
 from tests.waiting import until
 
+FOR_MEMORY = r"(ran out of memory and|it) was killed.* \(its limit is 32 ?MiB?\)"
+"""Why one ends that takes more than 32 MiB; a busy engine may never hear the kernel's reason."""
+
 
 def quiet(_: str) -> None: ...
 

@@ -47,6 +47,18 @@ from linkspan.runtimes.readiness import Observed, Probe, ended, readiness
             False,
             "r1 ran out of memory and was killed (its limit is 64 MiB)",
         ),
+        (
+            {"state": "exited", "exit_code": 137, "memory": "64 MiB", "logs": "x"},
+            False,
+            False,
+            "r1 exited with code 137: it was killed, perhaps for memory (its limit is 64 MiB): x",
+        ),
+        (
+            {"state": "exited", "exit_code": 137, "logs": "x"},
+            False,
+            False,
+            "r1 exited with code 137: x",
+        ),
         ({"state": "missing"}, False, False, "r1 was removed by somebody else"),
         ({"state": "paused"}, False, False, "r1 was paused by somebody else"),
     ],
