@@ -1,4 +1,4 @@
-"""`prefect server start` whose garbage is collected in a thread of its own.
+"""`prefect server start` whose garbage is collected in a thread of its own, and which asks again (again.py).
 
 On SQLite a Prefect server stands still for a minute now and then, the busier the machine the more often.
 SQLite holds a connection's mutex while that connection, in its thread of aiosqlite, waits for another one to
@@ -11,6 +11,10 @@ import gc
 import runpy
 import sys
 import threading
+
+import uvicorn
+
+from linkspan.local.again import Again
 
 START = ("-m", "linkspan.local.server")
 """What Python runs it by."""
@@ -43,7 +47,19 @@ def _collect() -> None:
             gc.collect(0)
 
 
+def ask_again() -> None:
+    """From now on what uvicorn serves in this process is an `Again`."""
+    load = uvicorn.Config.load
+
+    def loaded(config: uvicorn.Config) -> None:
+        load(config)
+        config.loaded_app = Again(config.loaded_app)
+
+    uvicorn.Config.load = loaded  # type: ignore[method-assign,assignment]
+
+
 if __name__ == "__main__":
     collect_aside()
+    ask_again()
     sys.argv = ["prefect", "server", "start", *sys.argv[1:]]
     runpy.run_module("prefect", run_name="__main__", alter_sys=True)

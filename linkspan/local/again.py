@@ -1,0 +1,82 @@
+"""A Prefect server asks its database again, before it tells a client to.
+
+SQLite refuses a transaction that began by reading if another one wrote meanwhile, at once and without waiting
+(SQLITE_BUSY_SNAPSHOT). Nothing was written, and Prefect's server answers 503 so that its client comes again,
+which that does after 2 s, then 4, then 8: a release stood still for seconds in the middle of nothing. Here
+the request is made again in the server, some hundredths of a second later.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+# ASGI 3 (asgi.readthedocs.io, specs/main and specs/www): the messages are dicts of its own making.
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4)
+"""Seconds before each further try. Who is refused after the last one hears it, and waits much longer."""
+MOST_BYTES = 1 << 20
+"""Of a request's body, that is kept to be made again."""
+_AGAIN = 503
+
+
+class Again:
+    """An ASGI app whose requests are made again if it answers 503."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body, whole = await _body(receive)
+        for pause in PAUSES if whole else ():
+            if not await self._tried(scope, _from(body, receive), send):
+                return
+            await asyncio.sleep(pause)
+        await self._app(scope, _from(body, receive), send)
+
+    async def _tried(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> bool:
+        """Whether it was refused, so that nothing was sent."""
+        refused = False
+
+        async def passed(message: Message) -> None:
+            nonlocal refused
+            refused = refused or (message["type"] == "http.response.start" and message["status"] == _AGAIN)
+            if not refused:
+                await send(message)
+
+        try:
+            await self._app(dict(scope), receive, passed)
+        except Exception:
+            if not refused:  # Starlette raises what it has answered once more, for the log
+                raise
+        return refused
+
+
+async def _body(receive: Receive) -> tuple[list[Message], bool]:
+    """The messages of a request's body; False if there are more than may be kept."""
+    messages: list[Message] = []
+    size = 0
+    while size <= MOST_BYTES:
+        messages.append(await receive())
+        size += len(messages[-1].get("body", b""))
+        if not messages[-1].get("more_body", False):
+            return messages, True
+    return messages, False
+
+
+def _from(kept: list[Message], receive: Receive) -> Receive:
+    """Gives what was kept once more, then what comes after it."""
+    rest = iter(kept)
+
+    async def message() -> Message:
+        for each in rest:
+            return dict(each)
+        return await receive()
+
+    return message
