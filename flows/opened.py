@@ -23,6 +23,7 @@ from linkspan.code.source import GitSource
 from linkspan.engine import engine
 from linkspan.errors import ConfigError
 from linkspan.models import ModelStore, open_models
+from linkspan.progress import Say
 from linkspan.registry.client import Registry
 from linkspan.runtimes.base import Runtime, RuntimeSettings
 from linkspan.stores.settings import StoreSettings
@@ -73,7 +74,7 @@ def keeping(flow: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[
             return await flow(*arguments, **named)
         finally:
             _KEPT.reset(token)
-            kept.close()
+            await asyncio.shield(asyncio.to_thread(kept.close))
 
     return run
 
@@ -130,11 +131,18 @@ class Opened:
         settings, login = await self.block(RuntimeSettings, block), await self.login(registry)
         return await asyncio.to_thread(settings.open, login)
 
-    def later(self, work: Callable[[], None]) -> None:
-        """Do it beside what comes next. The run ends after it; should it fail, the run's output says so."""
-        thread = threading.Thread(target=work, name="later")
-        self._kept.work.append(thread)
+    def later(self, work: Callable[[], None], tell: Say) -> None:
+        """Do it beside what comes next. The run ends after it; `tell` hears if it fails."""
+
+        def told() -> None:
+            try:
+                work()
+            except Exception as error:  # noqa: BLE001 it is nobody's step any more
+                tell(f"What was left for later failed: {' '.join(str(error).split())[:300]}")
+
+        thread = threading.Thread(target=told, name="later")
         thread.start()
+        self._kept.work.append(thread)
 
     async def lend(self, key: tuple[str, ...], make: Callable[[], C]) -> C:
         """A client that no other step is using, else a new one."""

@@ -1,6 +1,7 @@
 """The steps of build-and-deploy: what is newest, what should happen, and doing it."""
 
 import asyncio
+from functools import partial
 
 from prefect.artifacts import acreate_link_artifact, acreate_markdown_artifact
 
@@ -55,7 +56,9 @@ async def compare(
     """Link the pair in memory and decide what should happen."""
     with opened() as it:
         client, target = await it.registry(registry, code.config.name), await it.runtime(runtime, registry)
-        found = await asyncio.to_thread(
+        # Whatever becomes of what is newest: the pods of what is live must be able to pull.
+        await asyncio.to_thread(target.refresh, release.service_of(code.config, environment))
+        return await asyncio.to_thread(
             release.plan,
             client,
             target,
@@ -66,9 +69,6 @@ async def compare(
             pin=pin,
             say=say(),
         )
-        if found.decision.action != "release":  # which renews it by itself
-            await asyncio.to_thread(target.refresh, release.service_of(code.config, environment))
-        return found
 
 
 @step("link")
@@ -95,7 +95,7 @@ async def smoke_test(plan: Plan, environment: str, registry: str, builder: str) 
             auth=await it.login(registry),
             say=say(),
             refused=lambda reason: _failed(candidate.release, environment, reason),
-            later=it.later,
+            later=partial(it.later, tell=say()),
         )
 
 

@@ -20,7 +20,7 @@ from prefect.workers.process import ProcessWorker
 
 from linkspan.local.home import Home
 from linkspan.local.tether import WARM
-from linkspan.local.wake import WAKE, listen
+from linkspan.local.wake import WAKE, WAKES, listen
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", UserWarning)  # Prefect says that this takes the place of its own
@@ -36,18 +36,27 @@ with warnings.catch_warnings():
 
         async def __aenter__(self) -> Self:
             await super().__aenter__()
-            self._listening = asyncio.create_task(self._listen(Path(os.environ[WAKE])))
+            self._listening = asyncio.create_task(self._listening_to(Path(os.environ[WAKE])))
             return self
 
         async def __aexit__(self, *reason: Any) -> None:
             self._listening.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._listening
-            await super().__aexit__(*reason)
+            try:
+                with suppress(asyncio.CancelledError):
+                    await self._listening
+            finally:
+                await super().__aexit__(*reason)
 
         async def get_and_submit_flow_runs(self) -> list[FlowRun]:
             async with self._looking:  # else two looks would find the same run
                 return await super().get_and_submit_flow_runs()
+
+        async def _listening_to(self, folder: Path) -> None:
+            try:
+                if WAKES:
+                    await self._listen(folder)
+            except OSError as error:
+                self._logger.warning("Nobody can tell this worker of runs, it looks once a second: %s", error)
 
         async def _listen(self, folder: Path) -> None:
             heard = asyncio.Event()
@@ -65,15 +74,24 @@ with warnings.catch_warnings():
                         await heard.wait()
                         heard.clear()
                         # A server that is away is the next look's business: that one waits longer and longer.
-                        with suppress(httpx.HTTPError):
+                        with suppress(httpx.HTTPError, ValueError):
                             await self.get_and_submit_flow_runs()
                 finally:
                     asyncio.get_running_loop().remove_reader(line)
 
 
+def _ours() -> str:
+    """The folder that is looked for where nobody names one."""
+    home = Home.default()
+    home.create()
+    home.warm.mkdir(mode=0o700, exist_ok=True)
+    return str(home.warm)
+
+
 def main() -> None:
     # Runs inherit it: a stream tells the worker when it has started the release.
-    os.environ.setdefault(WAKE, os.environ.get(WARM) or str(Home.default().warm))
+    if not os.environ.get(WAKE):
+        os.environ[WAKE] = os.environ.get(WARM) or _ours()
     sys.argv[1:] = ["worker", "start", "--type", Worker.type, *sys.argv[1:]]
     app()
 

@@ -1,12 +1,13 @@
 """A Prefect server asks its database again, before it tells a client to.
 
 SQLite refuses a transaction that began by reading if another one wrote meanwhile, at once and without waiting
-(SQLITE_BUSY_SNAPSHOT). Nothing was written, and Prefect's server answers 503 so that its client comes again,
+(SQLITE_BUSY_SNAPSHOT). Prefect's server answers 503 then, by which it says that the client may come again;
 which that does after 2 s, then 4, then 8: a release stood still for seconds in the middle of nothing. Here
 the request is made again in the server, some hundredths of a second later.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -18,6 +19,8 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4)
 """Seconds before each further try. Who is refused after the last one hears it, and waits much longer."""
+SOON = 1.0
+"""Seconds in which all tries begin: what is refused after a long wait is another trouble, and passes."""
 MOST_BYTES = 1 << 20
 """Of a request's body, that is kept to be made again."""
 _AGAIN = 503
@@ -34,19 +37,23 @@ class Again:
             await self._app(scope, receive, send)
             return
         body, whole = await _body(receive)
+        end = time.monotonic() + SOON
         for pause in PAUSES if whole else ():
-            if not await self._tried(scope, _from(body, receive), send):
+            if not await self._refused(scope, _from(body, receive), send, end):
                 return
             await asyncio.sleep(pause)
         await self._app(scope, _from(body, receive), send)
 
-    async def _tried(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> bool:
-        """Whether it was refused, so that nothing was sent."""
+    async def _refused(
+        self, scope: MutableMapping[str, Any], receive: Receive, send: Send, end: float
+    ) -> bool:
+        """Whether it was refused before `end`, by the monotonic clock, so that nothing was sent."""
         refused = False
 
         async def passed(message: Message) -> None:
             nonlocal refused
-            refused = refused or (message["type"] == "http.response.start" and message["status"] == _AGAIN)
+            if message["type"] == "http.response.start" and message["status"] == _AGAIN:
+                refused = time.monotonic() < end
             if not refused:
                 await send(message)
 

@@ -6,6 +6,7 @@ run a second later, at its next look.
 
 import os
 import socket
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,11 +16,16 @@ from linkspan.local.home import Home
 WAKE = "LINKSPAN_WAKE"
 """Names the folder of the socket in the environment of a worker, and so of its runs."""
 
+WAKES = sys.platform == "linux"
+"""Where it is not, nobody is told, and the worker looks once a second."""
+
 _NAME = "wake"
 
 
 def wake(environment: Mapping[str, str] | None = None) -> None:
     """Wake the worker that WAKE tells of, else that of `linkspan up`; nothing happens where there is none."""
+    if not WAKES:
+        return
     env = os.environ if environment is None else environment
     folder = Path(env[WAKE]) if env.get(WAKE) else Home.default(env).warm
     with (
@@ -31,8 +37,11 @@ def wake(environment: Mapping[str, str] | None = None) -> None:
 
 
 def listen(folder: Path) -> socket.socket:
-    """The socket for one worker. One that a dead worker left is replaced, and so is a living one's."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """The socket for one worker. One that a dead worker left is replaced, and so is a living one's.
+
+    Makes the folder, but none that it is in. Raises OSError.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
     (folder / _NAME).unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     with _below(folder) as path:

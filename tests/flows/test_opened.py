@@ -129,15 +129,17 @@ async def test_what_no_step_waits_for_ends_with_the_run_and_before_its_clients()
     go_on = threading.Event()
     clients: list[Client] = []
     found: list[bool] = []
+    said: list[str] = []
 
     def work() -> None:
         go_on.wait()
         found.append(clients[0].closed)
+        raise OSError("the engine has gone")
 
     async def step() -> None:
         with opened() as it:
             clients.append(await client_of(it))
-            it.later(work)
+            it.later(work, said.append)
 
     @keeping
     async def flow() -> None:
@@ -148,3 +150,4 @@ async def test_what_no_step_waits_for_ends_with_the_run_and_before_its_clients()
     await flow()
     assert found == [False]
     assert clients[0].closed
+    assert said == ["What was left for later failed: the engine has gone"]

@@ -78,6 +78,14 @@ def test_who_is_refused_for_long_hears_it() -> None:
     assert len(server.asked) == 4
 
 
+def test_what_is_refused_after_a_long_wait_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client may have gone meanwhile, and asked once more itself."""
+    monkeypatch.setattr(again, "SOON", 0.0)
+    server = Server(503)
+    assert asyncio.run(ask(server)) == [503, b"503"]
+    assert len(server.asked) == 1
+
+
 def test_an_error_that_is_no_refusal_is_not_hidden() -> None:
     server = Server(500, raises=True)
     with pytest.raises(RuntimeError, match="locked"):

@@ -210,11 +210,11 @@ class Starter:
             reason = ServerUnavailable(f"the answer cannot be understood: {type(error).__name__}: {error}")
             self._outage.began(reason, everybody=not self._answers())
             return False
-        self._started()
         if self._outage.over():
             with self._change:  # nobody has to sit out a wait that began while it was away
                 self._waiting = dict.fromkeys(self._waiting, time.monotonic())
         self._inbox.started(batch, run).result(DISK_SECONDS)
+        self._started()
         known = "" if run.created else " (it was known there already)"
         self._say(f"{batch.deployment} started as {run.name}{known} for {_shown(batch)}: {run.url}")
         self._tell(server, batch, run.url)
