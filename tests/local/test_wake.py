@@ -17,6 +17,7 @@ def test_a_worker_hears_it_wherever_its_folder_is(tmp_path: Path) -> None:
 
 
 def test_without_a_name_it_is_the_one_of_linkspan_up(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
     with listen(tmp_path / "home" / "warm") as line:
         wake({"LINKSPAN_HOME": str(tmp_path / "home")})
         assert line.recv(1) == b""
