@@ -36,9 +36,9 @@ from linkspan.errors import (
     RegistryUnavailable,
     RuntimeUnavailable,
 )
+from linkspan.processes import KILLED
 from linkspan.progress import Say, Transfer
 
-_KILLED = 128 + 9  # how a shell and the engine say SIGKILL
 Unavailable = type[BuildUnavailable] | type[RuntimeUnavailable]
 """The error to raise when the engine cannot be reached: it says which step could not be done."""
 
@@ -145,7 +145,7 @@ def killed_for_memory(container: Container) -> bool:
 
     def may_be() -> bool:
         state = container.attrs["State"]
-        return state.get("ExitCode") == _KILLED and not state.get("OOMKilled")
+        return state.get("ExitCode") == KILLED and not state.get("OOMKilled")
 
     if may_be() and container.client is not None:
         ended = datetime.fromisoformat(container.attrs["State"]["FinishedAt"])

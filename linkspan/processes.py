@@ -10,6 +10,9 @@ from pathlib import Path
 
 from linkspan.errors import ConfigError
 
+KILLED = 128 + signal.SIGKILL
+"""The exit code by which shells and engines say that a process was killed."""
+
 
 def free_port() -> int:
     """A TCP port on loopback that nothing listens on now."""

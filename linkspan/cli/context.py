@@ -1,9 +1,10 @@
 """What a command needs to know first: which server, which app and environment, what they are linked to."""
 
 import os
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from linkspan.code.builder import BuilderSettings
     from linkspan.code.source import GitSettings, GitSource
     from linkspan.models import ModelStore
+    from linkspan.prefect_api.values import RunRef
     from linkspan.registry.client import Registry
     from linkspan.registry.settings import RegistrySettings
     from linkspan.runtimes.base import Runtime
@@ -134,6 +136,16 @@ class Context:
     def runtime(self) -> "Runtime":
         settings = open_block(self.server, self.links.runtime, RuntimeSettings)
         return settings.open(self.registry_settings.docker_auth())
+
+    def start(
+        self, deployment: str, parameters: Mapping[str, Any], *, once: str, patience: float | None = None
+    ) -> "RunRef":
+        """Start a run, once per key (PrefectServer.start), and wake the worker if it is on this machine."""
+        from linkspan.local.wake import wake
+
+        run = self.server.start(deployment, parameters, idempotency_key=once, patience=patience)
+        wake()
+        return run
 
     def _only_app(self) -> str:
         streams = [each.name.partition("/") for each in self.server.deployments()]

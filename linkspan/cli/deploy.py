@@ -41,7 +41,6 @@ def deploy(
     """
     from linkspan.cli.context import Context
     from linkspan.cli.follow import follow, stopped
-    from linkspan.local.wake import wake
 
     context = Context(app, environment)
     context.server.version()  # a server that is down is told at once; later on it is waited for
@@ -55,19 +54,17 @@ def deploy(
     )
     # Side by side: each spends most of its time on starting a process.
     started = [
-        (deployment, context.server.start(deployment, {**common, **parameters}, idempotency_key=once))
+        (deployment, context.start(deployment, {**common, **parameters}, once=once))
         for deployment, parameters in streams
     ]
-    wake()
     for deployment, run in started:
         note(f"{deployment}: {run.url}")
         follow(context, run.id)
-    run = context.server.start(
+    run = context.start(
         context.release_deployment,
         {**common, "commit": commit or None, "model": model or None},
-        idempotency_key=once,
+        once=once,
     )
-    wake()
     note(f"{context.release_deployment}: {run.url}")
     if not wait:
         if as_json:

@@ -121,17 +121,13 @@ def publish(
 def _announce(context: "Context", model: "Model") -> "tuple[RunRef | None, ServerError | None]":
     """Start model-stream: a failure is told, not raised, for the model is published."""
     from linkspan.events import MODEL_PUBLISHED, model_resource
-    from linkspan.local.wake import wake
 
     hint = f"{model.name} {model.version} published by {model.published_by}"
     key = f"publish:{model.name}:{model.version}:{uuid4().hex}"
     try:
-        run = context.server.start(
-            context.model_deployment, {"hint": hint}, idempotency_key=key, patience=PATIENCE
-        )
+        run = context.start(context.model_deployment, {"hint": hint}, once=key, patience=PATIENCE)
     except ServerError as error:
         return None, error
-    wake()
     try:
         context.server.emit(MODEL_PUBLISHED, model_resource(model.name), model.model_dump(mode="json"))
     except ServerError as error:
@@ -174,8 +170,13 @@ def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
         TransferSpeedColumn,
     )
 
-    title_and_bar = (TextColumn("{task.description}"), BarColumn())
-    columns = (*title_and_bar, DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=err(), transient=True, disable=not err().is_terminal) as bars:
         task = bars.add_task(plain(title), total=total)
         yield lambda count: bars.advance(task, count)

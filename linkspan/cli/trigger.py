@@ -42,7 +42,6 @@ def trigger(
     harm, and the schedule finds what no hint told.
     """
     from linkspan.cli.context import Context
-    from linkspan.local.wake import wake
 
     context = Context(app, environment)
     deployment = {
@@ -51,8 +50,8 @@ def trigger(
         Stream.RELEASE: context.release_deployment,
     }[what]
     try:
-        run = context.server.start(
-            deployment, {"hint": hint}, idempotency_key=f"trigger:{key or uuid4().hex}", patience=patience
+        run = context.start(
+            deployment, {"hint": hint}, once=f"trigger:{key or uuid4().hex}", patience=patience
         )
     except ServerUnavailable as error:
         raise ServerUnavailable(
@@ -60,5 +59,4 @@ def trigger(
             fix=f"Nothing is lost: once the server is back, the schedule of {deployment} looks by itself. "
             "`linkspan up` starts a server",
         ) from None
-    wake()
     note(f"{deployment} {'started' if run.created else 'was started before'} as {run.name}: {run.url}")

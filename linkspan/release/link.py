@@ -55,7 +55,7 @@ def link(
     for layer, below in zip(layers, layout(sizes, [each.size for each in layers]), strict=True):
         placed.setdefault(below, []).append(layer)
     for together in placed.values():
-        together.sort(key=lambda each: (-each.size, each.digest))
+        together[:] = heaviest_first(together)
     if directories:  # above all that may have changed them
         placed[max(placed)].append(directories)
     if (count := len(sizes) + sum(map(len, placed.values()))) > _MOST_LAYERS:
@@ -66,17 +66,27 @@ def link(
             found=f"{len(sizes)} and {count - len(sizes)}",
             fix="Join RUN and COPY lines of the Dockerfile",
         )
-    config = canonical(_linked_config(image, code, model, placed))
-    manifest["config"] = descriptor(manifest["config"]["mediaType"], config)
     entries = {
         below: [layer_entry(layer, image.manifest.media_type) for layer in together]
         for below, together in placed.items()
     }
     manifest["layers"] = _woven(manifest["layers"], entries)
     return Linked(
-        Image(Manifest(canonical(manifest), image.manifest.media_type), config),
+        configured(manifest, image.manifest.media_type, _linked_config(image, code, model, placed)),
         strata(sizes, {below: [each.size for each in together] for below, together in placed.items()}),
     )
+
+
+def configured(manifest: Document, media_type: str, config: Document) -> Image:
+    """The image of a code image's manifest, changed or not, with another config."""
+    data = canonical(config)
+    changed = {**manifest, "config": descriptor(manifest["config"]["mediaType"], data)}
+    return Image(Manifest(canonical(changed), media_type), data)
+
+
+def heaviest_first(layers: Iterable[Layer]) -> list[Layer]:
+    """A model's neighbouring layers, bottom first: in whatever order they come, they lie in one."""
+    return sorted(layers, key=lambda layer: (-layer.size, layer.digest))
 
 
 def layer_entry(layer: Layer, manifest_type: str) -> Document:

@@ -15,7 +15,15 @@ from linkspan.nouns import Layer, Model
 from linkspan.registry import media
 from linkspan.registry.media import Document, Image, Manifest, canonical, descriptor
 from linkspan.release.layout import strata
-from linkspan.release.link import Linked, check, history_entry, layer_entry, release_config
+from linkspan.release.link import (
+    Linked,
+    check,
+    configured,
+    heaviest_first,
+    history_entry,
+    layer_entry,
+    release_config,
+)
 
 # OCI image-spec config.md: what a node compares before it takes an image.
 _PLATFORM = ("architecture", "os", "os.version", "os.features", "variant")
@@ -40,17 +48,14 @@ def mount(
     done = history_entry(config, f"mount {model.name} {model.version} {code.config.model.path}")
     config["history"] = [*(config.get("history") or []), done | {"empty_layer": True}]
     manifest = image.manifest.document
-    data = canonical(config)
-    manifest["config"] = descriptor(manifest["config"]["mediaType"], data)
     sizes = [entry["size"] for entry in manifest["layers"]]
-    release = Image(Manifest(canonical(manifest), image.manifest.media_type), data)
-    return Linked(release, strata(sizes, {}), mounted)
+    return Linked(configured(manifest, image.manifest.media_type, config), strata(sizes, {}), mounted)
 
 
 def model_image(code: Document, layers: Sequence[Layer]) -> Image:
     """A model's layers as an image for the platform of `code`, a config. It says nothing of name or version:
     equal content has one digest."""
-    ordered = sorted(layers, key=lambda layer: (-layer.size, layer.digest))
+    ordered = heaviest_first(layers)
     platform = {key: code[key] for key in _PLATFORM if key in code}
     config = canonical(
         {

@@ -6,7 +6,8 @@ The shape is flagger's: (done, retriable, reason). Nothing here does I/O.
 from dataclasses import dataclass
 from typing import NamedTuple
 
-_KILLED = 128 + 9  # how a shell and the engines say SIGKILL
+from linkspan.processes import KILLED
+
 LOG_LINES = 5
 """Lines of a dead container's output that are worth a place in an error."""
 
@@ -96,7 +97,7 @@ def ended(
     if oom_killed:
         return f"{name} ran out of memory and was killed{limit}"
     reason = f"{name} exited with code {exit_code}"
-    if exit_code == _KILLED and memory:
+    if exit_code == KILLED and memory:
         # Engines hear of the kernel's reason by another way than of the end, and at times never.
         reason += f": it was killed, perhaps for memory{limit}"
     if error:

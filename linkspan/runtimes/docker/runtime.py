@@ -8,12 +8,13 @@ the live configuration, and that is how the next one knows it.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import docker
 from docker.errors import APIError
+from docker.types import Mount
 from pydantic import Field
 
 from linkspan.engine import engine, engine_id, pull, reaching
@@ -209,7 +210,7 @@ class DockerRuntime:
         new = Replicas(self._client, proxy, rollout.service, live)
         try:
             say(f"revision {number}: starting {rollout.replicas} of {rollout.release.title}")
-            with mounted(self._client, rollout.service.app, rollout.mount, self._auth, say=say) as mounts:
+            with self._mounted(rollout, say) as mounts:
                 new.start(rollout, image, mounts)
             say(f"revision {number}: waiting until all are ready")
             new.wait(seconds=rollout.ready_seconds, settle=_SETTLE_SECONDS, say=say)
@@ -246,7 +247,7 @@ class DockerRuntime:
             image = self._pull(rollout, say)
             for name in broken:
                 say(f"revision {revision.number}: {name} was missing or broken and is started again")
-            with mounted(self._client, rollout.service.app, rollout.mount, self._auth, say=say) as mounts:
+            with self._mounted(rollout, say) as mounts:
                 replicas.start(rollout, image, mounts, broken)
         try:
             replicas.wait(seconds=rollout.ready_seconds, settle=0, say=say)
@@ -275,12 +276,15 @@ class DockerRuntime:
         while (left := end - time.monotonic()) > 0 and not proxy.drained(min(left, 5)):
             pass  # not in one go: an engine that is silent for long has gone
 
+    def _mounted(self, rollout: Rollout, say: Say) -> AbstractContextManager[list[Mount]]:
+        return mounted(self._client, rollout.service.app, rollout.mount, self._auth, say=say)
+
     def _pull(self, rollout: Rollout, say: Say) -> str:
         """The image's ID. What it mounts is there then too."""
         say(f"pulling {rollout.image}")
         try:
             image = str(pull(self._client, rollout.image, self._auth, say=say).id)
-            with mounted(self._client, rollout.service.app, rollout.mount, self._auth, say=say):
+            with self._mounted(rollout, say):
                 return image
         except RegistryUnavailable:
             raise
