@@ -26,7 +26,6 @@ async def build_and_deploy(
     repository: str = "git-repository/digits",
     store: str = "file-model-store/digits",
     registry: str = "container-registry/digits",
-    builder: str = "image-builder/digits",
     runtime: str = "docker-runtime/digits-production",
     model_stream: str = "model-stream/digits",
     commit: str | None = None,
@@ -43,7 +42,6 @@ async def build_and_deploy(
         repository: Block that says where the code is.
         store: Block that says where models are published.
         registry: Block that says where images are.
-        builder: Block that says which Docker Engine smoke-tests the image.
         runtime: Block that says where the app runs.
         model_stream: Deployment that packages models, asked to look when there is none.
         commit: A tested commit to release instead of the newest one, and to pin the environment to.
@@ -77,7 +75,7 @@ async def build_and_deploy(
 
     plan = await steps.link(code, packaged, plan, registry)
     watch.lap("link", pushed=plan.pushed)
-    await steps.smoke_test(plan, environment, registry, builder)
+    await steps.smoke_test(plan, environment, registry, runtime)
     watch.lap("smoke-test the linked image")
     await steps.confirm(plan, registry)
     revision = await steps.roll_out(plan, environment, registry, runtime, hint or "build-and-deploy", pin)

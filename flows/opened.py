@@ -14,13 +14,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from docker import DockerClient
 from prefect.blocks.core import Block
 
 from blocks import ContainerRegistry, GitRepository, ImageBuilder
 from linkspan.code.builder import Builder
 from linkspan.code.source import GitSource
-from linkspan.engine import engine
 from linkspan.errors import ConfigError
 from linkspan.models import ModelStore, open_models
 from linkspan.progress import Say
@@ -119,12 +117,6 @@ class Opened:
 
     async def builder(self, block: str) -> Builder:
         return await self.lend(("builder", block), (await self.block(ImageBuilder, block)).open)
-
-    async def engine(self, block: str) -> DockerClient:
-        """The Docker Engine of an image builder."""
-        address = (await self.block(ImageBuilder, block)).base_url
-        client: DockerClient = await self.lend(("engine", block), lambda: engine(address))
-        return client
 
     async def runtime(self, block: str, registry: str) -> Runtime:
         """The runtime, which pulls with the password of the block `registry`."""

@@ -82,17 +82,19 @@ async def link(code: CodeImage, model: PackagedModel, plan: Plan, registry: str)
 
 
 @step("smoke-test the linked image", timeout_seconds=1800)
-async def smoke_test(plan: Plan, environment: str, registry: str, builder: str) -> smoke.SmokeResult:
-    """Run the candidate and send the app's smoke request. Raises SmokeFailed, and remembers it."""
+async def smoke_test(plan: Plan, environment: str, registry: str, runtime: str) -> smoke.SmokeResult:
+    """Run the candidate where it is to go live and send the app's smoke request.
+
+    Raises SmokeFailed, and remembers it.
+    """
     candidate = plan.candidate
     with opened() as it:
         return await asyncio.to_thread(
             smoke.smoke_test,
             await it.registry(registry, candidate.release.app),
-            await it.engine(builder),
+            await it.runtime(runtime, registry),
             candidate,
             environment,
-            auth=await it.login(registry),
             say=say(),
             refused=lambda reason: _failed(candidate.release, environment, reason),
             later=partial(it.later, tell=say()),

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from urllib.parse import urlsplit
 
 import docker
 import requests
@@ -123,6 +124,25 @@ def reaching(unavailable: Unavailable = RuntimeUnavailable) -> Iterator[None]:
             found=str(error)[:200],
             fix="The next run starts over",
         ) from None
+
+
+def is_here(client: docker.DockerClient) -> bool:
+    """Whether the engine is on this machine, so that a port on its loopback can be reached."""
+    # docker-py's names for a Unix socket and for a named pipe of Windows are the first two.
+    return urlsplit(client.api.base_url).hostname in {"localhost", "localnpipe", "127.0.0.1", "::1"}
+
+
+def engine_here() -> docker.DockerClient:
+    """This machine's engine. Raises as `engine`, and ConfigError if DOCKER_HOST names one elsewhere."""
+    found = engine()
+    if not is_here(found):
+        raise ConfigError(
+            "a release is smoke-tested where this machine can reach it",
+            expected="a Docker Engine on this machine",
+            found=os.environ.get("DOCKER_HOST", "") or _context_host(),
+            fix="Run one here and unset DOCKER_HOST; blocks can name another for builds and for releases",
+        )
+    return found
 
 
 def engine_time(client: docker.DockerClient) -> datetime:

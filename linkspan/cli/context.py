@@ -102,7 +102,8 @@ class Context:
     def builder_settings(self) -> "BuilderSettings":
         from linkspan.code.builder import BuilderSettings
 
-        return open_block(self.server, self.links.builder, BuilderSettings)
+        named = self.server.deployment(self.app_deployment).parameters
+        return open_block(self.server, named.get("builder", "image-builder/digits"), BuilderSettings)
 
     @cached_property
     def git_settings(self) -> "GitSettings":

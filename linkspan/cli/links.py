@@ -35,12 +35,11 @@ What is a store or a runtime its class says. tests/flows/test_blocks.py holds it
 
 
 class Links(Noun):
-    """The blocks that an app's deployments use, each as `block-type/name`."""
+    """The blocks that an app's releases use, each as `block-type/name`."""
 
     repository: str = "git-repository/digits"
     store: str = "file-model-store/digits"
     registry: str = "container-registry/digits"
-    builder: str = "image-builder/digits"
     runtime: str = "docker-runtime/digits-production"
 
     @classmethod

@@ -5,20 +5,18 @@ refused here, with the answer and the log in the error, and nothing that is live
 """
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
-import docker
 import httpx
 
-from linkspan.config import AppConfig, SmokeSection
+from linkspan.config import SmokeSection
 from linkspan.errors import SmokeFailed
-from linkspan.nouns import Mount, Noun
+from linkspan.nouns import Noun
 from linkspan.progress import Say
 from linkspan.registry.client import Registry
 from linkspan.release.plan import Candidate
-from linkspan.release.steps import Refused, refuse
-from linkspan.runtimes.docker.trial import Later, Trial, at_once, trial
+from linkspan.release.steps import Refused, refuse, rollout_of
+from linkspan.runtimes.base import Later, Rollout, Runtime, Trial, at_once
 from linkspan.runtimes.readiness import one_line
 
 _POLL_SECONDS = 0.05
@@ -34,41 +32,19 @@ class SmokeResult(Noun):
 
 
 def smoke(
-    client: docker.DockerClient,
-    image: str,
-    config: AppConfig,
-    *,
-    auth: Mapping[str, str] | None = None,
-    env: Mapping[str, str] | None = None,
-    memory: str = "",
-    mount: Mount | None = None,
-    say: Say,
-    later: Later = at_once,
+    runtime: Runtime, rollout: Rollout, wanted: SmokeSection, *, say: Say, later: Later = at_once
 ) -> SmokeResult:
-    """Run `image` (a reference by digest), wait until it is ready, send config.smoke, compare, remove it.
+    """Start one replica apart from its service, wait until it is ready, send `wanted`, compare.
 
-    `mount` is its model's image, if it does not hold the model itself. Raises SmokeFailed with the cause, the
-    errors of engine.pull, or RuntimeUnavailable.
+    Raises SmokeFailed with the cause, and the errors of Runtime.trial.
     """
-    serve = config.serve
-    with trial(
-        client,
-        image,
-        app=config.name,
-        port=serve.port,
-        auth=auth,
-        env=env or {},
-        memory=memory,
-        mount=mount,
-        say=say,
-        later=later,
-    ) as running:
+    with runtime.trial(rollout, say=say, later=later) as running:
         started = time.monotonic()
-        say(f"smoke test: waiting until {serve.ready_path} answers 200")
-        _wait_ready(running, config)
+        say(f"smoke test: waiting until {rollout.ready_path} answers 200")
+        _wait_ready(running, rollout)
         ready = time.monotonic()
-        say(f"smoke test: ready after {ready - started:.1f} s; {_request_line(config.smoke)}")
-        status = _ask(running, config.smoke)
+        say(f"smoke test: ready after {ready - started:.1f} s; {_request_line(wanted)}")
+        status = _ask(running, wanted)
         answered = time.monotonic()
     return SmokeResult(
         status=status,
@@ -79,43 +55,31 @@ def smoke(
 
 def smoke_test(
     registry: Registry,
-    client: docker.DockerClient,
+    runtime: Runtime,
     candidate: Candidate,
     environment: str,
     *,
-    auth: Mapping[str, str] | None,
     say: Say,
     refused: Refused,
     later: Later = at_once,
 ) -> SmokeResult:
     """`smoke` of a candidate, as it would run in an environment. Remembers that it failed."""
-    where = candidate.config.environment(environment)
     try:
-        return smoke(
-            client,
-            candidate.reference,
-            candidate.config,
-            auth=auth,
-            env=where.env,
-            memory=where.memory,
-            mount=candidate.mount,
-            say=say,
-            later=later,
-        )
+        asked = rollout_of(candidate, environment)
+        return smoke(runtime, asked, candidate.config.smoke, say=say, later=later)
     except SmokeFailed as error:
         refuse(registry, candidate.release, environment, error, refused, say=say)
         raise
 
 
-def _wait_ready(running: Trial, config: AppConfig) -> None:
-    serve = config.serve
-    end = time.monotonic() + serve.ready_seconds
-    while not (verdict := running.verdict(serve.ready_path)).done:
+def _wait_ready(running: Trial, rollout: Rollout) -> None:
+    end = time.monotonic() + rollout.ready_seconds
+    while not (verdict := running.verdict(rollout.ready_path)).done:
         late = time.monotonic() > end
         if late or not verdict.retriable:
-            when = f"was not ready after {serve.ready_seconds:g} s" if late else "did not become ready"
+            when = f"was not ready after {rollout.ready_seconds:g} s" if late else "did not become ready"
             raise SmokeFailed(
-                f"{config.name} {when} in its smoke test",
+                f"{rollout.service.app} {when} in its smoke test",
                 found=verdict.reason,
                 fix=_with_log("Run the image by hand to see more", running),
             )

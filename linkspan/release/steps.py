@@ -115,7 +115,7 @@ def roll_out(
     when it was planned.
     """
     candidate = planned.candidate
-    rollout = _rollout_of(candidate, environment).model_copy(
+    rollout = rollout_of(candidate, environment).model_copy(
         update={
             "cause": cause,
             "run": run,
@@ -165,7 +165,7 @@ def again(registry: Registry, revision: Revision, environment: str) -> Rollout:
         objects=code.objects,
         mount=mount_of(registry.name, mounted, release.model, code.config),
     )
-    return _rollout_of(candidate, environment).model_copy(
+    return rollout_of(candidate, environment).model_copy(
         update={"cause": revision.cause, "expect": revision.number, "pinned": revision.pinned}
     )
 
@@ -177,7 +177,7 @@ def service_of(config: AppConfig, environment: str) -> Service:
     )
 
 
-def _rollout_of(candidate: Candidate, environment: str) -> Rollout:
+def rollout_of(candidate: Candidate, environment: str) -> Rollout:
     """What the runtime is asked for, by the app's own linkspan.toml and k8s/ as they were in that release."""
     config = candidate.config
     where = config.environment(environment)

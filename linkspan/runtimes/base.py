@@ -4,14 +4,17 @@ tests/runtimes/test_conformance.py is its specification.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple, Protocol
 
+import httpx
 from pydantic import BaseModel, Field
 
 from linkspan.errors import RolloutConflict
 from linkspan.nouns import Mount, Name, Noun, Release, Revision
 from linkspan.progress import Say
+from linkspan.runtimes.readiness import Readiness
 
 KubeObject = dict[str, Any]
 """A Kubernetes object as its YAML says it. Any: the kinds are the cluster's, not ours."""
@@ -87,6 +90,34 @@ class Mounting(NamedTuple):
     reason: str = ""
 
 
+Later = Callable[[Callable[[], None]], None]
+"""Does what nobody waits for: soon, and beside what comes next."""
+
+
+def at_once(work: Callable[[], None]) -> None:
+    """The `Later` of who has nothing else to do."""
+    work()
+
+
+class Trial(Protocol):
+    """One replica of a release that runs apart from its service, and the way to ask it.
+
+    Calls raise RuntimeUnavailable when the platform cannot be reached, or took the replica away.
+    """
+
+    def verdict(self, ready_path: str) -> Readiness:
+        """Whether it is ready now."""
+        ...
+
+    def log(self) -> str:
+        """The last lines that it printed."""
+        ...
+
+    def ask(self, method: str, path: str, *, json: Any = None, seconds: float) -> httpx.Response:
+        """Its whole answer, as asking.ask gives it."""
+        ...
+
+
 class Runtime(Protocol):
     """Runs releases without a failed request.
 
@@ -117,6 +148,16 @@ class Runtime(Protocol):
         """The number of the revision that a replica (a pod, a container) of the service belongs to.
 
         Also of one that has gone, as long as the platform remembers; None if it is none of the service's.
+        """
+        ...
+
+    def trial(self, rollout: Rollout, *, say: Say, later: Later = at_once) -> AbstractContextManager[Trial]:
+        """One replica of `rollout.release`, started where it is to run; no user's request reaches it.
+
+        So what it is made of is fetched once, for it and for the rollout. It is removed at the end, which is
+        left to `later` if all went well. Entering raises SmokeFailed if it cannot start, RuntimeUnavailable
+        if it cannot be tried now, RegistryError where its image cannot be had, and what roll_out raises for
+        objects that are refused.
         """
         ...
 

@@ -200,10 +200,9 @@ class PlainWorld:
                 push_candidate(registry, code, packaged)
                 smoke_test(
                     registry,
-                    self.docker,
+                    runtime,
                     planned.candidate,
                     self.environment,
-                    auth=self.auth,
                     say=_quiet,
                     refused=lambda _: None,
                 )

@@ -97,7 +97,7 @@ class World(PlainWorld):
     def release_parameters(self) -> dict[str, str]:
         """Those of build-and-deploy."""
         return self.parameters(
-            "app", "environment", "repository", "store", "registry", "builder", "runtime", "model_stream"
+            "app", "environment", "repository", "store", "registry", "runtime", "model_stream"
         )
 
     async def release(self, **options: Any) -> Ended:

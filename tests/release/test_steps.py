@@ -1,6 +1,7 @@
 """From a pair to a release in a real registry: what is planned, what is pushed when, what puts it back."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +27,17 @@ from linkspan.registry.client import Registry
 from linkspan.release.pair import linked
 from linkspan.release.plan import Plan
 from linkspan.release.steps import again, confirm, plan, push_candidate, repair, roll_out, service_of
-from linkspan.runtimes.base import KubeObject, Mounting, Rollout, Runtime, Service, check_expected
+from linkspan.runtimes.base import (
+    KubeObject,
+    Later,
+    Mounting,
+    Rollout,
+    Runtime,
+    Service,
+    Trial,
+    at_once,
+    check_expected,
+)
 from tests.registry.images import (
     CODE_LAYER,
     COMMIT,
@@ -59,6 +70,9 @@ class Remembering:
 
     def live(self, service: Service) -> Revision | None:
         return next((each for each in self.revisions if each.outcome == "live"), None)
+
+    def trial(self, rollout: Rollout, *, say: Say, later: Later = at_once) -> AbstractContextManager[Trial]:
+        raise NotImplementedError
 
     def history(self, service: Service) -> list[Revision]:
         return list(self.revisions)

@@ -9,7 +9,7 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import docker
 from docker.errors import NotFound
@@ -17,7 +17,9 @@ from pydantic import SecretStr
 
 from linkspan.runtimes.base import Runtime, Service
 from linkspan.runtimes.docker.runtime import DockerRuntimeSettings
+from linkspan.runtimes.docker.trial import LABEL, DockerTrial
 from linkspan.runtimes.kubernetes.runtime import KubernetesRuntimeSettings
+from linkspan.runtimes.kubernetes.trial import KubeTrial
 from tests.services.cluster import API_SERVER, RunningCluster
 from tests.services.engine import ImageOf
 from tests.services.registry import RunningRegistry
@@ -37,6 +39,8 @@ class Harness(Protocol):
     """Whether the platform replaces a replica that was removed."""
     proxied: ClassVar[bool]
     """Whether a proxy of Linkspan's stands between users and the app."""
+    trial: ClassVar[type[Any]]
+    """The runtime's Trial."""
 
     def open(self) -> Runtime: ...
 
@@ -58,6 +62,10 @@ class Harness(Protocol):
 
     def replicas(self, service: Service) -> Sequence[str]:
         """The names of all replicas that exist, of every revision."""
+        ...
+
+    def trials(self, service: Service) -> Sequence[str]:
+        """The names of what exists because of smoke tests of the service."""
         ...
 
     def kill_replica(self, service: Service) -> None:
@@ -86,6 +94,7 @@ class DockerHarness:
     first_steps: ClassVar[Sequence[str]] = ("pulling", "starting 2", "waiting until", "switching")
     heals_itself: ClassVar[bool] = False
     proxied: ClassVar[bool] = True
+    trial: ClassVar[type[Any]] = DockerTrial
 
     def __init__(self, client: docker.DockerClient, registry: RunningRegistry | None = None) -> None:
         self._client = client
@@ -106,6 +115,11 @@ class DockerHarness:
 
     def replicas(self, service: Service) -> Sequence[str]:
         return sorted(name for name in self.resources(service) if f"linkspan-{service}-r" in name)
+
+    def trials(self, service: Service) -> Sequence[str]:
+        label = f"{LABEL}={service.app}"
+        found = self._client.containers.list(all=True, filters={"label": label}, ignore_removed=True)
+        return [str(container.name) for container in found]
 
     def kill_replica(self, service: Service) -> None:
         self._client.containers.get(self.replicas(service)[0]).remove(force=True)
@@ -136,10 +150,11 @@ class KubernetesHarness:
     first_steps: ClassVar[Sequence[str]] = ("applying", "waiting until", "all are ready")
     heals_itself: ClassVar[bool] = True
     proxied: ClassVar[bool] = False
+    trial: ClassVar[type[Any]] = KubeTrial
 
     def __init__(self, cluster: RunningCluster, registry: RunningRegistry, kubeconfig: Path) -> None:
         self._cluster = cluster
-        self._registry = registry
+        self.registry = registry
         self._kubeconfig = kubeconfig
 
     def open(self, auth: Mapping[str, str] | None = None, *, pull_secret: bool = True) -> Runtime:
@@ -147,10 +162,10 @@ class KubernetesHarness:
         settings = KubernetesRuntimeSettings(
             kubeconfig=SecretStr(self._kubeconfig.read_text()), pull_secret=pull_secret
         )
-        return settings.open(auth or self._registry.settings().docker_auth())
+        return settings.open(auth or self.registry.settings().docker_auth())
 
     def opener(self) -> str:
-        auth = self._registry.settings().docker_auth()
+        auth = self.registry.settings().docker_auth()
         settings = f"KubernetesRuntimeSettings(kubeconfig=open({str(self._kubeconfig)!r}).read())"
         module = "__import__('linkspan.runtimes.kubernetes.runtime', fromlist=['x'])"
         return f"{module}.{settings}.open({dict(auth or {})!r})"
@@ -162,13 +177,13 @@ class KubernetesHarness:
         self._cluster.api.delete_namespace(str(service))
 
     def images(self, client: docker.DockerClient, image_of: ImageOf) -> ImageOf:
-        repository = f"{self._registry.host}/conformance-{uuid.uuid4().hex[:8]}"
+        repository = f"{self.registry.host}/conformance-{uuid.uuid4().hex[:8]}"
 
         def pushed(version: str, behaviour: str = "good") -> str:
             tag = f"{version}-{behaviour}"
             client.images.get(image_of(version, behaviour)).tag(repository, tag)
             try:
-                return push(client, repository, tag, self._registry)
+                return push(client, repository, tag, self.registry)
             finally:
                 client.images.remove(f"{repository}:{tag}")  # the name only: the image has another
 
@@ -177,6 +192,11 @@ class KubernetesHarness:
     def replicas(self, service: Service) -> Sequence[str]:
         pods = self._cluster.get(str(service), "pods", "-l", f"linkspan.dev/service={service}")["items"]
         return sorted(pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"])
+
+    def trials(self, service: Service) -> Sequence[str]:
+        found = self._cluster.get(str(service), "pods,configmaps", "-l", f"linkspan.dev/trial={service}")
+        items = [each["metadata"] for each in found["items"]]
+        return [meta["name"] for meta in items if "deletionTimestamp" not in meta]
 
     def kill_replica(self, service: Service) -> None:
         self._cluster.run("delete", "pod", "-n", str(service), self.replicas(service)[0])

@@ -13,7 +13,7 @@ from tests.values import NOW, model, release
 
 IMAGE = "registry.example/team/digits@sha256:" + "a" * 64
 MODEL = model("v12", metrics={"f1": 0.5, "accuracy": 0.97}, published_by="bob")
-RELEASE = Release(**{**dict(release(1, "v12")), "model": MODEL})
+RELEASE = Release(**{**dict(release(1, "v12")), "model": MODEL, "image": IMAGE.rpartition("@")[2]})
 
 SMALL = """\
 apiVersion: apps/v1

@@ -17,7 +17,7 @@ from docker.errors import APIError
 from docker.types import Mount
 from pydantic import Field
 
-from linkspan.engine import engine, engine_id, pull, reaching
+from linkspan.engine import engine, engine_here, engine_id, is_here, pull, reaching
 from linkspan.errors import (
     RegistryError,
     RegistryUnavailable,
@@ -26,7 +26,16 @@ from linkspan.errors import (
 )
 from linkspan.nouns import Revision
 from linkspan.progress import Say
-from linkspan.runtimes.base import KubeObject, Mounting, Rollout, RuntimeSettings, Service, check_expected
+from linkspan.runtimes.base import (
+    KubeObject,
+    Later,
+    Mounting,
+    Rollout,
+    RuntimeSettings,
+    Service,
+    at_once,
+    check_expected,
+)
 from linkspan.runtimes.docker import plan
 from linkspan.runtimes.docker.images import remove_old, services_of
 from linkspan.runtimes.docker.lock import is_locked, locked
@@ -35,6 +44,7 @@ from linkspan.runtimes.docker.nginx import Live
 from linkspan.runtimes.docker.nginx_image import nginx_image
 from linkspan.runtimes.docker.proxy import Proxy
 from linkspan.runtimes.docker.replicas import Replicas, revision_of
+from linkspan.runtimes.docker.trial import DockerTrial, trial
 
 _SETTLE_SECONDS = 0.5
 """A replica must still be ready this long after all were: some crash on their first request."""
@@ -146,6 +156,13 @@ class DockerRuntime:
             return revision_of(self._client, service, replica)
 
     # Doing
+
+    def trial(
+        self, rollout: Rollout, *, say: Say, later: Later = at_once
+    ) -> AbstractContextManager[DockerTrial]:
+        """On this machine's engine if ours is on another, whose loopback nobody reaches from here."""
+        client = self._client if is_here(self._client) else engine_here()
+        return trial(client, rollout, auth=self._auth, say=say, later=later)
 
     def roll_out(self, rollout: Rollout, *, say: Say) -> Revision:
         service = rollout.service

@@ -3,9 +3,8 @@
 It has no network but the way in from this machine's loopback. What fails does not stay on the engine.
 """
 
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
@@ -20,94 +19,52 @@ from docker.types import Mount as DockerMount
 
 from linkspan.engine import engine_time, pull, reaching
 from linkspan.errors import RuntimeUnavailable, SmokeFailed
-from linkspan.nouns import Mount
 from linkspan.progress import Say
+from linkspan.runtimes.asking import ask, probe
+from linkspan.runtimes.base import Later, Rollout
 from linkspan.runtimes.docker.images import keep_newest_model, remove_refused
 from linkspan.runtimes.docker.lock import locked
 from linkspan.runtimes.docker.models import mounted
 from linkspan.runtimes.docker.plan import CONFINED, TMP
 from linkspan.runtimes.docker.replicas import observed
-from linkspan.runtimes.readiness import Probe, Readiness, readiness
+from linkspan.runtimes.readiness import Readiness, readiness
 from linkspan.tls import trusted
-
-Later = Callable[[Callable[[], None]], None]
-"""Does what nobody waits for: soon, and beside what comes next."""
-
-
-def at_once(work: Callable[[], None]) -> None:
-    """The `Later` of who has nothing else to do."""
-    work()
-
 
 LABEL = "dev.linkspan.smoke"
 NETWORK = "linkspan-smoke"
 _LOG_LINES = 15
 _BODY = 500
-ANSWER_BYTES = 16 << 20
-"""The longest answer that is read, unpacked."""
 
 
-class Trial(NamedTuple):
-    """A running container and the way to ask it."""
+class DockerTrial(NamedTuple):
+    """A Trial (linkspan/runtimes/base.py): a running container and the way to ask it."""
 
     app: str
     container: Container
     http: httpx.Client
 
     def verdict(self, ready_path: str) -> Readiness:
-        """Whether it is ready now, as for a replica."""
         self.container.reload()
-        probe = self._probe(ready_path) if self.container.status == "running" else None
-        return readiness(observed(self.app, self.container, probe), ready_path)
+        seen = probe(self.http, ready_path) if self.container.status == "running" else None
+        return readiness(observed(self.app, self.container, seen), ready_path)
 
     def log(self) -> str:
-        """The last lines that it printed."""
         return self.container.logs(tail=_LOG_LINES).decode(errors="replace").strip()
 
     def ask(self, method: str, path: str, *, json: Any = None, seconds: float) -> httpx.Response:
-        """The whole answer, within `seconds`, though it may come in pieces without end.
-
-        Raises httpx.HTTPError; httpx.ReadError for more than ANSWER_BYTES.
-        """
-        end = time.monotonic() + seconds
-        whole = bytearray()
-        with self.http.stream(method, path, json=json, timeout=seconds) as answer:
-            for piece in answer.iter_bytes():
-                whole += piece
-                if len(whole) > ANSWER_BYTES:
-                    raise httpx.ReadError(f"it had not ended after {ANSWER_BYTES >> 20} MiB")
-                if time.monotonic() > end:
-                    raise httpx.ReadTimeout("it did not end")
-        kind = {"Content-Type": answer.headers.get("Content-Type", "")}
-        return httpx.Response(answer.status_code, headers=kind, content=bytes(whole))
-
-    def _probe(self, path: str) -> Probe:
-        try:
-            answer = self.ask("GET", path, seconds=5)
-        except httpx.HTTPError as error:
-            return Probe(error=str(error) or type(error).__name__)
-        return Probe(status=answer.status_code, body=answer.text)
+        return ask(self.http, method, path, json=json, seconds=seconds)
 
 
 @contextmanager
 def trial(
-    client: docker.DockerClient,
-    image: str,
-    *,
-    app: str,
-    port: int,
-    auth: Mapping[str, str] | None,
-    env: Mapping[str, str],
-    memory: str,
-    mount: Mount | None = None,
-    say: Say,
-    later: Later = at_once,
-) -> Iterator[Trial]:
-    """Pull `image` (a reference by digest), start it with its `mount`, and remove its container at the end.
+    client: docker.DockerClient, rollout: Rollout, *, auth: Mapping[str, str] | None, say: Say, later: Later
+) -> Iterator[DockerTrial]:
+    """Pull the image, start it with what it mounts, and remove its container at the end.
 
     That is left to `later` if all went well. The image goes too if the block raises SmokeFailed. Raises that
     where the container cannot start, the errors of engine.pull, and RuntimeUnavailable.
     """
+    image, app, mount = rollout.image, rollout.service.app, rollout.mount
     with reaching():
         say(f"pulling {image}")
         with ThreadPoolExecutor(1) as beside:
@@ -116,9 +73,9 @@ def trial(
             swept.result()
         try:
             with mounted(client, app, mount, auth, say=say) as mounts:
-                running = _made(client, image_id, app, port, env, memory, mounts)
-            with _running(app, running, later) as container, _http(container, port) as http:
-                yield Trial(app, container, http)
+                running = _made(client, image_id, rollout, mounts)
+            with _running(app, running, later) as container, _http(container, rollout.port) as http:
+                yield DockerTrial(app, container, http)
         except SmokeFailed:
             remove_refused(client, image, say=say)
             raise
@@ -135,15 +92,8 @@ def sweep(client: docker.DockerClient, *, label: str = LABEL, older_seconds: flo
             _remove(container)
 
 
-def _made(
-    client: docker.DockerClient,
-    image: str,
-    app: str,
-    port: int,
-    env: Mapping[str, str],
-    memory: str,
-    mounts: list[DockerMount],
-) -> Container:
+def _made(client: docker.DockerClient, image: str, rollout: Rollout, mounts: list[DockerMount]) -> Container:
+    app, memory = rollout.service.app, rollout.memory
     limits: dict[str, Any] = {"mem_limit": memory, "memswap_limit": memory} if memory else {}
     try:
         _network(client)
@@ -155,9 +105,9 @@ def _made(
             mounts=mounts,
             name=f"linkspan-smoke-{app}-{uuid.uuid4().hex[:8]}",
             labels={LABEL: app},
-            environment=dict(env),
+            environment=rollout.env,
             network=NETWORK,
-            ports={f"{port}/tcp": ("127.0.0.1", 0)},
+            ports={f"{rollout.port}/tcp": ("127.0.0.1", 0)},
         )
     except APIError as error:
         raise _refused(app, error) from None

@@ -15,10 +15,12 @@ from typing import Any, cast
 from urllib.parse import quote
 
 import urllib3
+import websocket
 import yaml
 from kubernetes import client, config, dynamic
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
+from kubernetes.stream.ws_client import create_websocket, get_websocket_url
 
 from linkspan.errors import ConfigError, RuntimeDenied, RuntimeUnavailable
 from linkspan.runtimes.base import KubeObject
@@ -173,6 +175,26 @@ class Cluster:
         with suppress(_NotFound, Refused):
             return self._bytes("get", path, query_params=query).decode(errors="replace")
         return None
+
+    def forward(self, namespace: str, pod: str, port: int) -> websocket.WebSocket:
+        """A connection to a port of a pod (forward.py)."""
+        configuration = self._api.configuration
+        login = configuration.auth_settings().get("BearerToken") or {}
+        headers = {"sec-websocket-protocol": "v4.channel.k8s.io"}
+        headers |= {"authorization": login["value"]} if login else {}
+        path = f"/api/v1/namespaces/{_segment(namespace)}/pods/{_segment(pod)}/portforward"
+        # The library sets none of its own, and what does not answer would hang for ever.
+        websocket.setdefaulttimeout(_TIMEOUT[0])
+        url = get_websocket_url(self.host + path, [("ports", port)])
+        with _asking(self.host):
+            try:
+                return cast("websocket.WebSocket", create_websocket(configuration, url, headers))
+            except websocket.WebSocketBadStatusException as error:
+                refused = ApiException(status=error.status_code, reason=str(error))
+                refused.body = (error.resp_body or b"").decode(errors="replace")
+                raise refused from None
+            except websocket.WebSocketException as error:
+                raise OSError(str(error)) from None
 
     def knows(self, obj: KubeObject) -> bool:
         """Whether the cluster has objects of this kind."""

@@ -8,7 +8,10 @@ import re
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from linkspan.runtimes.base import Mounting
+from linkspan.errors import RolloutFailed
+from linkspan.nouns import Release
+from linkspan.runtimes.base import KubeObject, Mounting
+from linkspan.runtimes.kubernetes.marks import MODEL_VOLUME
 
 _OFFERED: Final = (1, 35)
 _POSSIBLE: Final = (1, 33)
@@ -33,6 +36,18 @@ def offer(nodes: Iterable[Node]) -> Mounting:
         return Mounting("all")
     some = any(not _lack(node, _POSSIBLE) for node in known)
     return Mounting("some" if some else "none", lacks[0])
+
+
+def check_mounts(volumes: Iterable[KubeObject], release: Release) -> None:
+    """Raises RolloutFailed if the API server left the model out of a pod: with its gate off it is silent.
+
+    kubernetes pkg/api/pod/util.go, dropImageVolumes. Nothing was tried, so no verdict on the release.
+    """
+    if all(each.get("name") != MODEL_VOLUME or "image" not in each for each in volumes):
+        raise RolloutFailed(
+            f"{release.title} mounts its model's image, and the cluster's API server drops such volumes",
+            fix="Switch on its feature gate ImageVolume, or set model.mount in linkspan.toml to `layers`",
+        )
 
 
 def _lack(node: Node, least: tuple[int, int]) -> str:

@@ -195,16 +195,18 @@ _GOES_ON = {"Scheduled", "SuccessfulAttachVolume", "Pulling", "Pulled", "Created
 
 
 def is_preparing(seen: Observed, revision: int) -> bool:
-    """Whether a node is making a pod ready to start, which may mean gigabytes to pull.
+    """Whether a node is making a pod of the revision ready to start."""
+    return any(prepares(pod, seen.events) for pod in living(seen.pods, revision))
+
+
+def prepares(pod: KubeObject, events: Sequence[KubeObject]) -> bool:
+    """Whether a node is making the pod ready to start, which may mean gigabytes to pull.
 
     The time that a release has to become ready begins after that. False if the pod's newest event is about
     something that went wrong.
     """
-    return any(
-        text(next(reversed(events_of(seen.events, pod)), {}), "reason") in _GOES_ON
-        for pod in living(seen.pods, revision)
-        if _waits_for(pod) & _PREPARING
-    )
+    newest = text(next(reversed(events_of(events, pod)), {}), "reason")
+    return newest in _GOES_ON and bool(_waits_for(pod) & _PREPARING)
 
 
 def pulls_fail(seen: Observed, revision: int) -> bool:

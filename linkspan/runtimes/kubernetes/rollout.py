@@ -14,7 +14,8 @@ from linkspan.runtimes.base import KubeObject, Rollout, check_expected, released
 from linkspan.runtimes.kubernetes.app_objects import default_objects
 from linkspan.runtimes.kubernetes.client import Refused
 from linkspan.runtimes.kubernetes.fields import is_leaving
-from linkspan.runtimes.kubernetes.marks import MODEL_VOLUME, Snapshot, live_of
+from linkspan.runtimes.kubernetes.marks import Snapshot, live_of
+from linkspan.runtimes.kubernetes.nodes import check_mounts
 from linkspan.runtimes.kubernetes.objects import app_deployment, listed
 from linkspan.runtimes.kubernetes.readiness import is_preparing, pulls_fail, rollout_readiness
 from linkspan.runtimes.kubernetes.render import render
@@ -89,21 +90,11 @@ class KubeRollout:
         return snapshot
 
     def _check_mount(self, objects: Sequence[KubeObject]) -> None:
-        """Raises RolloutFailed if the API server would leave the model out: with its gate off it is silent.
-
-        kubernetes pkg/api/pod/util.go, dropImageVolumes. Nothing was tried, so no verdict on the release.
-        """
-        wanted = app_deployment(objects)
         try:
-            volumes = listed(self.mine.cluster.apply(wanted, dry_run=True), *_VOLUMES)
+            found = self.mine.cluster.apply(app_deployment(objects), dry_run=True)
         except Refused:
             return  # what it refuses is told when it is applied
-        if all(each.get("name") != MODEL_VOLUME or "image" not in each for each in volumes):
-            raise RolloutFailed(
-                f"{self.asked.release.title} mounts its model's image, and the cluster's API server drops "
-                "such volumes",
-                fix="Switch on its feature gate ImageVolume, or set model.mount in linkspan.toml to `layers`",
-            )
+        check_mounts(listed(found, *_VOLUMES), self.asked.release)
 
     def _replace(self, live: Snapshot | None, snapshots: list[Snapshot], new: Snapshot) -> Revision:
         mine, say, number = self.mine, self.say, new.revision.number
@@ -175,6 +166,7 @@ class KubeRollout:
         """Make it what is live: in the history first, then nothing is left of what it replaces."""
         mine, number = self.mine, new.revision.number
         mine.mark(new.revision, "live")
+        mine.remove_trials(roles=["fetch"])  # whoever still fetches has no pod of it
         others = [each for each in snapshots if each.revision.number != number]
         old = [each for each in others if each.state in {"live", "rolling"}]
         for line in mine.prune((obj for each in old for obj in each.objects), new.objects):

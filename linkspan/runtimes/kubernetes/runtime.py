@@ -6,7 +6,8 @@ whether it went well, says why not, and puts the release before it back. A revis
 seen it ready; one that a killed rollout left is taken up by the next.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
@@ -14,7 +15,15 @@ from pydantic import Field, SecretStr
 from linkspan.errors import ReleaseNotFound, RolloutFailed, RuntimeDenied
 from linkspan.nouns import Revision
 from linkspan.progress import Say
-from linkspan.runtimes.base import KubeObject, Mounting, Rollout, RuntimeSettings, Service
+from linkspan.runtimes.base import (
+    KubeObject,
+    Later,
+    Mounting,
+    Rollout,
+    RuntimeSettings,
+    Service,
+    at_once,
+)
 from linkspan.runtimes.kubernetes import marks
 from linkspan.runtimes.kubernetes.app_objects import default_objects
 from linkspan.runtimes.kubernetes.client import Cluster, Refused, open_client
@@ -25,6 +34,7 @@ from linkspan.runtimes.kubernetes.objects import app_deployment, containers
 from linkspan.runtimes.kubernetes.render import in_the_way
 from linkspan.runtimes.kubernetes.rollout import KubeRollout
 from linkspan.runtimes.kubernetes.service import KubeService
+from linkspan.runtimes.kubernetes.trial import KubeTrial, trial
 
 
 class KubernetesRuntimeSettings(RuntimeSettings):
@@ -135,14 +145,16 @@ class KubernetesRuntime:
 
     # Doing
 
+    @contextmanager
+    def trial(self, rollout: Rollout, *, say: Say, later: Later = at_once) -> Iterator[KubeTrial]:
+        mine = self._service(rollout.service)
+        with _asking(rollout.service), trial(mine, rollout, self._auth, say=say, later=later) as running:
+            yield running
+
     def roll_out(self, rollout: Rollout, *, say: Say) -> Revision:
         mine = self._service(rollout.service)
-        try:
+        with _asking(rollout.service):
             return KubeRollout(rollout, mine, self._auth, say).run()
-        except Refused as error:
-            raise RolloutFailed(
-                f"the cluster refuses what it was asked to do for {rollout.service}", found=str(error)[:600]
-            ) from None
 
     def destroy(self, service: Service) -> None:
         mine = self._service(service)
@@ -150,6 +162,7 @@ class KubernetesRuntime:
             return
         snapshots = mine.snapshots()
         mine.prune((obj for snapshot in snapshots for obj in snapshot.objects), ())
+        mine.remove_trials(roles=("trial", "fetch"))
         mine.remove_credentials()
         for snapshot in snapshots:
             mine.forget(snapshot.revision.number)
@@ -158,6 +171,17 @@ class KubernetesRuntime:
     def _service(self, service: Service) -> KubeService:
         namespace = service.namespace or self._settings.namespace or str(service)
         return KubeService(self._cluster, service, namespace)
+
+
+@contextmanager
+def _asking(service: Service) -> Iterator[None]:
+    """Turn a refusal of the cluster that no step expected into RolloutFailed."""
+    try:
+        yield
+    except Refused as error:
+        raise RolloutFailed(
+            f"the cluster refuses what it was asked to do for {service}", found=str(error)[:600]
+        ) from None
 
 
 def _image(live: Snapshot) -> str:

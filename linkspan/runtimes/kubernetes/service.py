@@ -4,8 +4,9 @@ This is the I/O of the kubernetes runtime; what any of it means is decided elsew
 readiness, rollout).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 
 from linkspan.errors import RolloutConflict
 from linkspan.nouns import Revision
@@ -16,7 +17,8 @@ from linkspan.runtimes.kubernetes.client import Cluster, Conflict, Refused
 from linkspan.runtimes.kubernetes.fields import carried, field, is_leaving, text
 from linkspan.runtimes.kubernetes.marks import Snapshot, State
 from linkspan.runtimes.kubernetes.objects import app_deployment, called, identity, services_of
-from linkspan.runtimes.kubernetes.readiness import Observed, needs_logs
+from linkspan.runtimes.kubernetes.readiness import Observed, living, needs_logs
+from linkspan.runtimes.kubernetes.trial_pod import Role, is_left
 
 KEPT = frozenset({"Namespace", "PersistentVolumeClaim", "PersistentVolume", "CustomResourceDefinition"})
 """Kinds that are never pruned: with them goes data that no rollout brings back."""
@@ -75,7 +77,20 @@ class KubeService:
             return dict(field(made_by, "spec", "template", "metadata", "annotations") or {})
         return {}
 
+    def nodes_of(self, number: int) -> set[str]:
+        """The nodes on which pods of a revision run."""
+        pods = self.cluster.list("v1", "Pod", self.namespace, labels=self._labelled)
+        return {node for pod in living(pods, number) if (node := text(pod, "spec", "nodeName"))}
+
     # Changing it
+
+    def remove_trials(self, names: Collection[str] = (), roles: Collection[Role] = ()) -> None:
+        """Remove the pods of trials that have these names or roles, and what killed ones left."""
+        now = datetime.now(UTC)
+        for pod in self.cluster.list("v1", "Pod", self.namespace, labels=f"{marks.TRIAL}={self.service}"):
+            said = text(pod, "metadata", "labels", marks.ROLE)
+            if text(pod, "metadata", "name") in names or said in roles or is_left(pod, now):
+                self.cluster.delete(pod)
 
     def record(self, snapshot: Snapshot) -> None:
         """Begin a rollout: whoever makes the number first has it. Raises RolloutConflict for the other."""
@@ -101,15 +116,21 @@ class KubeService:
         """Remove a revision from the history."""
         self.cluster.delete(self._written(number))
 
-    def claim(self, objects: Iterable[KubeObject]) -> None:
-        """Raises Refused, before anything is changed, if one of these belongs to another service."""
+    def claim(self, objects: Iterable[KubeObject]) -> list[KubeObject | None]:
+        """Each of these as it is in the cluster.
+
+        Raises Refused, before anything is changed, if one belongs to another service.
+        """
+        there = []
         for obj in objects:
-            owner = self._owner(obj)
+            there.append(found := self.cluster.find(obj))
+            owner = _owner_of(found)
             if owner not in {"", str(self.service)}:
                 raise Refused(
                     f"{called(obj)} in namespace {self.namespace} belongs to {owner}: give each service a "
                     "namespace of its own"
                 )
+        return there
 
     def apply(self, objects: Sequence[KubeObject]) -> None:
         """Make them what they say. Raises Refused, naming the object, and RolloutConflict."""
@@ -183,7 +204,11 @@ class KubeService:
         return f"revision {found}" if newer else ""
 
     def _owner(self, obj: KubeObject) -> str:
-        return text(self.cluster.find(obj), "metadata", "labels", marks.SERVICE)
+        return _owner_of(self.cluster.find(obj))
 
     def _written(self, number: int) -> KubeObject:
         return marks.reference(self.service, self.namespace, number)
+
+
+def _owner_of(found: KubeObject | None) -> str:
+    return text(found, "metadata", "labels", marks.SERVICE)

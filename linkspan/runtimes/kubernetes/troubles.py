@@ -4,7 +4,7 @@ The reasons are those of core/v1 types.go, the scheduler, the replica set contro
 Kubernetes 1.36.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from linkspan.runtimes.base import KubeObject
 from linkspan.runtimes.kubernetes.containers import (
@@ -61,6 +61,16 @@ def pod_troubles(
         yield crashed(pod, end, events, logs)
     yield from _unprepared(pod, events)
     yield from _unready(pod, events)
+
+
+def ending(pod: KubeObject, events: Sequence[KubeObject], log: Callable[[str], str | None]) -> Trouble | None:
+    """How a pod ended whose containers are not started again; None if it has not. `log` is by container."""
+    events = events_of(events, pod)
+    taken, end = next(_taken(pod, events), None), last_end(pod)
+    away = text(pod, "status", "reason") or text(condition(pod, "DisruptionTarget"), "status") == "True"
+    if end is None or (taken and away):
+        return taken
+    return crashed(pod, end, events, log(end.container))
 
 
 def _taken(pod: KubeObject, events: Sequence[KubeObject]) -> Iterator[Trouble]:

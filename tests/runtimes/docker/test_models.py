@@ -11,7 +11,7 @@ import pytest
 from docker.errors import APIError, ImageNotFound, NotFound
 from docker.models.containers import Container
 
-from linkspan.config import AppConfig
+from linkspan.config import SmokeSection
 from linkspan.errors import RegistryError, RegistryNotFound, RuntimeUnavailable
 from linkspan.nouns import Mount, Revision
 from linkspan.release.smoke import smoke
@@ -338,17 +338,11 @@ def test_a_machine_that_only_tests_keeps_the_newest(
     docker_client: docker.DockerClient, app: str, auth: dict[str, str], image_of: ImageOf, mounting: Mounting
 ) -> None:
     """The smoke test runs with the model that the release will mount."""
+    runtime, service = DockerRuntimeSettings().open(auth), Service(app=app, environment="production")
     for version in ("v1", "v2"):
         mount = mount_of(app, mounting, version, {"weights": version.encode()})
-        wanted = AppConfig.model_validate(
-            {
-                "name": app,
-                "model": {"name": "digits", "path": MODEL},
-                "serve": {"ready_seconds": 200},
-                "smoke": {"path": f"/file{MODEL}/weights"},
-            }
-        )
-        assert smoke(docker_client, image_of("v1"), wanted, auth=auth, mount=mount, say=quiet).status == 200
+        plan = rollout(service, version, image_of("v1")).model_copy(update={"mount": mount})
+        assert smoke(runtime, plan, SmokeSection(path=f"/file{MODEL}/weights"), say=quiet).status == 200
         name = volume_of(app, mount)
         assert volumes(docker_client, app) == [name, f"{name}.whole"]
 

@@ -1,0 +1,229 @@
+"""A release tried in the cluster before it is rolled out: one pod of it, apart from its service.
+
+What a node fetches for it, it has for the rollout. The other nodes on which the live release runs begin to
+fetch at the same time.
+"""
+
+import math
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import httpx
+
+from linkspan.errors import LinkspanError, RegistryError, RuntimeDenied, RuntimeUnavailable, SmokeFailed
+from linkspan.progress import Say
+from linkspan.runtimes.asking import ask, probe
+from linkspan.runtimes.base import KubeObject, Later, Rollout
+from linkspan.runtimes.kubernetes.app_objects import default_objects
+from linkspan.runtimes.kubernetes.client import Refused
+from linkspan.runtimes.kubernetes.containers import PASSES, PATIENCE, Stage, Trouble
+from linkspan.runtimes.kubernetes.fields import refusal_words
+from linkspan.runtimes.kubernetes.forward import http_through
+from linkspan.runtimes.kubernetes.marks import Snapshot, live_of
+from linkspan.runtimes.kubernetes.nodes import check_mounts
+from linkspan.runtimes.kubernetes.objects import listed
+from linkspan.runtimes.kubernetes.render import render
+from linkspan.runtimes.kubernetes.service import KubeService
+from linkspan.runtimes.kubernetes.trial_pod import (
+    copy_for,
+    fetching_pod,
+    missing_first,
+    read_by,
+    same_content,
+    the_container,
+    trial_pod,
+)
+from linkspan.runtimes.kubernetes.tried import tried
+from linkspan.runtimes.readiness import Observed, Readiness, readiness
+
+_LOOK_SECONDS = 0.1
+_PULL_SECONDS = 1800
+"""A node may take this long to pull; the time to start begins after that."""
+_NODES = 32
+"""Nodes at most that fetch a release while it is tried; others do when they get a pod of it."""
+
+
+@dataclass(frozen=True)
+class KubeTrial:
+    """A Trial (linkspan/runtimes/base.py) in a cluster."""
+
+    mine: KubeService
+    pod: str
+    container: str
+    http: httpx.Client
+
+    def verdict(self, ready_path: str) -> Readiness:
+        if ended := tried(self.mine, self.pod, self.container).ended:
+            return Readiness(done=False, retriable=False, reason=ended)
+        try:
+            said = probe(self.http, ready_path)
+        except RuntimeUnavailable as error:  # the way to it, which the next look takes again
+            return Readiness(done=False, retriable=True, reason=str(error))
+        return readiness(Observed(self.pod, "running", probe=said), ready_path)
+
+    def log(self) -> str:
+        cluster, namespace = self.mine.cluster, self.mine.namespace
+        return (cluster.log(namespace, self.pod, self.container, previous=False) or "").strip()
+
+    def ask(self, method: str, path: str, *, json: Any = None, seconds: float) -> httpx.Response:
+        return ask(self.http, method, path, json=json, seconds=seconds)
+
+
+@contextmanager
+def trial(
+    mine: KubeService, rollout: Rollout, auth: Mapping[str, str] | None, *, say: Say, later: Later
+) -> Iterator[KubeTrial]:
+    """As Runtime.trial. `auth` is what the nodes pull with. Raises Refused too."""
+    if mine.ensure_namespace():
+        say(f"made namespace {mine.namespace}")
+    if auth:
+        mine.keep_credentials(rollout.image, auth)
+    rendered = render(
+        rollout.objects or default_objects(),
+        rollout,
+        namespace=mine.namespace,
+        revision=0,
+        at=datetime.now(UTC),
+        pull_secret=auth is not None,
+        ours=not rollout.objects,
+    )
+    name = f"{rollout.service}-trial-{uuid.uuid4().hex[:8]}"
+    attempt = _Attempt(mine, rollout, rendered, name, say)
+    try:
+        attempt.start(live_of(mine.snapshots()))
+        with http_through(partial(mine.cluster.forward, mine.namespace, name, rollout.port)) as http:
+            yield KubeTrial(mine, name, attempt.container, http)
+    except BaseException as error:
+        with suppress(LinkspanError, Refused):  # the first error says more, and the next trial tidies up
+            attempt.undo(refused=isinstance(error, SmokeFailed))
+        raise
+    later(partial(attempt.undo, refused=False))
+
+
+@dataclass
+class _Attempt:
+    """The pod of a trial, called `name`, and what is made for it."""
+
+    mine: KubeService
+    rollout: Rollout
+    rendered: Sequence[KubeObject]
+    name: str
+    say: Say
+    made: list[KubeObject] = field(default_factory=list)
+
+    @property
+    def container(self) -> str:
+        return str(the_container(self.rendered)["name"])
+
+    def start(self, live: Snapshot | None) -> None:
+        """Return when the app's container has been started. Raises as Runtime.trial does."""
+        mine = self.mine
+        there = list(zip(self.rendered, mine.claim(self.rendered), strict=True))
+        for each in missing_first(self.rendered, live=live is not None):
+            if (each, None) in there:
+                mine.cluster.apply(each)
+                self.made.append(each)
+        # What is live reads what it read before, until the rollout; the pod reads copies of what differs.
+        changed = [each for each, found in there if found is not None and not same_content(found, each)]
+        copied = {f"{self.name}-{at}": each for at, each in enumerate(read_by(changed, self.rendered))}
+        self.say(f"smoke test: starting pod {self.name} in namespace {mine.namespace}")
+        pod = self._created(trial_pod(self.rendered, self.name, copied))
+        if self.rollout.mount:
+            check_mounts(listed(pod, "spec", "volumes"), self.rollout.release)
+        for name, each in copied.items():  # they go with the pod, so it must be there first; it waits
+            mine.cluster.create(copy_for(pod, each, name))
+        self._wait(mine.nodes_of(live.revision.number) if live else set())
+
+    def undo(self, *, refused: bool) -> None:
+        """Remove the pod and what goes with it, and if it was refused all that was made before it."""
+        self.mine.remove_trials([self.name])
+        if refused:
+            self.mine.prune(self.made, ())
+
+    def _created(self, pod: KubeObject) -> KubeObject:
+        began = time.monotonic()
+        while True:
+            try:
+                return self.mine.cluster.create(pod)
+            except Refused as error:
+                said = refusal_words(str(error))
+                if "exceeded quota" in said:
+                    raise self._no_room(said) from None
+                if not PASSES.search(said) or time.monotonic() - began > PATIENCE:
+                    raise self._failed(f"its pod is refused: {said}") from None
+                time.sleep(_LOOK_SECONDS)
+
+    def _wait(self, nodes: set[str]) -> None:
+        """Wait until the container runs; meanwhile the `nodes` that the pod is not on fetch the release."""
+        start = began = time.monotonic()
+        stuck: float | None = None
+        said = ""
+        fetching = False
+        while True:
+            now = time.monotonic()
+            seen = tried(self.mine, self.name, self.container)
+            if seen.ended:
+                raise self._failed(seen.ended)
+            if seen.runs(self.container):
+                return
+            if seen.node and not fetching:
+                self._fetch(nodes - {seen.node})
+                fetching = True
+            trouble = seen.trouble(stuck=math.inf)
+            if trouble and not trouble.passes:
+                stuck = now if stuck is None else stuck
+                trouble = seen.trouble(stuck=now - stuck)
+            else:
+                stuck = None
+            if trouble and not trouble.passes:
+                raise self._stopped(trouble)
+            reason = trouble.reason if trouble else ""
+            if seen.prepares and now - began < _PULL_SECONDS:
+                start = now
+            if now - start > self.rollout.ready_seconds:
+                raise RuntimeUnavailable(f"{self.rollout.release.title} cannot be tried", found=reason)
+            if reason != said:
+                self.say(f"smoke test: {reason}")
+            said = reason
+            time.sleep(_LOOK_SECONDS)
+
+    def _fetch(self, nodes: set[str]) -> None:
+        """Have the nodes fetch it. Nothing depends on that, so whatever is in the way is only said."""
+        chosen = sorted(nodes)[:_NODES]
+        try:
+            for node in chosen:
+                name = f"{self.rollout.service}-fetch-{uuid.uuid4().hex[:8]}"
+                self.mine.cluster.create(fetching_pod(self.rendered, name, node))
+        except (Refused, RuntimeDenied, RuntimeUnavailable) as error:
+            self.say(f"smoke test: other nodes fetch the release only in the rollout: {error}")
+        else:
+            if chosen:
+                self.say(f"smoke test: {len(chosen)} other nodes begin to fetch the release")
+
+    def _stopped(self, trouble: Trouble) -> LinkspanError:
+        """The error for what will not pass by itself."""
+        if trouble.stage in {Stage.SCHEDULED, Stage.TAKEN}:
+            return self._no_room(trouble.reason)
+        if trouble.stage is Stage.PULLED:
+            return RegistryError(f"{self.rollout.release.title} cannot be fetched", found=trouble.reason)
+        return self._failed(trouble.reason)
+
+    def _failed(self, reason: str) -> SmokeFailed:
+        return SmokeFailed(
+            f"{self.rollout.service.app} did not start in its smoke test",
+            found=reason,
+            fix="Mend what is said above and release again",
+        )
+
+    def _no_room(self, reason: str) -> RuntimeUnavailable:
+        return RuntimeUnavailable(
+            f"the cluster has no room for the smoke test of {self.rollout.release.title}",
+            found=reason,
+            fix="Make room for one pod more than the service has, or try again when there is",
+        )
