@@ -77,7 +77,7 @@ def _figures(world: World, cluster: RunningCluster, say: Say) -> list[Figure]:
             pushed.append(release(world, witness, "app-stream", CODE, began))
         for number in range(ROUNDS):
             say(f"bad release {number + 1}")
-            commit(f"bad {number}", "dies in a cluster")
+            commit(f"bad {number}", "dies when rolled out")
             refused.append(_bad_release(world, cluster))
         for number in range(ROUNDS):
             say(f"rollback {number + 1}")

@@ -84,7 +84,7 @@ async def test_killed_at_every_boundary_of_a_rollout_the_next_run_finishes_or_re
         seen.append(f"{sha} v1")
 
         # A bad one, killed until what it was to replace is back.
-        world.commit("three", behaviour="dies in a cluster")
+        world.commit("three", behaviour="dies when rolled out")
         assert (await world.app_stream()).name == "Completed"
         for trap in ("said putting", "before marked failed", "before rejected"):
             await killed_at(world, trap)

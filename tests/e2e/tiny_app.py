@@ -8,9 +8,6 @@ WORD, BEHAVIOUR = {word!r}, {behaviour!r}
 LOOKS = itertools.count(1)
 model = pathlib.Path("/model")
 {leave}
-if BEHAVIOUR == "dies in a cluster" and "KUBERNETES_SERVICE_HOST" in os.environ:
-    print("lost its licence", flush=True)
-    raise SystemExit(7)
 
 class Handler(Leaving):
     def do_GET(self):

@@ -21,8 +21,8 @@ _MOST = 64 << 10
 """Bytes in one message; the kubelet's side reads no more at once."""
 
 
-def http_through(connect: Callable[[], websocket.WebSocket]) -> httpx.Client:
-    """A client whose every connection is one that `connect` makes: it opens a port of a pod.
+def http_through(connect: Callable[[], websocket.WebSocket], port: int) -> httpx.Client:
+    """A client whose every connection is one that `connect` makes: it opens the `port` of a pod.
 
     What `connect` raises comes out of the request.
     """
@@ -30,7 +30,8 @@ def http_through(connect: Callable[[], websocket.WebSocket]) -> httpx.Client:
     # httpx has no option for it.
     transport._pool = httpcore.ConnectionPool(network_backend=_Backend(connect))
     # One connection a request, as the engine's trial has it: an app that crashed has closed it.
-    return httpx.Client(transport=transport, base_url="http://localhost", headers={"Connection": "close"})
+    base = f"http://127.0.0.1:{port}"
+    return httpx.Client(transport=transport, base_url=base, headers={"Connection": "close"})
 
 
 class _Backend(httpcore.NetworkBackend):

@@ -97,7 +97,8 @@ def trial(
     attempt = _Attempt(mine, rollout, rendered, name, say)
     try:
         attempt.start(live_of(mine.snapshots()))
-        with http_through(partial(mine.cluster.forward, mine.namespace, name, rollout.port)) as http:
+        connect = partial(mine.cluster.forward, mine.namespace, name, rollout.port)
+        with http_through(connect, rollout.port) as http:
             yield KubeTrial(mine, name, attempt.container, http)
     except BaseException as error:
         with suppress(LinkspanError, Refused):  # the first error says more, and the next trial tidies up
