@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import yaml
 from prefect import Flow
 from prefect.flows import load_flow_from_entrypoint
+from prefect.utilities.hashing import file_hash
 
 from flows import automations, setup
 from flows.build_and_deploy import QUIET
@@ -46,6 +48,13 @@ def test_the_entrypoint_loads_and_is_an_async_flow_of_that_name(deployment: dict
     flow = flow_of(deployment)
     assert flow.name == deployment["flow_name"]
     assert flow.isasync
+
+
+@every_deployment
+def test_its_version_is_that_of_its_own_file(deployment: dict[str, Any]) -> None:
+    """The hash that Prefect makes of a flow's file: it must tell one change of the flow from another."""
+    flow = flow_of(deployment)
+    assert flow.version == file_hash(str(sys.modules[flow.fn.__module__].__file__))
 
 
 @every_deployment

@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+import traceback
+from pathlib import Path
 
 import pytest
 
@@ -82,6 +84,23 @@ async def test_the_steps_of_a_run_use_one_client_after_the_other_and_it_is_close
     assert clients[0].closed
     await flow()
     assert clients[2] is not clients[0]
+
+
+async def test_a_traceback_through_it_shows_lines_that_are_there() -> None:
+    @keeping
+    async def flow() -> None:
+        raise ValueError("so it goes")
+
+    with pytest.raises(ValueError, match="so it goes") as error:
+        await flow()
+    frames = traceback.extract_tb(error.value.__traceback__)
+    lines = [(Path(each.filename).name, each.line) for each in frames]
+    assert lines == [
+        ("test_opened.py", "await flow()"),
+        ("test_opened.py", "async def flow() -> None:"),
+        ("opened.py", "return await run"),
+        ("test_opened.py", 'raise ValueError("so it goes")'),
+    ]
 
 
 async def test_steps_beside_each_other_have_a_client_each() -> None:
