@@ -7,6 +7,7 @@ until it ends. A step that failed, and its next try, begin anew with the blocks 
 
 import asyncio
 import functools
+import logging
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,7 +15,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, Protocol, TypeVar
 
+from prefect import get_run_logger
 from prefect.blocks.core import Block
+from prefect.exceptions import MissingContextError
 
 from blocks import ContainerRegistry, GitRepository, ImageBuilder
 from linkspan.code.builder import Builder
@@ -54,8 +57,21 @@ class Kept:
             self.work.pop().join()
         self.blocks.clear()
         while self.clients:
-            for client in self.clients.popitem()[1]:
-                client.close()
+            key, idle = self.clients.popitem()
+            for client in idle:
+                _close(key, client)
+
+
+def _close(key: tuple[str, ...], client: Closable) -> None:
+    """What keeps it from closing is told and nobody's error: it has done its work, or its step has failed."""
+    try:
+        client.close()
+    except Exception as error:  # noqa: BLE001 of any client
+        try:
+            log: logging.LoggerAdapter[Any] | logging.Logger = get_run_logger()
+        except MissingContextError:
+            log = logging.getLogger(__name__)
+        log.warning("%s could not be closed: %s: %s", " ".join(key), type(error).__name__, error)
 
 
 _KEPT: ContextVar[Kept | None] = ContextVar("kept", default=None)
@@ -155,8 +171,8 @@ class Opened:
             self._kept.clients.setdefault(key, []).append(client)
 
     def close(self) -> None:
-        for _, client in self._used:
-            client.close()
+        for key, client in self._used:
+            _close(key, client)
 
 
 @contextmanager

@@ -15,11 +15,14 @@ KEY = ("registry", "container-registry/digits", "digits")
 class Client:
     """Something with connections."""
 
-    def __init__(self) -> None:
+    def __init__(self, trouble: str = "") -> None:
+        self.trouble = trouble
         self.closed = False
 
     def close(self) -> None:
         self.closed = True
+        if self.trouble:
+            raise OSError(self.trouble)
 
 
 async def client_of(it: Opened) -> Client:
@@ -44,6 +47,38 @@ async def test_also_when_it_fails() -> None:
     with pytest.raises(ValueError, match="so it goes"):
         await step()
     assert clients[0].closed
+
+
+@pytest.mark.parametrize("well", [True, False])
+async def test_a_client_that_cannot_be_closed_is_told_and_hides_nothing(
+    well: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    clients: list[Client] = []
+
+    @keeping
+    async def flow() -> str:
+        with opened() as it:  # given back: closed with the run
+            clients.append(await it.lend(("engine", "a"), lambda: Client("first")))
+            clients.append(await it.lend(("engine", "b"), lambda: Client("second")))
+        with opened() as it:
+            clients.append(await it.lend(("engine", "c"), lambda: Client("third")))
+            clients.append(await it.lend(("engine", "d"), lambda: Client("fourth")))
+            if not well:
+                raise ValueError("so it goes")
+        return "done"
+
+    if well:
+        assert await flow() == "done"
+    else:
+        with pytest.raises(ValueError, match="so it goes"):
+            await flow()
+    assert all(client.closed for client in clients)
+    assert {record.getMessage() for record in caplog.records} == {
+        "engine a could not be closed: OSError: first",
+        "engine b could not be closed: OSError: second",
+        "engine c could not be closed: OSError: third",
+        "engine d could not be closed: OSError: fourth",
+    }
 
 
 async def test_a_step_whose_time_is_up_leaves_its_clients_to_its_thread() -> None:
