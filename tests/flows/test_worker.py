@@ -15,13 +15,24 @@ pytestmark = pytest.mark.slow
 def test_who_starts_a_run_need_not_wait_for_the_worker_to_look(
     worker_server: PrefectServer, tmp_path: Path
 ) -> None:
-    told = {WAKE: str(tmp_path / "worker")}
-    with worker_server.worker(PREFECT_WORKER_QUERY_SECONDS="86400", **told), worker_server.api() as server:
-        for number in range(2):  # its only look by itself is the one that it begins with
+    folder = tmp_path / "workers"
+    told = {WAKE: str(folder)}
+    # Its only look by itself is the one that it begins with.
+    env = {"PREFECT_WORKER_QUERY_SECONDS": "86400", **told}
+
+    def listening() -> int:
+        return len(list(folder.iterdir())) if folder.exists() else 0
+
+    with worker_server.worker(**env), worker_server.api() as server:
+        until(lambda: listening() == 1, what="the worker listens")
+        with worker_server.worker(**env):
+            until(lambda: listening() == 2, what="another one listens")
+        assert listening() == 1  # its end is nothing to the first
+        for number in range(2):
             run = server.start("test-scheduled/test", {"word": "told"}, idempotency_key=uuid4().hex)
 
             def ended(run_id: str = run.id) -> bool:
-                wake(told)  # more than once: one that comes before it listens is not heard
+                wake(told)  # more than once: the server may be too busy for the look
                 return server.run(run_id).final
 
             until(ended, what=f"run {number + 1} has ended")
