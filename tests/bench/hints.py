@@ -10,7 +10,7 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -30,6 +30,7 @@ from linkspan.webhooks.inbox.starter import GATHER_SECONDS
 from tests.bench.figures import Figure, Say
 from tests.bench.hint_flow import hinted
 from tests.services.postgres import running_postgres
+from tests.waiting import until
 from tests.webhooks.serving import SECRET, headers, push
 
 ROUNDS = 20
@@ -59,7 +60,10 @@ def _figures(group: str, say: Say, database: SecretStr | None) -> list[Figure]:
     load = os.getloadavg()[0]
     with _up(say, database) as (local, folder), httpx.Client(timeout=20) as client:
         other = push(branch="another")
-        _wait(lambda: client.post(local.hooks_url + ROUTE, content=other, headers=headers(other)).is_success)
+        until(
+            lambda: client.post(local.hooks_url + ROUTE, content=other, headers=headers(other)).is_success,
+            what="the route answers",
+        )
         _hint(local, client, folder)  # the first one compiles and connects
         rounds = []
         for number in range(ROUNDS):
@@ -115,20 +119,18 @@ def _hint(local: Local, client: httpx.Client, folder: Path) -> Moments:
     client.post(local.hooks_url + ROUTE, content=body, headers=headers(body)).raise_for_status()
     answered = time.time()
     # Until the flow has run nobody asks the server anything that it would not be asked otherwise.
-    _wait((folder / "first-line").exists)
-    ended: list[Run] = []
+    until((folder / "first-line").exists, what="the flow's first line")
 
-    def done() -> bool:
+    def ended() -> list[Run]:
         found = local.server.recent_runs(DEPLOYMENT, limit=3)
-        ended[:] = [run for run in found if run.final and word in run.parameters["hint"]]
-        return bool(ended)
+        return [run for run in found if run.final and word in run.parameters["hint"]]
 
-    _wait(done)
+    [run] = until(ended, what="the end of its run")
     return {
         SENT: sent,
         ANSWERED: answered,
-        STORED: ended[0].created.timestamp(),
-        CLAIMED: asyncio.run(_claimed(ended[0].id)),
+        STORED: run.created.timestamp(),
+        CLAIMED: asyncio.run(_claimed(run.id)),
         FIRST_LINE: float((folder / "first-line").read_text()),
     }
 
@@ -138,11 +140,3 @@ async def _claimed(run_id: str) -> float:
     async with get_client() as client:
         states = await client.read_flow_run_states(UUID(run_id))
     return min(state.timestamp.timestamp() for state in states if state.is_pending())
-
-
-def _wait(there: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not there():
-        if time.monotonic() > end:
-            raise TimeoutError(f"waited {seconds:.0f} s")
-        time.sleep(0.01)

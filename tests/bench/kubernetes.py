@@ -22,7 +22,6 @@ from tests.bench.releases import (
     said,
     sample_figures,
     started_after,
-    wait,
 )
 from tests.bench.sample import SampleWorld
 from tests.bench.stage import running_cluster, stage
@@ -31,6 +30,7 @@ from tests.e2e import tiny_app
 from tests.e2e.deployed import hint
 from tests.e2e.world import World, pair_of
 from tests.services.cluster import RunningCluster
+from tests.waiting import until
 
 SIDE = 5000
 """Of the model's matrix: 4 * side² bytes."""
@@ -60,7 +60,7 @@ def _figures(world: World, cluster: RunningCluster, say: Say) -> list[Figure]:
     world.publish(side=SIDE)
     hint(world, "app-stream")
     hint(world, "model-stream")
-    wait(lambda: world.live() is not None and quiet(world))
+    until(lambda: world.live() is not None and quiet(world), what="the first release")
     published, pushed, refused, back = [], [], [], []
     with Witness(world, pair_of) as witness:
         for number in range(ROUNDS):

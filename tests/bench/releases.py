@@ -5,8 +5,7 @@ clients that ask 50 times a second each.
 """
 
 import asyncio
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from itertools import pairwise
 
@@ -15,6 +14,7 @@ from tests.bench.figures import Figure, Say
 from tests.bench.sample import SampleWorld
 from tests.bench.witness import Witness, now
 from tests.e2e.world import World, task_runs
+from tests.waiting import until
 
 ROUNDS = 3
 
@@ -42,7 +42,7 @@ def sample_figures(world: SampleWorld, where: str, say: Say) -> list[Figure]:
     world.commit_app()
     world.push()
     world.publish_folder(world.train())
-    wait(lambda: world.live() is not None and quiet(world), seconds=600)
+    until(lambda: world.live() is not None and quiet(world), what="the first release")
     published, pushed = [], []
     with Witness(world, world.pair_of) as witness:
         for number in range(ROUNDS):
@@ -85,15 +85,15 @@ def release(world: World, witness: Witness, flow: str, steps: Mapping[str, str],
     return moments | {ANSWERS: moved.first, MOVED: moved.new_connections, KEPT: moved.keep_alive}
 
 
-def figures(group: str, rounds: list[Moments], until: str) -> list[Figure]:
-    """The steps, one after the other, and how long it was from START to `until`."""
+def figures(group: str, rounds: list[Moments], end: str) -> list[Figure]:
+    """The steps, one after the other, and how long it was from START to `end`."""
     names = list(rounds[0])
     steps = [
         Figure(group, name, [(each[name] - each[before]).total_seconds() for each in rounds])
         for before, name in pairwise(names)
     ]
-    whole = [(each[until] - each[START]).total_seconds() for each in rounds]
-    return [*steps, Figure(group, f"in all: {until}", whole, total=True)]
+    whole = [(each[end] - each[START]).total_seconds() for each in rounds]
+    return [*steps, Figure(group, f"in all: {end}", whole, total=True)]
 
 
 def followed(world: World, run_id: str) -> tuple[Run, list[LogLine]]:
@@ -106,16 +106,12 @@ def followed(world: World, run_id: str) -> tuple[Run, list[LogLine]]:
 
 def started_after(world: World, deployment: str, since: datetime) -> str:
     """The id of a deployment's first run since then."""
-    found: list[str] = []
 
-    def look() -> bool:
+    def look() -> list[str]:
         with world.server.api() as server:
-            runs = server.recent_runs(deployment)
-        found[:] = [run.id for run in runs if run.created > since]
-        return bool(found)
+            return [run.id for run in server.recent_runs(deployment) if run.created > since]
 
-    wait(look)
-    return found[-1]
+    return until(look, what=f"a run of {deployment}")[-1]
 
 
 def _ends(run: Run, names: Mapping[str, str]) -> Moments:
@@ -135,12 +131,3 @@ def quiet(world: World) -> bool:
     names = (f"app-stream/{world.app}", f"model-stream/{world.app}", f"build-and-deploy/{world.service}")
     with world.server.api() as server:
         return all(run.final for name in names for run in server.recent_runs(name))
-
-
-def wait(there: Callable[[], bool], seconds: float = 120) -> None:
-    """Until it is so. Raises TimeoutError."""
-    end = time.monotonic() + seconds
-    while not there():
-        if time.monotonic() > end:
-            raise TimeoutError(f"waited {seconds:.0f} s")
-        time.sleep(0.1)
