@@ -253,9 +253,17 @@ def announce(folder: Path) -> None:
     (folder / _SOON).rename(folder / "socket")
 
 
-def main() -> None:
+def preload() -> None:
+    """Import what runs need. What cannot be imported is left to the runs: those that need it say so."""
     for name in PRELOADED:
-        importlib.import_module(name)
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # noqa: BLE001 a flow that somebody edits, or a module that Prefect has moved
+            sys.stderr.write(f"{name} is not imported beforehand: {type(error).__name__}: {error}\n")
+
+
+def main() -> None:
+    preload()
     trusted()  # read once for all runs
     gc.collect()
     gc.freeze()  # pages that are never written stay shared

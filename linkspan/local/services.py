@@ -64,7 +64,7 @@ class Local:
         self._say = say
         self._held = ExitStack()
         self._children: dict[str, Child] = {}
-        self._restarted: list[float] = []
+        self._restarted: dict[str, list[float]] = {}
         self._awaited: set[str] = set()
         self.server: Server
 
@@ -154,7 +154,7 @@ class Local:
         """Restart what has died, and put runs that died with it back into their queues; what was restarted.
 
         Call it every second or so: what the server was too busy for is tried again. Raises ServerUnavailable
-        when a service keeps dying.
+        when a service keeps dying, unless runs can do without it.
         """
         restarted = []
         starts = {
@@ -169,8 +169,12 @@ class Local:
                 continue
             if name not in self._awaited:
                 now = time.monotonic()
-                self._restarted = [at for at in self._restarted if now - at < RESTART_WINDOW] + [now]
-                if len(self._restarted) > RESTARTS:
+                recent = [at for at in self._restarted.get(name, []) if now - at < RESTART_WINDOW]
+                self._restarted[name] = [*recent, now]
+                if len(recent) >= RESTARTS:
+                    if name == "warm":
+                        self._do_without_warm(child)
+                        continue
                     raise ServerUnavailable(
                         f"the {name} keeps dying:\n{child.tail()}", fix=f"See {child.log}"
                     )
@@ -238,6 +242,12 @@ class Local:
         if sys.platform == "linux":
             command = ["-m", "flows.warm", str(self.home.warm)]
             self._spawn("warm", command, prefect_settings.worker(*self._address))
+
+    def _do_without_warm(self, child: Child) -> None:
+        self._say(f"the warm keeps dying, so runs start without it, slower; see {child.log}:\n{child.tail()}")
+        child.kill()
+        del self._children["warm"]
+        self._write_state()
 
     def _start_receiver(self) -> None:
         if self._hooks is None:

@@ -135,11 +135,11 @@ flows.warm.main()
 class Stage:
     """A process that forks, of a test's own, in `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, script: str = SCRIPT) -> None:
         self.folder = folder
         (folder / "edited.py").write_text("VALUE = 1\n")
         self.child = Child(
-            "warm", [sys.executable, "-c", SCRIPT, str(folder)], log=folder / "log", cwd=folder
+            "warm", [sys.executable, "-c", script, str(folder)], log=folder / "log", cwd=folder
         )
         self.runs: list[subprocess.Popen[str]] = []
         self.child.wait_until((folder / "socket").exists, seconds=600)
@@ -155,6 +155,14 @@ class Stage:
         self.runs.append(started)
         return started
 
+    def close(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.child.pid, signal.SIGCONT)
+        for each in self.runs:
+            each.kill()
+            each.communicate()
+        self.child.stop()
+
     def pids(self, run: subprocess.Popen[str], count: int) -> list[int]:
         assert run.stdout
         return [int(run.stdout.readline()) for _ in range(count)]
@@ -162,16 +170,8 @@ class Stage:
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
-    made = Stage(tmp_path)
-    try:
+    with contextlib.closing(Stage(tmp_path)) as made:
         yield made
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(made.child.pid, signal.SIGCONT)
-        for each in made.runs:
-            each.kill()
-            each.communicate()
-        made.child.stop()
 
 
 def _ended(pid: int) -> bool:
@@ -196,6 +196,20 @@ def test_a_run_starts_once_though_the_process_it_is_forked_from_is_stopped(stage
 def test_code_that_was_changed_is_not_run_from_memory(stage: Stage) -> None:
     (stage.folder / "edited.py").write_text("VALUE = 1234\n")
     assert "Invalid flow run id" in stage.run().communicate(timeout=240)[0]
+
+
+def test_what_cannot_be_imported_is_named_and_left_to_the_runs(tmp_path: Path) -> None:
+    """A module that a newer Prefect does not have, a flow that somebody is editing."""
+    (tmp_path / "half_written.py").write_text("from edited import NOT_YET\n")
+    script = SCRIPT.replace("PRELOADED = ()", "PRELOADED = ('prefect.moved', 'half_written', 'json.tool')")
+    with contextlib.closing(Stage(tmp_path, script)) as stage:
+        said = (tmp_path / "log").read_text()
+        assert "prefect.moved is not imported beforehand: ModuleNotFoundError: No module named" in said
+        assert "half_written is not imported beforehand: ImportError: cannot import name 'NOT_YET'" in said
+        assert "json.tool" not in said
+        (tmp_path / "half_written.py").write_text("print('mended', flush=True)\n")
+        mended = f"sys.path.append({str(tmp_path)!r}); import half_written"
+        assert stage.run(mended).communicate(timeout=240)[0] == "mended\n"
 
 
 _FAMILY = """

@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from linkspan.errors import ConfigError, ServerUnavailable
-from linkspan.local import leftovers, prefect_settings, tether
+from linkspan.local import leftovers, prefect_settings, services, tether
 from linkspan.local.home import Home
 from linkspan.local.known import known_server
 from linkspan.local.services import Local
@@ -363,6 +363,46 @@ def test_who_waits_for_a_server_that_stands_still_is_started_later(
         "the worker has died; starting it again",
         "the worker has to wait for the Prefect server: it timed out",
     ]
+
+
+def test_who_keeps_dying_ends_all_but_for_what_runs_can_do_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    local = Local(tmp_path / "home", say=said.append)
+    local.home.create()
+    lives = ["-c", "import time; time.sleep(3600)"]
+    dies = ["-c", "raise SystemExit('no such thing')"]
+
+    def die(name: str) -> None:
+        local._spawn(name, dies, {})
+        until(lambda: not local._children[name].running)
+
+    monkeypatch.setattr(local, "_start_warm", lambda: die("warm"))
+    monkeypatch.setattr(local, "_start_worker", lambda: local._spawn("worker", lives, {}))
+    try:
+        die("warm")
+        die("worker")
+        for _ in range(services.RESTARTS):
+            assert "warm" in local.tend()
+        local._children["worker"].kill()
+        assert local.tend() == ["worker"]  # and who has not died often is started again all the same
+        assert local.pids.keys() == {"worker"}
+        assert said.count("the warm has died; starting it again") == services.RESTARTS
+        [last] = [line for line in said if "the warm keeps dying" in line]
+        assert last.endswith("warm.log:\n" + "no such thing\n" * services.RESTARTS + "no such thing")
+        state = local.home.read_state()
+        assert state is not None
+        assert state.pids.keys() == {"worker"}
+
+        monkeypatch.setattr(local, "_start_worker", lambda: die("worker"))
+        local._children["worker"].kill()
+        for _ in range(services.RESTARTS - 2):
+            assert local.tend() == ["worker"]
+        with pytest.raises(ServerUnavailable, match=r"the worker keeps dying:\nno such thing"):
+            local.tend()
+    finally:
+        local.stop()
 
 
 def test_a_tethered_program_ends_with_its_parent(tmp_path: Path) -> None:
