@@ -67,6 +67,7 @@ async def test_killed_at_every_boundary_of_a_rollout_the_next_run_finishes_or_re
         sha = world.commit("two")
         assert (await world.app_stream()).name == "Completed"
         for trap in (
+            "said smoke test: ready",
             "after release_steps confirm",
             "said applying",
             "said waiting until all",

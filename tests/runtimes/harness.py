@@ -245,8 +245,16 @@ def push(client: docker.DockerClient, repository: str, tag: str, registry: Runni
     return f"{repository}@{digest}"
 
 
-def child_program(opener: str, rollout: dict[str, object], die_at: str) -> str:
-    """A program that rolls out and kills itself, without any clean-up, when a line with `die_at` is said."""
+ROLLS_OUT = "runtime.roll_out(asked, say=say)"
+TRIES = """
+from linkspan.release.smoke import smoke
+from linkspan.config import SmokeSection
+smoke(runtime, asked, SmokeSection(path="/"), say=say)
+"""
+
+
+def child_program(opener: str, rollout: dict[str, object], die_at: str, does: str = ROLLS_OUT) -> str:
+    """A program that kills itself, without any clean-up, when a line with `die_at` is said."""
     return f"""
 import json, os, signal
 from linkspan.runtimes.base import Rollout
@@ -255,5 +263,6 @@ def say(line):
     if {die_at!r} in line:
         os.kill(os.getpid(), signal.SIGKILL)
 runtime = {opener}
-runtime.roll_out(Rollout.model_validate(json.loads({json.dumps(rollout)!r})), say=say)
+asked = Rollout.model_validate(json.loads({json.dumps(rollout)!r}))
+{does}
 """

@@ -1,5 +1,6 @@
 """The smoke test on every runtime: passes what serves, says what is wrong with the rest, leaves nothing."""
 
+import random
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,9 @@ from linkspan.runtimes.readiness import Readiness
 from tests.runtimes.conftest import MODEL, Mounting
 from tests.runtimes.harness import Harness
 from tests.runtimes.releases import FOR_MEMORY, quiet, rollout
-from tests.services.engine import ImageOf
+from tests.services.engine import ImageOf, build_image
+from tests.services.registry import CountingProxy, RunningRegistry
+from tests.test_engine import push
 
 
 @pytest.fixture
@@ -114,3 +117,29 @@ def test_it_runs_with_the_model_that_the_release_will_mount(
     plan = mounting(rollout(service, "v1", image_of("v1")), {"weights": b"heavy" * 1000})
     wanted = asking(path=f"/file{MODEL}/weights", expect_json=None)
     assert smoke(runtime, plan, wanted, say=quiet).status == 200
+
+
+def test_what_is_tried_is_fetched_once(
+    *,
+    runtime: Runtime,
+    service: Service,
+    docker_client: docker.DockerClient,
+    registry: RunningRegistry,
+    counting_proxy: CountingProxy,
+    image_of: ImageOf,
+) -> None:
+    """And for nobody else: counted at a door of the registry that only who runs releases knows."""
+    size, app, base = 3 << 20, service.app, image_of("v1")
+    auth = {"username": registry.username, "password": registry.password}
+    if "@" in base:  # it is in the registry, and an engine builds on it
+        docker_client.images.pull(base, auth_config=auth)
+    new = random.Random(app).randbytes(size).hex()
+    image = build_image(docker_client, {"Dockerfile": f"FROM {base}\nCOPY new /srv/\n", "new": new}, tag=app)
+    reference = push(docker_client, image, f"{counting_proxy.host}/{app}", auth)
+    docker_client.images.remove(app)
+    counting_proxy.reset()
+    smoke(runtime, asked := rollout(service, "v1", reference), asking(), say=quiet)
+    assert counting_proxy.received > size
+    counting_proxy.reset()
+    runtime.roll_out(asked, say=quiet)
+    assert counting_proxy.received < 64 << 10

@@ -166,7 +166,7 @@ class KubeRollout:
         """Make it what is live: in the history first, then nothing is left of what it replaces."""
         mine, number = self.mine, new.revision.number
         mine.mark(new.revision, "live")
-        mine.remove_trials(roles=["fetch"])  # whoever still fetches has no pod of it
+        mine.remove_trials()  # whatever still fetches has no pod of it
         others = [each for each in snapshots if each.revision.number != number]
         old = [each for each in others if each.state in {"live", "rolling"}]
         for line in mine.prune((obj for each in old for obj in each.objects), new.objects):

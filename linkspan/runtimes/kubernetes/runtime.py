@@ -162,7 +162,7 @@ class KubernetesRuntime:
             return
         snapshots = mine.snapshots()
         mine.prune((obj for snapshot in snapshots for obj in snapshot.objects), ())
-        mine.remove_trials(roles=("trial", "fetch"))
+        mine.remove_trials()
         mine.remove_credentials()
         for snapshot in snapshots:
             mine.forget(snapshot.revision.number)

@@ -4,9 +4,8 @@ This is the I/O of the kubernetes runtime; what any of it means is decided elsew
 readiness, rollout).
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 
 from linkspan.errors import RolloutConflict
 from linkspan.nouns import Revision
@@ -18,7 +17,6 @@ from linkspan.runtimes.kubernetes.fields import carried, field, is_leaving, text
 from linkspan.runtimes.kubernetes.marks import Snapshot, State
 from linkspan.runtimes.kubernetes.objects import app_deployment, called, identity, services_of
 from linkspan.runtimes.kubernetes.readiness import Observed, living, needs_logs
-from linkspan.runtimes.kubernetes.trial_pod import Role, is_left
 
 KEPT = frozenset({"Namespace", "PersistentVolumeClaim", "PersistentVolume", "CustomResourceDefinition"})
 """Kinds that are never pruned: with them goes data that no rollout brings back."""
@@ -84,12 +82,10 @@ class KubeService:
 
     # Changing it
 
-    def remove_trials(self, names: Collection[str] = (), roles: Collection[Role] = ()) -> None:
-        """Remove the pods of trials that have these names or roles, and what killed ones left."""
-        now = datetime.now(UTC)
+    def remove_trials(self, only: str = "") -> None:
+        """Remove the pods of trials of the service, or that one; what goes with them goes too."""
         for pod in self.cluster.list("v1", "Pod", self.namespace, labels=f"{marks.TRIAL}={self.service}"):
-            said = text(pod, "metadata", "labels", marks.ROLE)
-            if text(pod, "metadata", "name") in names or said in roles or is_left(pod, now):
+            if only in {"", text(pod, "metadata", "name")}:
                 self.cluster.delete(pod)
 
     def record(self, snapshot: Snapshot) -> None:

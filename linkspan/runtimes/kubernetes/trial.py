@@ -104,7 +104,7 @@ def trial(
         with suppress(LinkspanError, Refused):  # the first error says more, and the next trial tidies up
             attempt.undo(refused=isinstance(error, SmokeFailed))
         raise
-    later(partial(attempt.undo, refused=False))
+    later(partial(mine.remove_trials, name))  # what the other nodes fetch they need soon
 
 
 @dataclass
@@ -125,6 +125,7 @@ class _Attempt:
     def start(self, live: Snapshot | None) -> None:
         """Return when the app's container has been started. Raises as Runtime.trial does."""
         mine = self.mine
+        mine.remove_trials()  # of those that were killed: no two releases of a service are tried at once
         there = list(zip(self.rendered, mine.claim(self.rendered), strict=True))
         for each in missing_first(self.rendered, live=live is not None):
             if (each, None) in there:
@@ -142,8 +143,8 @@ class _Attempt:
         self._wait(mine.nodes_of(live.revision.number) if live else set())
 
     def undo(self, *, refused: bool) -> None:
-        """Remove the pod and what goes with it, and if it was refused all that was made before it."""
-        self.mine.remove_trials([self.name])
+        """Remove the pods, and if the release was refused what was missing before them."""
+        self.mine.remove_trials()
         if refused:
             self.mine.prune(self.made, ())
 

@@ -7,16 +7,12 @@ it has the app's own labels, so that NetworkPolicies hold for it as they will fo
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from linkspan.runtimes.base import KubeObject
 from linkspan.runtimes.kubernetes import marks
-from linkspan.runtimes.kubernetes.fields import is_over
 from linkspan.runtimes.kubernetes.objects import CLUSTER_SCOPED, app_deployment
 
-Role = Literal["trial", "fetch"]
-"""What a pod of a trial is for."""
 SECONDS: Final = 3600
 """A pod that nobody removes is ended by its node after so long."""
 
@@ -34,13 +30,6 @@ _COPIED: Final = {
 }
 """Kinds whose content a pod reads, and the fields of a pod that refer to them."""
 _CONTENT: Final = ("data", "binaryData", "stringData")
-
-
-def is_left(pod: KubeObject, now: datetime) -> bool:
-    """Whether nobody waits any more for a pod of a trial that is over. One that runs is ended by its node."""
-    made = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
-    old = (now - made).total_seconds() > SECONDS
-    return is_over(pod) and (old or pod["metadata"]["labels"].get(marks.ROLE) == "fetch")
 
 
 def trial_pod(objects: Sequence[KubeObject], name: str, copied: Mapping[str, KubeObject]) -> KubeObject:
@@ -158,7 +147,7 @@ def _some(of: dict[str, Any], *keys: str) -> dict[str, Any]:
     return {key: of[key] for key in keys if key in of}
 
 
-def _pod(deployment: KubeObject, template: KubeObject, name: str, role: Role, spec: KubeObject) -> KubeObject:
+def _pod(deployment: KubeObject, template: KubeObject, name: str, role: str, spec: KubeObject) -> KubeObject:
     labels, annotations = template["metadata"]["labels"], template["metadata"]["annotations"]
     ours = {marks.TRIAL: labels[marks.SERVICE], marks.ROLE: role}
     kept = {key: value for key, value in labels.items() if key not in {marks.SERVICE, marks.REVISION}}

@@ -1,8 +1,10 @@
 """Smoke tests in a cluster, beyond what every runtime must do (tests/runtimes/test_trial.py)."""
 
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,11 @@ from linkspan.runtimes.kubernetes.app_objects import default_objects
 from linkspan.runtimes.kubernetes.trial_pod import (
     SECONDS,
     fetching_pod,
-    is_left,
     missing_first,
     trial_pod,
 )
 from linkspan.runtimes.kubernetes.tried import Tried
-from tests.runtimes.harness import KubernetesHarness
+from tests.runtimes.harness import TRIES, KubernetesHarness, child_program
 from tests.runtimes.kubernetes.test_own import violations
 from tests.runtimes.objects import (
     SMALL,
@@ -269,21 +270,17 @@ def test_while_something_is_live_no_policy_is_made_before_its_time() -> None:
 SECRET_STORE = "{apiVersion: external-secrets.io/v1, kind: ExternalSecret, metadata: {name: s}}"
 
 
-@pytest.mark.parametrize(
-    ("phase", "role", "hours", "left"),
-    [
-        ("Running", "trial", 9, False),
-        ("Failed", "trial", 0, False),
-        ("Failed", "trial", 2, True),
-        ("Pending", "fetch", 2, False),
-        ("Failed", "fetch", 0, True),
-    ],
-)
-def test_what_killed_trials_left(phase: str, role: str, hours: int, *, left: bool) -> None:
-    made = datetime(2026, 1, 1, tzinfo=UTC)
-    metadata = {"creationTimestamp": "2026-01-01T00:00:00Z", "labels": {marks.ROLE: role}}
-    pod = {"metadata": metadata, "status": {"phase": phase}}
-    assert is_left(pod, made + timedelta(hours=hours)) == left
+def test_a_killed_trial_leaves_nothing_to_the_next(
+    runtime: Runtime, harness: KubernetesHarness, service: Service, image_of: ImageOf
+) -> None:
+    asked = rollout(service, "v1", image_of("v1"))
+    program = child_program(harness.opener(), asked.model_dump(mode="json"), "until /readyz", TRIES)
+    command = [sys.executable, "-c", program]
+    killed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    [left] = harness.trials(service)
+    with runtime.trial(asked, say=quiet):
+        assert left not in harness.trials(service)
 
 
 def test_an_account_with_the_rights_of_earlier_versions_is_told_where_the_new_ones_are(
