@@ -41,11 +41,11 @@ class DemoCluster:
     def start(self) -> None:
         """Have a cluster, and give Linkspan's account its rights, as the README tells an administrator to."""
         if self._admin == ADMIN:
-            said = run_script("cluster.sh", "up")
-            if "already" not in said:
+            ours = "already" not in run_script("cluster.sh", "up")
+            if ours:
                 OURS.parent.mkdir(parents=True, exist_ok=True)
                 OURS.touch()
-            done("Kubernetes", said)
+            done("Kubernetes", "a cluster of one node, " + ("started" if ours else "up already"))
         if not self._run("get", "namespace", "linkspan", "--ignore-not-found").strip():
             RIGHTS.parent.mkdir(parents=True, exist_ok=True)
             RIGHTS.touch()
