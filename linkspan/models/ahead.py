@@ -4,8 +4,9 @@ import threading
 from collections import deque
 from collections.abc import Generator, Iterator
 
-_MOST = 16 << 20
-"""Bytes that wait at most."""
+_MOST = 4 << 20
+"""Bytes that wait at most, besides what a store holds that is far away (linkspan/stores/ranges.py): a disk is
+quick enough to need no more."""
 _PIECE = 64 << 10
 """What is smaller is put together: many small files come in small pieces, each a packet of its own."""
 

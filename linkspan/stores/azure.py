@@ -19,7 +19,7 @@ from linkspan.errors import ConfigError, ObjectChanged, ObjectExists, ObjectNotF
 from linkspan.progress import Progress
 from linkspan.stores import azure_errors
 from linkspan.stores.base import ObjectStore, StoredObject, Upload, changed
-from linkspan.stores.ranges import read_ranges
+from linkspan.stores.ranges import RANGE, read_ranges
 from linkspan.stores.settings import PREFIX, StoreSettings, folder
 from linkspan.stores.several import one_then_several
 from linkspan.stores.upload import Meter, one_part, part_size, parts, put_each, require_key, size_of
@@ -82,7 +82,7 @@ class AzureObjects:
     settings: AzureStoreSettings
     _: KW_ONLY
     block: int = 8 * MIB
-    range_size: int = 8 * MIB
+    range_size: int = RANGE
     attempts: int = 4
     page: int = 5000
 
@@ -155,8 +155,8 @@ class AzureObjects:
             "retry_policy": ExponentialRetry(
                 initial_backoff=1, increment_base=2, random_jitter_range=1, retry_total=self.attempts - 1
             ),
-            "max_single_get_size": min(4 * MIB, self.range_size),
-            "max_chunk_get_size": min(4 * MIB, self.range_size),
+            "max_single_get_size": self.range_size,
+            "max_chunk_get_size": self.range_size,
             "max_single_put_size": self.block,
             "connection_timeout": 10,
             "read_timeout": 60,
@@ -188,16 +188,19 @@ class AzureObjects:
     def _fetch(self, obj: StoredObject, offset: int, length: int) -> Iterator[bytes]:
         from azure.core import MatchConditions
 
+        answer = _Answer()
         try:
             with self._translated(obj.key):
-                download = self._blob(obj.key).download_blob(
+                self._blob(obj.key).download_blob(
                     offset,
                     length,
                     etag=f'"{obj.pin}"',
                     match_condition=MatchConditions.IfNotModified,
                     max_concurrency=1,
+                    raw_response_hook=answer.take,
                 )
-                yield from download.chunks()
+                with contextlib.closing(answer):
+                    yield from answer.blocks
         except ObjectNotFound:
             self._require_container()
             raise changed(obj.key) from None
@@ -282,3 +285,42 @@ class AzureObjects:
             yield
         except AzureError as error:
             raise azure_errors.translate(error, self.settings.container, key) from None
+
+
+class _Answer:
+    """An answer whose body is read by us as it comes.
+
+    The SDK would hold all of a range before it gives a byte of it, twice for a moment, and make room for
+    a list of as many blocks as there are bytes; and what came before the connection broke would be lost.
+    """
+
+    def __init__(self) -> None:
+        self.blocks: Any = ()
+        self._response: Any = None
+
+    def take(self, response: Any) -> None:
+        """A hook of the SDK: give it all of the answer but the body."""
+        self._response = response.http_response
+        stream = self._response.stream_download
+
+        def elsewhere(*args: Any, **kwargs: Any) -> "_Elsewhere":
+            self.blocks = stream(*args, **kwargs)
+            return _Elsewhere(self.blocks)
+
+        self._response.stream_download = elsewhere
+
+    def close(self) -> None:
+        self._response.internal_response.close()
+
+
+class _Elsewhere:
+    """Looks like the body of an answer, and has no bytes."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._body, name)

@@ -20,8 +20,8 @@ from linkspan.errors import (
 )
 from linkspan.progress import Progress
 from linkspan.stores import s3_errors
-from linkspan.stores.base import CHUNK, ObjectStore, StoredObject, Upload, changed
-from linkspan.stores.ranges import read_ranges
+from linkspan.stores.base import ObjectStore, StoredObject, Upload, changed
+from linkspan.stores.ranges import RANGE, read_ranges
 from linkspan.stores.settings import PREFIX, StoreSettings, folder
 from linkspan.stores.several import one_then_several
 from linkspan.stores.upload import Meter, one_part, part_size, parts, put_each, require_key, size_of
@@ -34,6 +34,8 @@ MIB = 1 << 20
 # Marks the object with the call that made it, so that a lost answer is told from a lost race.
 _TOKEN = "linkspan-put"  # noqa: S105 - a metadata key
 _CONFLICTS = 5
+# Several connections take such a block each, besides what is held of their ranges.
+_BLOCK = 256 << 10
 
 
 class S3StoreSettings(StoreSettings):
@@ -76,7 +78,7 @@ class S3Objects:
     settings: S3StoreSettings
     _: KW_ONLY
     part: int = 16 * MIB
-    range_size: int = 64 * MIB
+    range_size: int = RANGE
     attempts: int = 4
     page: int = 1000
 
@@ -206,7 +208,9 @@ class S3Objects:
                 )
                 body = answer["Body"]
                 try:
-                    yield from body.iter_chunks(CHUNK)
+                    if offset and not answer.get("ContentRange", "").startswith(f"bytes {offset}-"):
+                        raise _other_range(obj.key, offset, answer.get("ContentRange", ""))
+                    yield from body.iter_chunks(_BLOCK)
                 finally:
                     body.close()
         except ObjectNotFound as error:
@@ -305,6 +309,15 @@ def _stored(key: str, found: Any) -> StoredObject:
     version = found.get("VersionId", "null")
     pin = f"etag:{found['ETag']}" if version == "null" else f"version:{version}"
     return StoredObject(key=key, size=found["ContentLength"], pin=pin)
+
+
+def _other_range(key: str, offset: int, said: str) -> StoreError:
+    return StoreError(
+        f"S3 object {key}: other bytes than were asked for",
+        expected=f"Content-Range: bytes {offset}-…",
+        found=said or "no Content-Range",
+        fix="Use an endpoint, and a proxy before it, that obey the header Range",
+    )
 
 
 def _open(secret: SecretStr | None) -> str | None:

@@ -46,11 +46,11 @@ def test_it_reads_while_nobody_takes_and_holds_at_most_so_much() -> None:
     source = Source(100)
     pieces = ahead(iter(source))
     next(pieces)
-    until(lambda: source.given == 18, what="16 MB read ahead, and one piece in hand")
+    until(lambda: source.given == 6, what="4 MB read ahead, and one piece in hand")
     next(pieces)
-    until(lambda: source.given == 19, what="one more")
+    until(lambda: source.given == 7, what="one more")
     pieces.close()
-    assert source.given == 19
+    assert source.given == 7
 
 
 def test_small_pieces_come_together() -> None:
