@@ -155,8 +155,7 @@ class AzureObjects:
             "retry_policy": ExponentialRetry(
                 initial_backoff=1, increment_base=2, random_jitter_range=1, retry_total=self.attempts - 1
             ),
-            "max_single_get_size": self.range_size,
-            "max_chunk_get_size": self.range_size,
+            "max_single_get_size": 1 << 40,  # one request, whose answer is read as it comes
             "max_single_put_size": self.block,
             "connection_timeout": 10,
             "read_timeout": 60,

@@ -324,7 +324,7 @@ def test_an_overwritten_empty_object_is_not_read(place: Place) -> None:
 
 def test_an_object_overwritten_while_it_is_read_is_not_mixed(place: Place, tmp_path: Path) -> None:
     source = tmp_path / "old"
-    old = b"o" * ((AT_ONCE + 2) * RANGE)  # more than is held before anybody wants it
+    old = b"o" * ((AT_ONCE + 3) * RANGE)  # more than is held before anybody wants it
     source.write_bytes(old)
     pinned = place.store.put("key", source)
     chunks = place.store.read(pinned)
@@ -388,26 +388,27 @@ def test_a_big_object_is_read_by_several_connections_and_a_small_one_by_one(
     remote_place: RemotePlace, tmp_path: Path
 ) -> None:
     source = tmp_path / "weights"
-    source.write_bytes(_noise(6 * RANGE))
+    source.write_bytes(_noise(7 * RANGE))
     big = remote_place.store.put("weights", source)
     small = remote_place.store.put("labels", _noise(RANGE))
     together = threading.Barrier(AT_ONCE)
     numbers = itertools.count()
 
     def before(_: bytes) -> None:
-        # The first is alone; of the others none is answered before so many have been asked.
-        if 1 <= next(numbers) <= AT_ONCE:
+        # The first is alone; then another one is, until its first byte. Of the others none is answered before
+        # so many have been asked.
+        if 2 <= next(numbers) <= 1 + AT_ONCE:
             together.wait(240)
 
     threads = threading.active_count()
-    with SlowLine(remote_place.remote.port, before=before) as line:
+    with SlowLine(remote_place.remote.port, rate=30_000_000, before=before) as line:
         store = remote_place.remote.through(line.port, 4)
         read = hashlib.sha256()
         for chunk in store.read(big):
             read.update(chunk)
-        assert len(line.requests) == 6
-        assert _everything(store, small) == _everything(remote_place.store, small)
         assert len(line.requests) == 7
+        assert _everything(store, small) == _everything(remote_place.store, small)
+        assert len(line.requests) == 8
     assert read.digest() == hashlib.sha256(source.read_bytes()).digest()
     until(lambda: threading.active_count() <= threads, what="the threads' end")
 

@@ -1,5 +1,6 @@
 """Ranges that are read at once: the same bytes whatever breaks, in order, bounded, and over together."""
 
+import math
 import random
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -29,6 +30,7 @@ class Service:
         self.asked: list[int] = []
         self.threads: set[str] = set()
         self.most = self.under_way = 0
+        self.enough = math.inf  # no connection is quick enough
         self._answer = answer
         self._lock = threading.Lock()
 
@@ -45,7 +47,9 @@ class Service:
                 self.under_way -= 1
 
     def read(self, *, attempts: int = 3, pause: float = 0.0) -> Generator[bytes, None, None]:
-        chunks = read_ranges(self.obj, self.fetch, range_size=RANGE, attempts=attempts, pause=pause)
+        chunks = read_ranges(
+            self.obj, self.fetch, range_size=RANGE, attempts=attempts, pause=pause, enough=self.enough
+        )
         assert isinstance(chunks, Generator)
         return chunks
 
@@ -58,16 +62,16 @@ def _nobody_reads() -> bool:
 def _nothing_is_left() -> Iterator[None]:
     yield
     assert _nobody_reads()
-    service = Service(AT_ONCE, _together(AT_ONCE - 1))
+    service = Service(AT_ONCE + 1, _together(AT_ONCE - 1))
     assert b"".join(service.read()) == service.data, "as many may be read at once as before"
 
 
 def _together(count: int) -> Answer:
-    """Nothing but the first range is answered before `count` others were asked for."""
+    """Nothing but the first two ranges, each alone, is answered before `count` others were asked for."""
     barrier = threading.Barrier(count)
 
     def answer(offset: int, data: bytes) -> Iterator[bytes]:
-        if offset:
+        if offset > RANGE:
             barrier.wait(LONG)
         yield data
 
@@ -100,7 +104,9 @@ def test_whatever_breaks_the_bytes_are_the_same(seed: int) -> None:
 
 def test_chunks_are_cut() -> None:
     service = Service(1, size=5 * CHUNK + 1)
-    chunks = list(read_ranges(service.obj, service.fetch, range_size=2 * CHUNK + 7, attempts=1))
+    chunks = list(
+        read_ranges(service.obj, service.fetch, range_size=2 * CHUNK + 7, attempts=1, enough=math.inf)
+    )
     assert b"".join(chunks) == service.data
     assert max(map(len, chunks)) <= CHUNK
     assert service.asked[0] == 0
@@ -118,7 +124,7 @@ def test_a_small_object_takes_no_thread(size: int) -> None:
 
 
 def test_so_many_are_read_at_once_and_no_more() -> None:
-    service = Service(4 * AT_ONCE + 1, _together(AT_ONCE))
+    service = Service(4 * AT_ONCE + 2, _together(AT_ONCE))
     assert b"".join(service.read()) == service.data
     assert service.most == AT_ONCE
 
@@ -128,11 +134,12 @@ def test_what_comes_sooner_waits_for_its_turn() -> None:
 
     def answer(offset: int, data: bytes) -> Iterator[bytes]:
         yield data[:1]
-        if offset == 0:
+        if offset == RANGE:
             for _ in range(AT_ONCE - 1):
                 assert others.acquire(timeout=LONG)
         yield data[1:]
-        others.release()
+        if offset > RANGE:
+            others.release()
 
     service = Service(10, answer)
     assert b"".join(service.read()) == service.data
@@ -142,15 +149,16 @@ def test_it_holds_so_many_ranges_and_asks_for_no_more() -> None:
     service = Service(20)
     chunks = service.read()
     next(chunks)
-    until(lambda: len(service.asked) == AT_ONCE and service.under_way == 0, what="all that may be held")
+    next(chunks)
+    until(lambda: len(service.asked) == 1 + AT_ONCE and service.under_way == 0, what="all that may be held")
     rest = iter(chunks)
     got = next(rest)
     assert len(got) == RANGE
-    until(lambda: len(service.asked) == AT_ONCE + 1, what="one more, for the one that is given out")
+    until(lambda: len(service.asked) == AT_ONCE + 2, what="one more, for the one that is given out")
     until(lambda: service.under_way == 0, what="its end")
-    assert len(service.asked) == AT_ONCE + 1
+    assert len(service.asked) == AT_ONCE + 2
     chunks.close()
-    assert len(service.asked) == AT_ONCE + 1
+    assert len(service.asked) == AT_ONCE + 2
 
 
 @pytest.mark.parametrize("after", [0, 1, 3, 11])
@@ -173,7 +181,8 @@ def test_whoever_stops_waits_for_no_pause() -> None:
             raise StoreUnavailable("away")
         yield data
 
-    chunks = Service(5, answer).read(attempts=10**6, pause=LONG)
+    chunks = Service(6, answer).read(attempts=10**6, pause=LONG)
+    next(chunks)
     next(chunks)
     assert paused.wait(LONG)
     chunks.close()
@@ -240,8 +249,17 @@ def test_reads_at_once_share_what_is_beside_the_first() -> None:
     first, second = Service(30), Service(30)
     chunks = first.read()
     next(chunks)
+    next(chunks)
     assert b"".join(second.read()) == second.data
     assert second.threads == {threading.current_thread().name}, "one connection, in a row"
     chunks.close()
-    third = Service(4 * AT_ONCE + 1, _together(AT_ONCE))
+    third = Service(4 * AT_ONCE + 2, _together(AT_ONCE))
     assert b"".join(third.read()) == third.data
+
+
+def test_one_connection_that_is_quick_enough_stays_alone() -> None:
+    service = Service(50)
+    service.enough = 0.0
+    assert b"".join(service.read()) == service.data
+    assert service.threads == {threading.current_thread().name}
+    assert service.asked == [0, RANGE, 21 * RANGE, 41 * RANGE]
