@@ -190,7 +190,7 @@ class AzureObjects:
         answer = _Answer()
         try:
             with self._translated(obj.key):
-                self._blob(obj.key).download_blob(
+                download = self._blob(obj.key).download_blob(
                     offset,
                     length,
                     etag=f'"{obj.pin}"',
@@ -198,6 +198,9 @@ class AzureObjects:
                     max_concurrency=1,
                     raw_response_hook=answer.take,
                 )
+                if answer.blocks is None:  # an SDK that opens it in another way
+                    yield from download.chunks()
+                    return
                 with contextlib.closing(answer):
                     yield from answer.blocks
         except ObjectNotFound:
@@ -294,7 +297,7 @@ class _Answer:
     """
 
     def __init__(self) -> None:
-        self.blocks: Any = ()
+        self.blocks: Any = None
         self._response: Any = None
 
     def take(self, response: Any) -> None:
