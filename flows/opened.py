@@ -52,9 +52,13 @@ class Kept:
     work: list[threading.Thread] = field(default_factory=list)
 
     def close(self) -> None:
-        """Wait for the work, close the clients, and forget the blocks."""
+        """Wait for the work, and forget all."""
         while self.work:
             self.work.pop().join()
+        self.forget()
+
+    def forget(self) -> None:
+        """Close the clients, and forget the blocks."""
         self.blocks.clear()
         while self.clients:
             key, idle = self.clients.popitem()
@@ -195,6 +199,6 @@ def opened() -> Iterator[Opened]:
             raise
         except BaseException:
             it.close()
-            kept.close()  # the next try sees what somebody has mended
+            kept.forget()  # the next try sees what somebody has mended
             raise
         it.give_back()

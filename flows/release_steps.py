@@ -81,7 +81,7 @@ async def link(code: CodeImage, model: PackagedModel, plan: Plan, registry: str)
         return plan.model_copy(update={"pushed": pushed})
 
 
-@step("smoke-test the linked image", timeout_seconds=1800)
+@step("smoke-test the linked image", timeout_seconds=3600)
 async def smoke_test(plan: Plan, environment: str, registry: str, runtime: str) -> smoke.SmokeResult:
     """Run the candidate where it is to go live and send the app's smoke request.
 

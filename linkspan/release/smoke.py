@@ -1,7 +1,8 @@
 """The smoke test: run the linked image as a runtime would, and ask it what linkspan.toml says a user asks.
 
 It happens before the image becomes a release. What cannot start, cannot load its model or answers nonsense is
-refused here, with the answer and the log in the error, and nothing that is live ever sees it.
+refused here, with the answer in the error and the app's output in the log, and no user ever sees it. The app
+may see that it is only tried: LINKSPAN_TRIAL is in its environment.
 """
 
 import time
@@ -16,6 +17,7 @@ from linkspan.progress import Say
 from linkspan.registry.client import Registry
 from linkspan.release.plan import Candidate
 from linkspan.release.steps import Refused, refuse, rollout_of
+from linkspan.runtimes.asking import CannotAsk
 from linkspan.runtimes.base import Later, Rollout, Runtime, Trial, at_once
 from linkspan.runtimes.readiness import one_line
 
@@ -41,10 +43,10 @@ def smoke(
     with runtime.trial(rollout, say=say, later=later) as running:
         started = time.monotonic()
         say(f"smoke test: waiting until {rollout.ready_path} answers 200")
-        _wait_ready(running, rollout)
+        _wait_ready(running, rollout, say)
         ready = time.monotonic()
         say(f"smoke test: ready after {ready - started:.1f} s; {_request_line(wanted)}")
-        status = _ask(running, wanted)
+        status = _ask(running, wanted, say)
         answered = time.monotonic()
     return SmokeResult(
         status=status,
@@ -72,21 +74,30 @@ def smoke_test(
         raise
 
 
-def _wait_ready(running: Trial, rollout: Rollout) -> None:
+def _wait_ready(running: Trial, rollout: Rollout, say: Say) -> None:
     end = time.monotonic() + rollout.ready_seconds
-    while not (verdict := running.verdict(rollout.ready_path)).done:
+    while True:
+        cut: CannotAsk | None = None
+        try:
+            verdict = running.verdict(rollout.ready_path)
+        except CannotAsk as error:
+            cut = error
         late = time.monotonic() > end
-        if late or not verdict.retriable:
+        if cut and late:
+            raise cut  # nobody knows whether it is ready
+        if not cut and verdict.done:
+            return
+        if not cut and (late or not verdict.retriable):
             when = f"was not ready after {rollout.ready_seconds:g} s" if late else "did not become ready"
             raise SmokeFailed(
                 f"{rollout.service.app} {when} in its smoke test",
                 found=verdict.reason,
-                fix=_with_log("Run the image by hand to see more", running),
+                fix=_with_log("Run the image by hand to see more", running, say),
             )
         time.sleep(_POLL_SECONDS)
 
 
-def _ask(running: Trial, wanted: SmokeSection) -> int:
+def _ask(running: Trial, wanted: SmokeSection, say: Say) -> int:
     try:
         answer = running.ask(
             wanted.method, wanted.path, json=wanted.json_body, seconds=wanted.timeout_seconds
@@ -95,13 +106,13 @@ def _ask(running: Trial, wanted: SmokeSection) -> int:
         raise SmokeFailed(
             f"the smoke request {_request_line(wanted)} was not answered",
             expected=f"a whole answer within {wanted.timeout_seconds:g} s",
-            fix=_with_log("Raise smoke.timeout_seconds if it may take longer", running),
+            fix=_with_log("Raise smoke.timeout_seconds if it may take longer", running, say),
         ) from None
     except httpx.HTTPError as error:
         raise SmokeFailed(
             f"the smoke request {_request_line(wanted)} got no answer",
             found=str(error) or type(error).__name__,
-            fix=_with_log("The app may have crashed on it", running),
+            fix=_with_log("The app may have crashed on it", running, say),
         ) from None
     difference = unlike(answer, wanted)
     if difference:
@@ -110,7 +121,7 @@ def _ask(running: Trial, wanted: SmokeSection) -> int:
             expected=f"status {wanted.expect_status}"
             + (f" and {wanted.expect_json}" if wanted.expect_json is not None else ""),
             found=f"status {answer.status_code} and {answer.text[:_BODY]}",
-            fix=_with_log("Mend the app or the model, or the [smoke] section of linkspan.toml", running),
+            fix=_with_log("Mend the app or the model, or the [smoke] section of linkspan.toml", running, say),
         )
     return answer.status_code
 
@@ -161,6 +172,12 @@ def _request_line(wanted: SmokeSection) -> str:
     return f"{wanted.method} {wanted.path}"
 
 
-def _with_log(fix: str, running: Trial) -> str:
+def _with_log(fix: str, running: Trial, say: Say) -> str:
+    """`fix`, and where the log is: not in the error, which the registry remembers for all who may read it."""
     log = running.log()
-    return f"{fix}. The app's last output:\n{log}" if log else f"{fix}. The app printed nothing"
+    say(f"the app's last output:\n{log}" if log else "the app printed nothing")
+    return (
+        f"{fix}. The app's last output is in the log of this run"
+        if log
+        else f"{fix}. The app printed nothing"
+    )

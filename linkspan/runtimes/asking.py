@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 
+from linkspan.errors import RuntimeUnavailable
 from linkspan.runtimes.readiness import Probe
 
 ANSWER_BYTES = 16 << 20
@@ -12,14 +13,24 @@ ANSWER_BYTES = 16 << 20
 _PROBE_SECONDS = 5
 
 
+class CannotAsk(RuntimeUnavailable):
+    """The way to a replica is cut: what it would say is not known."""
+
+
 def ask(http: httpx.Client, method: str, path: str, *, json: Any = None, seconds: float) -> httpx.Response:
     """The whole answer, within `seconds`, though it may come in pieces without end.
 
-    Raises httpx.HTTPError; httpx.ReadError for more than ANSWER_BYTES.
+    Raises httpx.HTTPError; httpx.ReadError for more than ANSWER_BYTES, and for a packing that may make a
+    gigabyte of a few bytes.
     """
     end = time.monotonic() + seconds
     whole = bytearray()
-    with http.stream(method, path, json=json, timeout=seconds) as answer:
+    plain = {"Accept-Encoding": "identity"}
+    with http.stream(method, path, json=json, timeout=seconds, headers=plain) as answer:
+        if (packed := answer.headers.get("Content-Encoding", "")) not in {"", "identity", "gzip", "deflate"}:
+            raise httpx.ReadError(
+                f"it is packed with {packed[:20]}, though nothing was asked for but identity"
+            )
         for piece in answer.iter_bytes():
             whole += piece
             if len(whole) > ANSWER_BYTES:

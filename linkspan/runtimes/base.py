@@ -99,6 +99,10 @@ def at_once(work: Callable[[], None]) -> None:
     work()
 
 
+TRIED = "LINKSPAN_TRIAL"
+"""In the environment of a replica that is only tried: what it would take from a queue is not for it."""
+
+
 class Trial(Protocol):
     """One replica of a release that runs apart from its service, and the way to ask it.
 

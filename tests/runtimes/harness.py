@@ -157,11 +157,9 @@ class KubernetesHarness:
         self.registry = registry
         self._kubeconfig = kubeconfig
 
-    def open(self, auth: Mapping[str, str] | None = None, *, pull_secret: bool = True) -> Runtime:
+    def open(self, auth: Mapping[str, str] | None = None, **fields: Any) -> Runtime:
         """`auth` instead of the registry's own."""
-        settings = KubernetesRuntimeSettings(
-            kubeconfig=SecretStr(self._kubeconfig.read_text()), pull_secret=pull_secret
-        )
+        settings = KubernetesRuntimeSettings(kubeconfig=SecretStr(self._kubeconfig.read_text()), **fields)
         return settings.open(auth or self.registry.settings().docker_auth())
 
     def opener(self) -> str:
@@ -194,7 +192,9 @@ class KubernetesHarness:
         return sorted(pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"])
 
     def trials(self, service: Service) -> Sequence[str]:
-        found = self._cluster.get(str(service), "pods,configmaps", "-l", f"linkspan.dev/trial={service}")
+        found = self._cluster.get(
+            str(service), "pods,configmaps,networkpolicies", "-l", f"linkspan.dev/trial={service}"
+        )
         items = [each["metadata"] for each in found["items"]]
         return [meta["name"] for meta in items if "deletionTimestamp" not in meta]
 

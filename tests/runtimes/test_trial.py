@@ -19,6 +19,7 @@ from tests.runtimes.releases import FOR_MEMORY, quiet, rollout
 from tests.services.engine import ImageOf, build_image
 from tests.services.registry import CountingProxy, RunningRegistry
 from tests.test_engine import push
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_an_image_that_serves_passes(
     assert result.status == 200
     assert 0 < result.seconds_to_ready < 200
     assert any("GET /" in line for line in said)
-    assert harness.trials(service) == []
+    until(lambda: harness.trials(service) == [], what="the end of the trial")
     assert runtime.live(service) is None
 
 
@@ -72,7 +73,7 @@ def test_what_is_wrong_is_said(
     with pytest.raises(SmokeFailed) as failed:
         smoke(runtime, rollout(service, "v1", image_of("v1", behaviour)), asking(**wanted), say=quiet)
     assert says in str(failed.value)
-    assert harness.trials(service) == []
+    until(lambda: harness.trials(service) == [], what="the end of the trial")
 
 
 def test_never_ready_says_what_the_app_says(
@@ -94,7 +95,7 @@ def test_never_ready_says_what_the_app_says(
         match=r"not ready after 200 s.*answers /readyz with 503: the model cannot be opened: bad magic",
     ):
         smoke(runtime, rollout(service, "v1", image_of("v1", "never")), asking(), say=quiet)
-    assert harness.trials(service) == []
+    until(lambda: harness.trials(service) == [], what="the end of the trial")
 
 
 def test_too_little_memory_is_said(runtime: Runtime, service: Service, image_of: ImageOf) -> None:
@@ -108,7 +109,7 @@ def test_an_image_that_cannot_be_pulled_is_no_smoke_failure(
     missing = image_of("v1").rpartition("@")[0] or "127.0.0.1:1/digits"
     with pytest.raises(RegistryError, match=r"cannot be fetched|cannot reach|has no"):
         smoke(runtime, rollout(service, "v1", f"{missing}@sha256:{'a' * 64}"), asking(), say=quiet)
-    assert harness.trials(service) == []
+    until(lambda: harness.trials(service) == [], what="the end of the trial")
 
 
 def test_it_runs_with_the_model_that_the_release_will_mount(

@@ -21,7 +21,7 @@ from linkspan.engine import engine_time, pull, reaching
 from linkspan.errors import RuntimeUnavailable, SmokeFailed
 from linkspan.progress import Say
 from linkspan.runtimes.asking import ask, probe
-from linkspan.runtimes.base import Later, Rollout
+from linkspan.runtimes.base import TRIED, Later, Rollout
 from linkspan.runtimes.docker.images import keep_newest_model, remove_refused
 from linkspan.runtimes.docker.lock import locked
 from linkspan.runtimes.docker.models import mounted
@@ -105,7 +105,7 @@ def _made(client: docker.DockerClient, image: str, rollout: Rollout, mounts: lis
             mounts=mounts,
             name=f"linkspan-smoke-{app}-{uuid.uuid4().hex[:8]}",
             labels={LABEL: app},
-            environment=rollout.env,
+            environment={**rollout.env, TRIED: "1"},
             network=NETWORK,
             ports={f"{rollout.port}/tcp": ("127.0.0.1", 0)},
         )

@@ -8,21 +8,24 @@ asked once per client.
 
 import json
 import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
 
+import certifi
 import urllib3
 import websocket
 import yaml
 from kubernetes import client, config, dynamic
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
-from kubernetes.stream.ws_client import create_websocket, get_websocket_url
+from kubernetes.stream.ws_client import get_websocket_url, websocket_proxycare
 
 from linkspan.errors import ConfigError, RuntimeDenied, RuntimeUnavailable
+from linkspan.runtimes.asking import CannotAsk
 from linkspan.runtimes.base import KubeObject
 from linkspan.runtimes.kubernetes.marks import FIELD_MANAGER
 from linkspan.runtimes.kubernetes.nodes import Node
@@ -176,25 +179,41 @@ class Cluster:
             return self._bytes("get", path, query_params=query).decode(errors="replace")
         return None
 
-    def forward(self, namespace: str, pod: str, port: int) -> websocket.WebSocket:
-        """A connection to a port of a pod (forward.py)."""
+    def forward(self, namespace: str, pod: str, port: int, seconds: float) -> websocket.WebSocket:
+        """A connection to a port of a pod (forward.py), made within `seconds`.
+
+        Raises CannotAsk where there is none now.
+        """
         configuration = self._api.configuration
         login = configuration.auth_settings().get("BearerToken") or {}
-        headers = {"sec-websocket-protocol": "v4.channel.k8s.io"}
-        headers |= {"authorization": login["value"]} if login else {}
         path = f"/api/v1/namespaces/{_segment(namespace)}/pods/{_segment(pod)}/portforward"
-        # The library sets none of its own, and what does not answer would hang for ever.
-        websocket.setdefaulttimeout(_TIMEOUT[0])
         url = get_websocket_url(self.host + path, [("ports", port)])
-        with _asking(self.host):
-            try:
-                return cast("websocket.WebSocket", create_websocket(configuration, url, headers))
-            except websocket.WebSocketBadStatusException as error:
-                refused = ApiException(status=error.status_code, reason=str(error))
-                refused.body = (error.resp_body or b"").decode(errors="replace")
-                raise refused from None
-            except websocket.WebSocketException as error:
-                raise OSError(str(error)) from None
+        # The library's own function for this sets no time limit, and knows no way to.
+        options: dict[str, Any] = {
+            "timeout": seconds,
+            "subprotocols": ["v4.channel.k8s.io"],
+            "header": [f"authorization: {login['value']}"] if login else [],
+            "sslopt": _tls(configuration),
+            "skip_utf8_validation": True,
+        }
+        if configuration.proxy or configuration.proxy_headers:
+            options = websocket_proxycare(options, configuration, url, {})
+        try:
+            with _asking(self.host):
+                try:
+                    return websocket.create_connection(url, **options)
+                except websocket.WebSocketBadStatusException as error:
+                    refused = ApiException(status=error.status_code, reason=str(error))
+                    refused.body = (error.resp_body or b"").decode(errors="replace")
+                    raise refused from None
+                except websocket.WebSocketException as error:
+                    raise OSError(str(error)) from None
+        except (_NotFound, Refused, RuntimeUnavailable) as error:
+            raise CannotAsk(
+                f"pod {pod} cannot be asked through the API server",
+                found=" ".join(str(error).split())[:300],
+                fix="See whether `kubectl port-forward` to a pod works from here",
+            ) from None
 
     def knows(self, obj: KubeObject) -> bool:
         """Whether the cluster has objects of this kind."""
@@ -244,6 +263,21 @@ class Cluster:
 
 
 class _NotFound(Exception): ...
+
+
+def _tls(configuration: client.Configuration) -> dict[str, Any]:
+    """As the package itself has it, in kubernetes.stream.ws_client."""
+    if not configuration.verify_ssl:
+        return {"cert_reqs": ssl.CERT_NONE}
+    found = {
+        "cert_reqs": ssl.CERT_REQUIRED,
+        "ca_certs": configuration.ssl_ca_cert or certifi.where(),
+        "check_hostname": configuration.assert_hostname,
+        "certfile": configuration.cert_file,
+        "keyfile": configuration.key_file,
+        "server_hostname": configuration.tls_server_name,
+    }
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _root(api: str) -> str:

@@ -52,6 +52,7 @@ _PULL_IS_FINAL = re.compile(
     r"|signature validation failed",
     re.IGNORECASE,
 )
+_MISSING = re.compile(r"(configmap|secret) .* not found|couldn't find key", re.IGNORECASE)
 _UNAUTHORIZED = re.compile(r"unauthorized|no basic auth|denied", re.IGNORECASE)
 _NAMES_IN_WORDS = re.compile(r'"[^"]*"|https?://\S+')
 PASSES = re.compile(
@@ -155,7 +156,8 @@ def container_troubles(
     if why in _PULL:
         yield _unpulled(pod, status, events, stuck, who)
     elif why == "CreateContainerConfigError":
-        passes = bool(PASSES.search(words)) and stuck < PATIENCE
+        # What is not there may be on its way: operators make Secrets of other objects.
+        passes = stuck < PATIENCE and bool(PASSES.search(words) or _MISSING.search(words))
         yield Trouble(passes, Stage.CONFIGURED, name(pod), f"{who} cannot be configured: {sentence(words)}")
     elif why in _RUN:
         reason = f"{who} cannot be started: {start_words(words) or why}"

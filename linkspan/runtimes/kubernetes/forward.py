@@ -15,13 +15,19 @@ import httpcore
 import httpx
 import websocket
 
+from linkspan.runtimes.asking import CannotAsk
+
 _DATA, _ERROR = 0, 1
 _PORT_BYTES = 2
+_SECONDS = 15.0
 _MOST = 64 << 10
 """Bytes in one message; the kubelet's side reads no more at once."""
 
+Connect = Callable[[float], websocket.WebSocket]
+"""Opens a port of a pod, within so many seconds."""
 
-def http_through(connect: Callable[[], websocket.WebSocket], port: int) -> httpx.Client:
+
+def http_through(connect: Connect, port: int) -> httpx.Client:
     """A client whose every connection is one that `connect` makes: it opens the `port` of a pod.
 
     What `connect` raises comes out of the request.
@@ -35,11 +41,11 @@ def http_through(connect: Callable[[], websocket.WebSocket], port: int) -> httpx
 
 
 class _Backend(httpcore.NetworkBackend):
-    def __init__(self, connect: Callable[[], websocket.WebSocket]) -> None:
+    def __init__(self, connect: Connect) -> None:
         self._connect = connect
 
     def connect_tcp(self, *_: Any, timeout: float | None = None, **__: Any) -> httpcore.NetworkStream:
-        return _Stream(self._connect(), timeout)
+        return _Stream(self._connect(_SECONDS if timeout is None else timeout), timeout)
 
 
 class _Stream(httpcore.NetworkStream):
@@ -48,8 +54,12 @@ class _Stream(httpcore.NetworkStream):
     def __init__(self, socket: websocket.WebSocket, timeout: float | None) -> None:
         self._socket = socket
         self._rest = b""
-        for _ in (_DATA, _ERROR):
-            self._message(timeout)
+        try:
+            for _ in (_DATA, _ERROR):
+                self._message(timeout)
+        except BaseException:
+            self.close()
+            raise
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         while not self._rest:
@@ -74,6 +84,7 @@ class _Stream(httpcore.NetworkStream):
 
     def close(self) -> None:
         self._socket.close(timeout=1)
+        self._socket.shutdown()  # type: ignore[no-untyped-call]  # which the first does not do once the other end has closed
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
@@ -84,12 +95,12 @@ class _Stream(httpcore.NetworkStream):
         return None
 
     def _message(self, timeout: float | None) -> tuple[int | None, bytes]:
-        """The next message's channel and bytes; None at the end."""
+        """The next message's channel and bytes; None when the kubelet says that the port was closed."""
         self._socket.settimeout(timeout)
         try:
             data = self._socket.recv()
         except websocket.WebSocketConnectionClosedException:
-            return None, b""
+            raise CannotAsk("the connection to a pod was cut on its way through the API server") from None
         except websocket.WebSocketTimeoutException:
             raise httpcore.ReadTimeout("the port does not answer") from None
         except (websocket.WebSocketException, OSError) as error:

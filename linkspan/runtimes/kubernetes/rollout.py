@@ -159,6 +159,8 @@ class KubeRollout:
                 return verdict._replace(reason=late, retriable=pulls_fail(observed, number))
             if verdict.reason != said:
                 self.say(f"revision {number}: {verdict.reason}")
+                if "exceeded quota" in verdict.reason:
+                    self.mine.remove_trials()  # nodes that still fetch have pods that count
             said = verdict.reason
             time.sleep(_LOOK_SECONDS)
 
@@ -184,6 +186,7 @@ class KubeRollout:
         """Put back what was live. Returns the error to raise."""
         asked, mine, number = self.asked, self.mine, new.revision.number
         self.say(f"revision {number}: {verdict.reason}")
+        mine.remove_trials()
         fix = "The release before it serves again; mend what is said above and release again"
         try:
             if live is None:

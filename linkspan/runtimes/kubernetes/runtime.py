@@ -8,10 +8,12 @@ seen it ready; one that a killed rollout left is taken up by the next.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr
 
+from linkspan.engine import engine_here
 from linkspan.errors import ReleaseNotFound, RolloutFailed, RuntimeDenied
 from linkspan.nouns import Revision
 from linkspan.progress import Say
@@ -22,8 +24,10 @@ from linkspan.runtimes.base import (
     Rollout,
     RuntimeSettings,
     Service,
+    Trial,
     at_once,
 )
+from linkspan.runtimes.docker.trial import trial as trial_on_engine
 from linkspan.runtimes.kubernetes import marks
 from linkspan.runtimes.kubernetes.app_objects import default_objects
 from linkspan.runtimes.kubernetes.client import Cluster, Refused, open_client
@@ -34,7 +38,7 @@ from linkspan.runtimes.kubernetes.objects import app_deployment, containers
 from linkspan.runtimes.kubernetes.render import in_the_way
 from linkspan.runtimes.kubernetes.rollout import KubeRollout
 from linkspan.runtimes.kubernetes.service import KubeService
-from linkspan.runtimes.kubernetes.trial import KubeTrial, trial
+from linkspan.runtimes.kubernetes.trial import trial
 
 
 class KubernetesRuntimeSettings(RuntimeSettings):
@@ -53,6 +57,12 @@ class KubernetesRuntimeSettings(RuntimeSettings):
         default=True,
         description="Keep the registry's password in the namespace, for the nodes to pull with. Off where "
         "they may pull without: AKS with an attached registry, EKS nodes with ECR.",
+    )
+    trial: Literal["pod", "engine"] = Field(
+        default="pod",
+        description="Where a release is smoke-tested: in a pod beside the service, or on the Docker Engine "
+        "of Linkspan's machine, for clusters without room for one more, or whose policies or runtime class "
+        "keep Linkspan from asking it.",
     )
     node_address: str = Field(
         default="",
@@ -77,6 +87,7 @@ class KubernetesRuntime:
     ) -> None:
         self._cluster = cluster
         self._settings = settings
+        self._login = registry_auth
         self._auth = registry_auth if settings.pull_secret else None
 
     # Asking
@@ -146,7 +157,11 @@ class KubernetesRuntime:
     # Doing
 
     @contextmanager
-    def trial(self, rollout: Rollout, *, say: Say, later: Later = at_once) -> Iterator[KubeTrial]:
+    def trial(self, rollout: Rollout, *, say: Say, later: Later = at_once) -> Iterator[Trial]:
+        if self._settings.trial == "engine":
+            with trial_on_engine(engine_here(), rollout, auth=self._login, say=say, later=later) as container:
+                yield container
+            return
         mine = self._service(rollout.service)
         with _asking(rollout.service), trial(mine, rollout, self._auth, say=say, later=later) as running:
             yield running

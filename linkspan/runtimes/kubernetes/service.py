@@ -82,10 +82,14 @@ class KubeService:
 
     # Changing it
 
-    def remove_trials(self, only: str = "") -> None:
-        """Remove the pods of trials of the service, or that one; what goes with them goes too."""
+    def remove_trials(self, called: str = "", *, fetching: bool = True) -> None:
+        """Remove the pods of all trials of the service, or of that one; what goes with them goes too.
+
+        Those that only fetch stay unless `fetching`.
+        """
         for pod in self.cluster.list("v1", "Pod", self.namespace, labels=f"{marks.TRIAL}={self.service}"):
-            if only in {"", text(pod, "metadata", "name")}:
+            role = text(pod, "metadata", "labels", marks.ROLE)
+            if text(pod, "metadata", "name").startswith(called) and (fetching or role == "trial"):
                 self.cluster.delete(pod)
 
     def record(self, snapshot: Snapshot) -> None:

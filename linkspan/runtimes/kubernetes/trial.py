@@ -9,14 +9,21 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import httpx
 
-from linkspan.errors import LinkspanError, RegistryError, RuntimeDenied, RuntimeUnavailable, SmokeFailed
+from linkspan.errors import (
+    LinkspanError,
+    RegistryError,
+    RolloutFailed,
+    RuntimeDenied,
+    RuntimeUnavailable,
+    SmokeFailed,
+)
 from linkspan.progress import Say
 from linkspan.runtimes.asking import ask, probe
 from linkspan.runtimes.base import KubeObject, Later, Rollout
@@ -31,9 +38,11 @@ from linkspan.runtimes.kubernetes.objects import listed
 from linkspan.runtimes.kubernetes.render import render
 from linkspan.runtimes.kubernetes.service import KubeService
 from linkspan.runtimes.kubernetes.trial_pod import (
-    copy_for,
+    copy_of,
     fetching_pod,
-    missing_first,
+    needed,
+    owned_by,
+    policies,
     read_by,
     same_content,
     the_container,
@@ -45,6 +54,7 @@ from linkspan.runtimes.readiness import Observed, Readiness, readiness
 _LOOK_SECONDS = 0.1
 _PULL_SECONDS = 1800
 """A node may take this long to pull; the time to start begins after that."""
+_ELSEWHERE = 'Where that cannot be mended, set trial="engine" in the block of the runtime'
 _NODES = 32
 """Nodes at most that fetch a release while it is tried; others do when they get a pod of it."""
 
@@ -59,13 +69,13 @@ class KubeTrial:
     http: httpx.Client
 
     def verdict(self, ready_path: str) -> Readiness:
-        if ended := tried(self.mine, self.pod, self.container).ended:
-            return Readiness(done=False, retriable=False, reason=ended)
-        try:
-            said = probe(self.http, ready_path)
-        except RuntimeUnavailable as error:  # the way to it, which the next look takes again
-            return Readiness(done=False, retriable=True, reason=str(error))
-        return readiness(Observed(self.pod, "running", probe=said), ready_path)
+        seen = tried(self.mine, self.pod, self.container)
+        if not seen.runs(self.container):
+            trouble = seen.trouble(stuck=0)
+            passes, reason = (trouble.passes, trouble.reason) if trouble else (True, "")
+            # A container that ended is started again, as it would be in a rollout.
+            return Readiness(done=False, retriable=passes or trouble is None, reason=reason)
+        return readiness(Observed(self.pod, "running", probe=probe(self.http, ready_path)), ready_path)
 
     def log(self) -> str:
         cluster, namespace = self.mine.cluster, self.mine.namespace
@@ -100,14 +110,14 @@ def trial(
         connect = partial(mine.cluster.forward, mine.namespace, name, rollout.port)
         with http_through(connect, rollout.port) as http:
             yield KubeTrial(mine, name, attempt.container, http)
-    except BaseException as error:
+    except BaseException:
         with suppress(LinkspanError, Refused):  # the first error says more, and the next trial tidies up
-            attempt.undo(refused=isinstance(error, SmokeFailed))
+            mine.remove_trials(name)
         raise
-    later(partial(mine.remove_trials, name))  # what the other nodes fetch they need soon
+    later(partial(mine.remove_trials, name, fetching=False))  # what the other nodes fetch they need soon
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Attempt:
     """The pod of a trial, called `name`, and what is made for it."""
 
@@ -116,7 +126,6 @@ class _Attempt:
     rendered: Sequence[KubeObject]
     name: str
     say: Say
-    made: list[KubeObject] = field(default_factory=list)
 
     @property
     def container(self) -> str:
@@ -124,29 +133,29 @@ class _Attempt:
 
     def start(self, live: Snapshot | None) -> None:
         """Return when the app's container has been started. Raises as Runtime.trial does."""
-        mine = self.mine
+        mine, service = self.mine, str(self.rollout.service)
         mine.remove_trials()  # of those that were killed: no two releases of a service are tried at once
         there = list(zip(self.rendered, mine.claim(self.rendered), strict=True))
-        for each in missing_first(self.rendered, live=live is not None):
+        for each in needed(self.rendered):
             if (each, None) in there:
                 mine.cluster.apply(each)
-                self.made.append(each)
-        # What is live reads what it read before, until the rollout; the pod reads copies of what differs.
+        # What is live reads and obeys what it did before, until the rollout; the pod does so with copies.
         changed = [each for each, found in there if found is not None and not same_content(found, each)]
-        copied = {f"{self.name}-{at}": each for at, each in enumerate(read_by(changed, self.rendered))}
+        sources = [*read_by(changed, self.rendered), *policies(self.rendered)]
+        copies = {f"{self.name}-{at}": each for at, each in enumerate(sources)}
         self.say(f"smoke test: starting pod {self.name} in namespace {mine.namespace}")
-        pod = self._created(trial_pod(self.rendered, self.name, copied))
+        made = [mine.cluster.create(copy_of(each, name, service)) for name, each in copies.items()]
+        try:
+            pod = self._created(trial_pod(self.rendered, self.name, copies))
+        except BaseException:
+            for each in made:
+                mine.cluster.delete(each)
+            raise
+        for each in made:  # from now on they go with the pod
+            mine.cluster.merge(each, owned_by(pod))
         if self.rollout.mount:
             check_mounts(listed(pod, "spec", "volumes"), self.rollout.release)
-        for name, each in copied.items():  # they go with the pod, so it must be there first; it waits
-            mine.cluster.create(copy_for(pod, each, name))
         self._wait(mine.nodes_of(live.revision.number) if live else set())
-
-    def undo(self, *, refused: bool) -> None:
-        """Remove the pods, and if the release was refused what was missing before them."""
-        self.mine.remove_trials()
-        if refused:
-            self.mine.prune(self.made, ())
 
     def _created(self, pod: KubeObject) -> KubeObject:
         began = time.monotonic()
@@ -158,7 +167,7 @@ class _Attempt:
                 if "exceeded quota" in said:
                     raise self._no_room(said) from None
                 if not PASSES.search(said) or time.monotonic() - began > PATIENCE:
-                    raise self._failed(f"its pod is refused: {said}") from None
+                    raise self._untried(f"its pod is refused: {said}") from None
                 time.sleep(_LOOK_SECONDS)
 
     def _wait(self, nodes: set[str]) -> None:
@@ -170,8 +179,6 @@ class _Attempt:
         while True:
             now = time.monotonic()
             seen = tried(self.mine, self.name, self.container)
-            if seen.ended:
-                raise self._failed(seen.ended)
             if seen.runs(self.container):
                 return
             if seen.node and not fetching:
@@ -199,9 +206,8 @@ class _Attempt:
         """Have the nodes fetch it. Nothing depends on that, so whatever is in the way is only said."""
         chosen = sorted(nodes)[:_NODES]
         try:
-            for node in chosen:
-                name = f"{self.rollout.service}-fetch-{uuid.uuid4().hex[:8]}"
-                self.mine.cluster.create(fetching_pod(self.rendered, name, node))
+            for at, node in enumerate(chosen):
+                self.mine.cluster.create(fetching_pod(self.rendered, f"{self.name}-fetch-{at}", node))
         except (Refused, RuntimeDenied, RuntimeUnavailable) as error:
             self.say(f"smoke test: other nodes fetch the release only in the rollout: {error}")
         else:
@@ -214,18 +220,23 @@ class _Attempt:
             return self._no_room(trouble.reason)
         if trouble.stage is Stage.PULLED:
             return RegistryError(f"{self.rollout.release.title} cannot be fetched", found=trouble.reason)
-        return self._failed(trouble.reason)
-
-    def _failed(self, reason: str) -> SmokeFailed:
         return SmokeFailed(
             f"{self.rollout.service.app} did not start in its smoke test",
-            found=reason,
+            found=trouble.reason,
             fix="Mend what is said above and release again",
+        )
+
+    def _untried(self, reason: str) -> RolloutFailed:
+        """The error for what says nothing about the release: it was not tried."""
+        return RolloutFailed(
+            f"{self.rollout.release.title} cannot be smoke-tested in the cluster",
+            found=reason,
+            fix=_ELSEWHERE,
         )
 
     def _no_room(self, reason: str) -> RuntimeUnavailable:
         return RuntimeUnavailable(
             f"the cluster has no room for the smoke test of {self.rollout.release.title}",
             found=reason,
-            fix="Make room for one pod more than the service has, or try again when there is",
+            fix=f"Make room for one pod more than the service has, or try again when there is. {_ELSEWHERE}",
         )

@@ -1,28 +1,27 @@
 """The pod in which a release is tried, and those that only fetch it on other nodes: pure functions.
 
-The first is what the Deployment would make, apart from the service. It never becomes ready for the cluster (a
-gate that nobody opens keeps it from that), so no Service sends it a user's request, whatever it selects; and
-it has the app's own labels, so that NetworkPolicies hold for it as they will for the release.
+The first is what the Deployment would make, apart from the service: it has not the labels by which Services,
+autoscalers and disruption budgets choose the service's pods. Load balancers that register pods by themselves
+(AWS's among them) ask whether its containers are ready, and they never are.
 """
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from linkspan.runtimes.base import KubeObject
+from linkspan.runtimes.base import TRIED, KubeObject
 from linkspan.runtimes.kubernetes import marks
-from linkspan.runtimes.kubernetes.objects import CLUSTER_SCOPED, app_deployment
+from linkspan.runtimes.kubernetes.objects import app_deployment
 
 SECONDS: Final = 3600
 """A pod that nobody removes is ended by its node after so long."""
 
-_GATE: Final = "linkspan.dev/trial"
 _NOTHING: Final = "/linkspan-fetches-this-image-and-runs-nothing-of-it"
 
-# What starts something of its own or leads users to the release: a pod that is tried needs none of it.
-_LATER: Final = frozenset({
-    "Deployment", "StatefulSet", "DaemonSet", "Pod", "Job", "CronJob",
-    "Service", "Ingress", "PodDisruptionBudget", "HorizontalPodAutoscaler",
+# What a pod needs in order to start, and what operators make that of. Nothing else may change what is live.
+_NEEDED: Final = frozenset({
+    "ServiceAccount", "Role", "RoleBinding", "ConfigMap", "Secret", "PersistentVolumeClaim",
+    "ExternalSecret", "SealedSecret", "SecretProviderClass", "Certificate",
 })  # fmt: skip
 _COPIED: Final = {
     "ConfigMap": ("configMap", "configMapRef", "configMapKeyRef"),
@@ -40,25 +39,30 @@ def trial_pod(objects: Sequence[KubeObject], name: str, copied: Mapping[str, Kub
     deployment = app_deployment(objects)
     template = copy.deepcopy(deployment["spec"]["template"])
     spec = template["spec"]
-    spec |= {
-        "restartPolicy": "Never",
-        "activeDeadlineSeconds": SECONDS,
-        "terminationGracePeriodSeconds": 1,
-        "readinessGates": [*(spec.get("readinessGates") or []), {"conditionType": _GATE}],
-    }
+    spec["activeDeadlineSeconds"] = SECONDS
+    if not spec.get("initContainers"):  # whose work, such as a migration, is not to be cut short
+        spec["terminationGracePeriodSeconds"] = 1
     spec.pop("topologySpreadConstraints", None)
     (spec.get("affinity") or {}).pop("podAntiAffinity", None)
     for container in _all(spec):
         for port in container.get("ports") or ():
             port.pop("hostPort", None)  # what is live has it
     app = _app(deployment, spec)
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        app.pop(probe, None)  # it is asked by us, and without their pauses
+    # Its first look is never taken, and until then the kubelet calls it not ready. It is asked by us.
+    app["readinessProbe"] = _asks(app) | {"initialDelaySeconds": SECONDS}
     (app.get("lifecycle") or {}).pop("preStop", None)
+    for container in _all(spec):
+        if container["image"] == app["image"]:
+            container["env"] = [*(container.get("env") or []), {"name": TRIED, "value": "1"}]
     names = {(each["kind"], each["metadata"]["name"]): copy for copy, each in copied.items()}
     for kind, reference, key in list(_references(spec)):
         reference[key] = names.get((kind, reference[key]), reference[key])
-    return _pod(deployment, template, name, "trial", spec)
+    return _pod(objects, deployment, template, name, "trial", spec)
+
+
+def _asks(app: KubeObject) -> KubeObject:
+    """The app's own readiness probe, or any: policies may want one."""
+    return app.get("readinessProbe") or {"exec": {"command": [_NOTHING]}}
 
 
 def fetching_pod(objects: Sequence[KubeObject], name: str, node: str) -> KubeObject:
@@ -87,17 +91,24 @@ def fetching_pod(objects: Sequence[KubeObject], name: str, node: str) -> KubeObj
         "volumes": mounted,
         "containers": [{**same, "command": [_NOTHING], "resources": least}],
     }
-    return _pod(deployment, template, name, "fetch", spec)
+    return _pod(objects, deployment, template, name, "fetch", spec)
 
 
-def missing_first(objects: Sequence[KubeObject], *, live: bool) -> list[KubeObject]:
-    """Those that may be made for a trial if they are not there yet, in their order.
+def needed(objects: Sequence[KubeObject]) -> list[KubeObject]:
+    """Those that a pod of them needs in order to start, in their order."""
+    return [each for each in objects if each["kind"] in _NEEDED]
 
-    A pod needs its service account, and perhaps what an operator makes of another object. While a release is
-    `live`, no policy is made that would hold for it.
-    """
-    later = _LATER | CLUSTER_SCOPED | (frozenset({"NetworkPolicy"}) if live else frozenset())
-    return [each for each in objects if each["kind"] not in later]
+
+def policies(objects: Sequence[KubeObject]) -> list[KubeObject]:
+    """The release's NetworkPolicies for its pods, for the pod of its trial instead."""
+    deployment = app_deployment(objects)
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    chosen = {marks.TRIAL: labels[marks.SERVICE], marks.ROLE: "trial"}
+    return [
+        {**each, "spec": {**each["spec"], "podSelector": {"matchLabels": chosen}}}
+        for each in objects
+        if each["kind"] == "NetworkPolicy" and _chooses(each["spec"].get("podSelector"), labels)
+    ]
 
 
 def read_by(some: Sequence[KubeObject], objects: Sequence[KubeObject]) -> list[KubeObject]:
@@ -114,21 +125,21 @@ def same_content(one: KubeObject, other: KubeObject) -> bool:
     )
 
 
-def copy_for(pod: KubeObject, obj: KubeObject, name: str) -> KubeObject:
-    """A copy that goes with the pod; `pod` is as the cluster has it."""
+def copy_of(obj: KubeObject, name: str, service: str) -> KubeObject:
+    """A copy called `name`, of what a trial of the service reads or obeys."""
+    labels = {marks.MANAGED_BY: marks.FIELD_MANAGER, marks.TRIAL: service}
+    return {**obj, "metadata": {"name": name, "namespace": obj["metadata"]["namespace"], "labels": labels}}
+
+
+def owned_by(pod: KubeObject) -> KubeObject:
+    """The metadata of what goes with `pod`, which is as the cluster has it."""
     owner = {
         "apiVersion": "v1",
         "kind": "Pod",
         "name": pod["metadata"]["name"],
         "uid": pod["metadata"]["uid"],
     }
-    metadata = {
-        "name": name,
-        "namespace": pod["metadata"]["namespace"],
-        "labels": {key: pod["metadata"]["labels"][key] for key in (marks.MANAGED_BY, marks.TRIAL)},
-        "ownerReferences": [owner],
-    }
-    return {**obj, "metadata": metadata}
+    return {"ownerReferences": [owner]}
 
 
 def the_container(objects: Sequence[KubeObject]) -> dict[str, Any]:
@@ -147,22 +158,43 @@ def _some(of: dict[str, Any], *keys: str) -> dict[str, Any]:
     return {key: of[key] for key in keys if key in of}
 
 
-def _pod(deployment: KubeObject, template: KubeObject, name: str, role: str, spec: KubeObject) -> KubeObject:
+def _pod(
+    objects: Sequence[KubeObject],
+    deployment: KubeObject,
+    template: KubeObject,
+    name: str,
+    role: str,
+    spec: KubeObject,
+) -> KubeObject:
     labels, annotations = template["metadata"]["labels"], template["metadata"]["annotations"]
-    ours = {marks.TRIAL: labels[marks.SERVICE], marks.ROLE: role}
-    kept = {key: value for key, value in labels.items() if key not in {marks.SERVICE, marks.REVISION}}
+    ours = {marks.MANAGED_BY: marks.FIELD_MANAGER, marks.TRIAL: labels[marks.SERVICE], marks.ROLE: role}
+    # A pod that runs nothing needs no sidecar either, and no identity, which labels of the app may ask for.
+    apart = _selecting(objects, deployment) if role == "trial" else set(labels)
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
             "name": name,
             "namespace": deployment["metadata"]["namespace"],
-            # A pod that runs nothing needs no sidecar either, which labels of the app may ask for.
-            "labels": {**(kept if role == "trial" else {marks.MANAGED_BY: labels[marks.MANAGED_BY]}), **ours},
+            "labels": {**{key: value for key, value in labels.items() if key not in apart}, **ours},
             "annotations": {key: value for key, value in annotations.items() if key != marks.REVISION},
         },
         "spec": spec,
     }
+
+
+def _selecting(objects: Sequence[KubeObject], deployment: KubeObject) -> set[str]:
+    """The labels by which the service's pods are chosen."""
+    selectors = [(each.get("spec") or {}).get("selector") for each in objects if each["kind"] == "Service"]
+    keys = {key for selector in selectors for key in selector or ()}
+    return (
+        keys | set(deployment["spec"]["selector"].get("matchLabels") or ()) | {marks.SERVICE, marks.REVISION}
+    )
+
+
+def _chooses(selector: KubeObject | None, labels: Mapping[str, str]) -> bool:
+    """Whether a selector may choose pods with these labels; what it says in expressions is taken for yes."""
+    return ((selector or {}).get("matchLabels") or {}).items() <= labels.items()
 
 
 def _all(spec: KubeObject) -> Iterator[dict[str, Any]]:

@@ -3,15 +3,14 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from linkspan.errors import RuntimeUnavailable
 from linkspan.runtimes.base import KubeObject
-from linkspan.runtimes.kubernetes.containers import Stage, Trouble
-from linkspan.runtimes.kubernetes.fields import field, is_leaving, name, objects, text
+from linkspan.runtimes.kubernetes.containers import Stage, Trouble, last_end
+from linkspan.runtimes.kubernetes.fields import field, is_leaving, objects, text
 from linkspan.runtimes.kubernetes.readiness import prepares
 from linkspan.runtimes.kubernetes.service import KubeService
-from linkspan.runtimes.kubernetes.troubles import ending, pod_troubles
+from linkspan.runtimes.kubernetes.troubles import pod_troubles
 
 _AWAY_SECONDS = 300
 """The API server may be away this long in the middle of a trial."""
@@ -20,11 +19,11 @@ _LOOK_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Tried:
-    """A pod and its events; `ended` says how it ended, if it has."""
+    """A pod, its events and the last output of a container of it that ended."""
 
     pod: KubeObject
     events: Sequence[KubeObject] = ()
-    ended: str = ""
+    log: str | None = None
 
     @property
     def node(self) -> str:
@@ -32,8 +31,11 @@ class Tried:
 
     @property
     def prepares(self) -> bool:
-        """Whether its node is making it ready to start, which may mean gigabytes to pull."""
-        return prepares(self.pod, self.events)
+        """Whether what comes before the app goes on: gigabytes to pull, an init container at its work."""
+        working = any(
+            field(each, "state", "running") for each in objects(self.pod, "status", "initContainerStatuses")
+        )
+        return working or prepares(self.pod, self.events)
 
     def runs(self, container: str) -> bool:
         return any(
@@ -42,8 +44,8 @@ class Tried:
         )
 
     def trouble(self, *, stuck: float) -> Trouble | None:
-        """What keeps it from running, if that has been so for `stuck` seconds."""
-        found = pod_troubles(self.pod, self.events, None, stuck, room=False)
+        """What keeps it from running, if that has been so for `stuck` seconds: as for a pod of a rollout."""
+        found = pod_troubles(self.pod, self.events, self.log, stuck, room=False)
         return min(found, default=None)
 
 
@@ -63,26 +65,27 @@ def tried(mine: KubeService, pod: str, container: str) -> Tried:
         time.sleep(_LOOK_SECONDS)
 
 
-class _Taken(RuntimeUnavailable):
-    """The same call will not succeed, but a trial from the start may."""
-
-
 def _seen(mine: KubeService, pod: str, container: str) -> Tried:
     cluster, namespace = mine.cluster, mine.namespace
     found = next(iter(cluster.list("v1", "Pod", namespace, fields=f"metadata.name={pod}")), None)
     if found is None or is_leaving(found):
-        raise _taken(pod, "was removed by somebody else")
-    seen = Tried(found)
-    if seen.runs(container):
-        return seen
+        raise taken(f"{pod} was removed by somebody else")
+    if Tried(found).runs(container):
+        return Tried(found)
     events = cluster.list("v1", "Event", namespace, fields=f"involvedObject.name={pod}")
-    end = ending(found, events, partial(cluster.log, namespace, pod, previous=False))
-    if end is None:
-        return Tried(found, events)
-    if end.stage is Stage.TAKEN:
-        raise _taken(name(found), end.reason.removeprefix(name(found)).strip())
-    return Tried(found, events, end.reason)
+    end = last_end(found)
+    log = cluster.log(namespace, pod, end.container, previous=end.previous) if end else None
+    seen = Tried(found, events, log)
+    trouble = seen.trouble(stuck=0)
+    if trouble and trouble.stage is Stage.TAKEN:
+        raise taken(trouble.reason)
+    return seen
 
 
-def _taken(pod: str, how: str) -> _Taken:
-    return _Taken(f"the smoke test's pod {pod} {how}", fix="Try again: nobody has been asked yet")
+class _Taken(RuntimeUnavailable):
+    """The same call will not succeed, but a trial from the start may."""
+
+
+def taken(how: str) -> RuntimeUnavailable:
+    """The error for a trial's pod that has gone."""
+    return _Taken(f"the smoke test's pod {how}", fix="Try again: it says nothing about the release")

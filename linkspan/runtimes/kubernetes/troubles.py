@@ -4,7 +4,7 @@ The reasons are those of core/v1 types.go, the scheduler, the replica set contro
 Kubernetes 1.36.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from linkspan.runtimes.base import KubeObject
 from linkspan.runtimes.kubernetes.containers import (
@@ -61,16 +61,6 @@ def pod_troubles(
         yield crashed(pod, end, events, logs)
     yield from _unprepared(pod, events)
     yield from _unready(pod, events)
-
-
-def ending(pod: KubeObject, events: Sequence[KubeObject], log: Callable[[str], str | None]) -> Trouble | None:
-    """How a pod ended whose containers are not started again; None if it has not. `log` is by container."""
-    events = events_of(events, pod)
-    taken, end = next(_taken(pod, events), None), last_end(pod)
-    away = text(pod, "status", "reason") or text(condition(pod, "DisruptionTarget"), "status") == "True"
-    if end is None or (taken and away):
-        return taken
-    return crashed(pod, end, events, log(end.container))
 
 
 def _taken(pod: KubeObject, events: Sequence[KubeObject]) -> Iterator[Trouble]:
@@ -176,5 +166,7 @@ def refusals(
 
 def refusal(of: str, words: str, stuck: float, *, room: bool) -> Trouble:
     """The cluster's refusal to create something, in its words."""
-    passes = (bool(PASSES.search(words)) and stuck < PATIENCE) or ("exceeded quota" in words and room)
+    # What left a moment ago, such as the pod of a trial, counts for a quota until its controller looks again.
+    full = "exceeded quota" in words
+    passes = (stuck < PATIENCE and (full or bool(PASSES.search(words)))) or (full and room)
     return Trouble(passes, Stage.CREATED, of, f"{of} may not create pods: {refusal_words(words)}")

@@ -197,17 +197,18 @@ def test_a_kill_before_the_container_began_is_not_its_end() -> None:
         (
             "CreateContainerConfigError",
             'secret "db" not found',
-            1,
+            31,
             False,
             'cannot be configured: secret "db" not found',
         ),
         (
             "CreateContainerConfigError",
             "couldn't find key url in Secret ns/db",
-            1,
+            31,
             False,
             "key url in Secret ns/db",
         ),
+        ("CreateContainerConfigError", 'configmap "db" not found', 29, True, 'configmap "db" not found'),
         (
             "CreateContainerConfigError",
             "failed to sync secret cache: timed out waiting for the condition",

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from linkspan.config import SmokeSection
-from linkspan.errors import RuntimeDenied, RuntimeUnavailable, SmokeFailed
+from linkspan.errors import RolloutFailed, RuntimeDenied, RuntimeUnavailable
+from linkspan.nouns import Revision
 from linkspan.release.smoke import smoke
 from linkspan.runtimes.base import KubeObject, Rollout, Runtime, Service
 from linkspan.runtimes.kubernetes import marks
@@ -19,7 +20,8 @@ from linkspan.runtimes.kubernetes.app_objects import default_objects
 from linkspan.runtimes.kubernetes.trial_pod import (
     SECONDS,
     fetching_pod,
-    missing_first,
+    needed,
+    policies,
     trial_pod,
 )
 from linkspan.runtimes.kubernetes.tried import Tried
@@ -62,23 +64,15 @@ def says(text: str) -> SmokeSection:
     return SmokeSection.model_validate({"path": "/", "expect_json": {"version": text}})
 
 
-def test_a_first_release_has_what_its_pods_need_and_leaves_none_of_it_if_it_is_refused(
+def test_a_first_release_has_what_its_pods_need(
     runtime: Runtime, cluster: RunningCluster, service: Service, image_of: ImageOf
 ) -> None:
     before = names(cluster, service)
-    asked = with_settings(service, image_of("v1"), "from the map")
-    smoke(runtime, asked, says("from the map"), say=quiet)
-    assert names(cluster, service) - before == {"app", "settings"}
+    smoke(runtime, with_settings(service, image_of("v1"), "from the map"), says("from the map"), say=quiet)
+    until(lambda: names(cluster, service) - before == {"app", "settings"}, what="the end of the trial")
+    kinds = cluster.get(str(service), "serviceaccounts,networkpolicies,services,deployments")["items"]
+    assert {each["kind"] for each in kinds if each["metadata"]["name"] == "app"} == {"ServiceAccount"}
     assert runtime.live(service) is None
-    # What was there before a trial is not that trial's to remove.
-    with pytest.raises(SmokeFailed):
-        smoke(runtime, asked, says("nothing like it"), say=quiet)
-    assert names(cluster, service) - before == {"app", "settings"}
-    for kind in ("configmap/settings", "serviceaccount/app", "networkpolicy/app"):
-        cluster.run("delete", "-n", str(service), kind)
-    with pytest.raises(SmokeFailed):
-        smoke(runtime, asked, says("nothing like it"), say=quiet)
-    assert names(cluster, service) == before
 
 
 def test_what_is_live_neither_reads_what_a_trial_reads_nor_gives_it_requests(
@@ -93,16 +87,20 @@ def test_what_is_live_neither_reads_what_a_trial_reads_nor_gives_it_requests(
         assert running.ask("GET", "/", seconds=60).json()["version"] == "new"
         assert cluster.get(str(service), "configmap", "settings")["data"] == {"text": "old"}
         slices = cluster.get(str(service), "endpointslices")["items"]
-        routed = {
-            each["targetRef"]["name"]
-            for piece in slices
-            for each in piece["endpoints"]
-            if each["conditions"]["ready"]
-        }
-        assert routed == set(harness.replicas(service)), "the pods of the release and no other"
-        [pod, copy] = sorted(harness.trials(service), key=len)
-        assert copy == f"{pod}-0"
-    until(lambda: harness.trials(service) == [], what="the end of the pod and its copy")
+        known = {each["targetRef"]["name"] for piece in slices for each in piece["endpoints"]}
+        assert known == set(harness.replicas(service)), "the pods of the release and no other, ready or not"
+        pods = cluster.get(str(service), "pods", "-l", f"{marks.TRIAL}={service}")["items"]
+        conditions = {each["type"]: each["status"] for each in pods[0]["status"]["conditions"]}
+        assert conditions["ContainersReady"] == "False", "load balancers that look at pods leave it alone"
+        [policy] = [
+            each
+            for each in cluster.get(str(service), "networkpolicies")["items"]
+            if each["metadata"]["name"] != "app"
+        ]
+        chosen = policy["spec"]["podSelector"]["matchLabels"].items()
+        assert chosen <= pods[0]["metadata"]["labels"].items()
+        assert len(harness.trials(service)) == 3, "with copies of the ConfigMap and of the NetworkPolicy"
+    until(lambda: harness.trials(service) == [], what="the end of the pod and its copies")
     assert not runtime.drift(service, 2)
 
 
@@ -139,18 +137,85 @@ def test_no_room_is_no_verdict(
     until(lambda: cluster.get(str(service), "resourcequota", "none").get("status"), what="a quota")
     with pytest.raises(RuntimeUnavailable, match=r"no room .*exceeded quota"):
         smoke(runtime, rollout(service, "v1", image_of("v1")), WANTED, say=quiet)
-    assert harness.trials(service) == []
+    until(lambda: harness.trials(service) == [], what="the end of the trial")
 
 
-def test_what_the_cluster_forbids_is_refused_by_name(
-    runtime: Runtime, cluster: RunningCluster, service: Service, image_of: ImageOf
+def test_what_the_cluster_forbids_is_no_verdict(
+    runtime: Runtime, harness: KubernetesHarness, cluster: RunningCluster, service: Service, image_of: ImageOf
 ) -> None:
+    """Policies may forbid a pod by itself, and not those of a Deployment."""
     cluster.run("label", "namespace", str(service), "pod-security.kubernetes.io/enforce=restricted")
     smoke(runtime, rollout(service, "v1", image_of("v1")), WANTED, say=quiet)
     objects = without_autoscaler()
     pod_of(the("Deployment", objects))["hostNetwork"] = True
-    with pytest.raises(SmokeFailed, match=r"its pod is refused: violates PodSecurity .*host namespaces"):
+    with pytest.raises(RolloutFailed, match=r"its pod is refused: violates PodSecurity .*trial=\"engine\""):
         smoke(runtime, rollout(service, "v1", image_of("v1"), objects=objects), WANTED, say=quiet)
+    until(lambda: harness.trials(service) == [], what="the end of what was made for it")
+
+
+def test_a_rollout_that_fills_a_quota_waits_for_what_was_tried(
+    runtime: Runtime, cluster: RunningCluster, service: Service, image_of: ImageOf
+) -> None:
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "two"}}
+    cluster.apply(str(service), {**quota, "spec": {"hard": {"pods": "2"}}})
+    until(lambda: cluster.get(str(service), "resourcequota", "two").get("status"), what="a quota")
+    asked = rollout(service, "v1", image_of("v1"))
+    with runtime.trial(asked, say=quiet):
+        rolling = threading.Thread(target=lambda: done.append(runtime.roll_out(asked, say=said.append)))
+        said: list[str] = []
+        done: list[Revision] = []
+        rolling.start()
+        until(lambda: any("exceeded quota" in line for line in said), what="a quota that is full")
+    rolling.join()
+    assert done[0].outcome == "live"
+
+
+def test_a_sidecar_that_starts_badly_once_is_no_verdict(
+    runtime: Runtime, service: Service, image_of: ImageOf
+) -> None:
+    """As in a rollout: it is started again, and the app waits for it."""
+    image = image_of("v1")
+    objects = without_autoscaler()
+    pod = pod_of(the("Deployment", objects))
+    pod["volumes"].append({"name": "once", "emptyDir": {}})
+    once = "test -e /once/more || { touch /once/more; exit 1; }; sleep 3600"
+    sidecar = {
+        **{key: app_of(objects)[key] for key in ("securityContext", "resources")},
+        "name": "side",
+        "image": image,
+        "restartPolicy": "Always",
+        "command": ["sh", "-c", once],
+        "volumeMounts": [{"name": "once", "mountPath": "/once"}],
+    }
+    pod["initContainers"] = [sidecar]
+    smoke(runtime, rollout(service, "v1", image, objects=objects), WANTED, say=quiet)
+
+
+def test_what_an_operator_has_yet_to_make_is_waited_for(
+    runtime: Runtime, cluster: RunningCluster, service: Service, image_of: ImageOf
+) -> None:
+    objects = without_autoscaler()
+    reads = {"name": "VERSION", "valueFrom": {"secretKeyRef": {"name": "later", "key": "text"}}}
+    app_of(objects)["env"] = [reads]
+    said: list[str] = []
+
+    def make() -> None:
+        until(lambda: any('secret "later" not found' in line for line in said), what="what is missing")
+        cluster.run("create", "secret", "generic", "later", "-n", str(service), "--from-literal=text=made")
+
+    making = threading.Thread(target=make)
+    making.start()
+    asked = rollout(service, "v1", image_of("v1"), objects=objects)
+    assert smoke(runtime, asked, says("made"), say=said.append).status == 200
+    making.join()
+
+
+def test_where_pods_cannot_be_tried_an_engine_does(
+    harness: KubernetesHarness, service: Service, image_of: ImageOf
+) -> None:
+    runtime = harness.open(trial="engine")
+    assert smoke(runtime, rollout(service, "v1", image_of("v1")), WANTED, say=quiet).status == 200
+    until(lambda: harness.trials(service) == [], what="the end of the trial")
 
 
 def test_other_nodes_fetch_what_is_tried(
@@ -178,7 +243,7 @@ def test_other_nodes_fetch_what_is_tried(
         [state] = [each["state"] for each in fetching()[0]["status"]["containerStatuses"]]
         assert state["terminated"]["reason"] == "StartError", "after its image was there"
     runtime.roll_out(asked, say=quiet)
-    assert harness.trials(service) == []
+    until(lambda: harness.trials(service) == [], what="the end of the trial")
 
 
 def test_a_pod_that_only_fetches_fetches(
@@ -205,27 +270,55 @@ def test_a_pod_that_only_fetches_fetches(
 def test_the_pod_is_the_releases_but_for_what_would_be_in_the_way() -> None:
     objects = rendered(list(default_objects()), ours=True, secret=True, memory="512m")
     template = the("Deployment", objects)["spec"]["template"]
+    template["metadata"]["labels"]["azure.workload.identity/use"] = "true"
     template["spec"]["affinity"] = {"podAntiAffinity": {"required": []}, "nodeAffinity": {"kept": 1}}
     template["spec"]["containers"][0]["ports"][0]["hostPort"] = 80
     pod = trial_pod(objects, "t", {})
     spec, [app] = pod["spec"], pod["spec"]["containers"]
     labels = pod["metadata"]["labels"]
-    selected = the("NetworkPolicy", objects)["spec"]["podSelector"]["matchLabels"].items()
-    assert selected <= labels.items(), "the app's policies hold for it"
-    assert not {marks.SERVICE, marks.REVISION} & set(labels), "and it is none of the service's replicas"
-    assert spec["readinessGates"], "nobody opens it, so no Service sends a request"
+    assert labels == {
+        "app.kubernetes.io/managed-by": "linkspan",
+        "azure.workload.identity/use": "true",
+        marks.TRIAL: "digits-production",
+        marks.ROLE: "trial",
+    }, "none by which anything chooses the service's pods"
+    assert app["readinessProbe"]["initialDelaySeconds"] >= SECONDS, "it is never called ready"
+    own = template["spec"]["containers"][0]
+    assert app["readinessProbe"] == {**own["readinessProbe"], "initialDelaySeconds": SECONDS}
+    assert [app[key] for key in ("startupProbe", "livenessProbe", "resources")] == [
+        own[key] for key in ("startupProbe", "livenessProbe", "resources")
+    ]
     assert "topologySpreadConstraints" not in spec
     assert spec["affinity"] == {"nodeAffinity": {"kept": 1}}
     assert app["ports"] == [{"name": "http", "containerPort": 8080}]
     assert app["lifecycle"] == {}
-    assert not {"startupProbe", "readinessProbe", "livenessProbe"} & set(app)
-    assert app["resources"] == template["spec"]["containers"][0]["resources"]
-    assert spec["restartPolicy"] == "Never"
+    assert app["env"] == [{"name": "LINKSPAN_TRIAL", "value": "1"}]
     assert template["spec"]["topologySpreadConstraints"], "the release itself is as it was"
+    [policy] = policies(objects)
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+    assert policy["spec"]["ingress"] == the("NetworkPolicy", objects)["spec"]["ingress"]
     for each in (pod, fetching_pod(objects, "f", "n")):
         assert violations(each["spec"]) == set()
         assert each["spec"]["imagePullSecrets"] == [{"name": marks.PULL_SECRET}]
         assert each["spec"]["activeDeadlineSeconds"] == SECONDS
+
+
+def test_what_an_init_container_does_is_not_cut_short() -> None:
+    [deployment] = parsed(SMALL)
+    assert "terminationGracePeriodSeconds" not in trial_pod(rendered([deployment]), "t", {})["spec"]
+    del pod_of(deployment)["initContainers"]
+    assert trial_pod(rendered([deployment]), "t", {})["spec"]["terminationGracePeriodSeconds"] == 1
+
+
+def test_policies_for_other_pods_are_not_the_trials() -> None:
+    def policy(selector: dict[str, Any]) -> KubeObject:
+        spec = {"podSelector": selector, "egress": []}
+        meta = {"name": f"p{len(str(selector))}"}
+        return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
+
+    mine = [policy({}), policy({"matchLabels": {"mine": "1"}})]
+    objects = rendered([*parsed(SMALL), *mine, policy({"matchLabels": {"mine": "another"}})])
+    assert len(policies(objects)) == len(mine)
 
 
 def test_every_way_to_read_a_copy() -> None:
@@ -260,11 +353,12 @@ def test_every_way_to_read_a_copy() -> None:
     assert named["B"] == {"configMapKeyRef": {"name": "t-0", "key": "k"}}
 
 
-def test_while_something_is_live_no_policy_is_made_before_its_time() -> None:
-    objects = rendered([*default_objects(), config_map("settings"), *parsed(SECRET_STORE)], host="a.example")
-    first = {each["kind"] for each in missing_first(objects, live=False)}
-    assert first == {"ServiceAccount", "ConfigMap", "NetworkPolicy", "ExternalSecret"}
-    assert {each["kind"] for each in missing_first(objects, live=True)} == first - {"NetworkPolicy"}
+def test_nothing_that_acts_on_what_is_live_is_made_before_its_time() -> None:
+    kinds = ("HTTPRoute", "ScaledObject", "AuthorizationPolicy", "LimitRange", "Job")
+    acting = [{"apiVersion": "x/v1", "kind": kind, "metadata": {"name": "x"}} for kind in kinds]
+    own = [*default_objects(), config_map("settings"), *parsed(SECRET_STORE), *acting]
+    made = [each["kind"] for each in needed(rendered(own, host="a.example"))]
+    assert made == ["ServiceAccount", "ConfigMap", "ExternalSecret"]
 
 
 SECRET_STORE = "{apiVersion: external-secrets.io/v1, kind: ExternalSecret, metadata: {name: s}}"
@@ -278,9 +372,10 @@ def test_a_killed_trial_leaves_nothing_to_the_next(
     command = [sys.executable, "-c", program]
     killed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    [left] = harness.trials(service)
+    left = set(harness.trials(service))
+    assert left
     with runtime.trial(asked, say=quiet):
-        assert left not in harness.trials(service)
+        until(lambda: not left & set(harness.trials(service)), what="the end of the killed one")
 
 
 def test_an_account_with_the_rights_of_earlier_versions_is_told_where_the_new_ones_are(
@@ -300,4 +395,4 @@ def test_an_account_with_the_rights_of_earlier_versions_is_told_where_the_new_on
     runtime = KubernetesHarness(cluster, harness.registry, kubeconfig).open()
     with pytest.raises(RuntimeDenied, match=r"pods/portforward.*k8s/linkspan"):
         smoke(runtime, rollout(service, "v1", image_of("v1")), WANTED, say=quiet)
-    assert harness.trials(service) == []
+    until(lambda: harness.trials(service) == [], what="the end of the trial")

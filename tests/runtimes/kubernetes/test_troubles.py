@@ -92,13 +92,14 @@ WEBHOOK = 'admission webhook "policy.example" denied the request: \n\nno unsigne
 )
 def test_pods_that_may_not_be_created(words: str, says: str) -> None:
     expected = (False, f"ReplicaSet/app-rs2 may not create pods: {says}")
-    assert verdict(rolling(refused=words)) == expected
+    assert verdict(rolling(refused=words), 31) == expected
+    assert verdict(rolling(refused=words), 29)[0] is (words == QUOTA), "what has just left may still count"
     told = event("app-rs2", "FailedCreate", f"Error creating: {words}", kind="ReplicaSet")
-    assert verdict(rolling(events=[told])) == expected
+    assert verdict(rolling(events=[told]), 31) == expected
 
 
 def test_a_refusal_for_want_of_room_may_pass() -> None:
-    assert verdict(rolling(pod("z", 1, leaving=True), refused=QUOTA))[0] is True
+    assert verdict(rolling(pod("z", 1, leaving=True), refused=QUOTA), 99)[0] is True
 
 
 ROLES = (
@@ -145,7 +146,7 @@ def test_a_replica_set_that_may_not_be_created() -> None:
     words = 'Failed to create new replica set "app-rs2": "app-rs2" is forbidden: exceeded quota: x'
     failed = {"type": "Progressing", "status": "False", "reason": "ReplicaSetCreateError", "message": words}
     seen = rolling(status={"conditions": [failed]})
-    assert verdict(seen) == (False, f"Deployment/app may not create pods: {words}")
+    assert verdict(seen, 31) == (False, f"Deployment/app may not create pods: {words}")
 
 
 @pytest.mark.parametrize(
