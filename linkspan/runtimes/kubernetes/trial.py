@@ -141,7 +141,8 @@ class _Attempt:
                 mine.cluster.apply(each)
         # What is live reads and obeys what it did before, until the rollout; the pod does so with copies.
         changed = [each for each, found in there if found is not None and not same_content(found, each)]
-        sources = [*read_by(changed, self.rendered), *policies(self.rendered)]
+        known = [each for each, found in there if found is not None]
+        sources = [*read_by(changed, self.rendered), *policies(self.rendered, known)]
         copies = {f"{self.name}-{at}": each for at, each in enumerate(sources)}
         self.say(f"smoke test: starting pod {self.name} in namespace {mine.namespace}")
         made = [mine.cluster.create(copy_of(each, name, service)) for name, each in copies.items()]

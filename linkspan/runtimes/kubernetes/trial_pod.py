@@ -1,8 +1,8 @@
 """The pod in which a release is tried, and those that only fetch it on other nodes: pure functions.
 
-The first is what the Deployment would make, apart from the service: it has not the labels by which Services,
-autoscalers and disruption budgets choose the service's pods. Load balancers that register pods by themselves
-(AWS's among them) ask whether its containers are ready, and they never are.
+The first is what the Deployment would make, apart from the service: the labels by which Services, autoscalers
+and disruption budgets choose the service's pods have another value. Load balancers that register pods by
+themselves (AWS's among them) ask whether its containers are ready, and they never are.
 """
 
 import copy
@@ -99,16 +99,40 @@ def needed(objects: Sequence[KubeObject]) -> list[KubeObject]:
     return [each for each in objects if each["kind"] in _NEEDED]
 
 
-def policies(objects: Sequence[KubeObject]) -> list[KubeObject]:
-    """The release's NetworkPolicies for its pods, for the pod of its trial instead."""
+def policies(objects: Sequence[KubeObject], there: Sequence[KubeObject]) -> list[KubeObject]:
+    """The release's NetworkPolicies as they are to hold for the pod of its trial.
+
+    Those for the release's pods are for that one instead. Of those for others, of which only who is `there`
+    already, the rules that let the release's pods in let that one in: policies add up.
+    """
     deployment = app_deployment(objects)
     labels = deployment["spec"]["template"]["metadata"]["labels"]
-    chosen = {marks.TRIAL: labels[marks.SERVICE], marks.ROLE: "trial"}
-    return [
-        {**each, "spec": {**each["spec"], "podSelector": {"matchLabels": chosen}}}
-        for each in objects
-        if each["kind"] == "NetworkPolicy" and _chooses(each["spec"].get("podSelector"), labels)
-    ]
+    trial = {"matchLabels": {marks.TRIAL: labels[marks.SERVICE], marks.ROLE: "trial"}}
+    found = []
+    for each in objects:
+        if each["kind"] != "NetworkPolicy":
+            continue
+        if _chooses(each["spec"].get("podSelector"), labels):
+            found.append({**each, "spec": {**each["spec"], "podSelector": trial}})
+        elif each in there and (rules := _letting_in(each["spec"].get("ingress") or [], labels)):
+            ingress = [{**rule, "from": [{"podSelector": trial}]} for rule in rules]
+            spec = {
+                "podSelector": each["spec"]["podSelector"],
+                "policyTypes": ["Ingress"],
+                "ingress": ingress,
+            }
+            found.append({**each, "spec": spec})
+    return found
+
+
+def _letting_in(rules: Sequence[KubeObject], labels: Mapping[str, str]) -> list[KubeObject]:
+    """The rules that let in pods of the same namespace with these labels, and not everybody."""
+
+    def mine(peer: KubeObject) -> bool:
+        own = "podSelector" in peer and "namespaceSelector" not in peer
+        return own and _chooses(peer["podSelector"], labels)
+
+    return [rule for rule in rules if any(map(mine, rule.get("from") or ()))]
 
 
 def read_by(some: Sequence[KubeObject], objects: Sequence[KubeObject]) -> list[KubeObject]:
@@ -169,17 +193,26 @@ def _pod(
     labels, annotations = template["metadata"]["labels"], template["metadata"]["annotations"]
     ours = {marks.MANAGED_BY: marks.FIELD_MANAGER, marks.TRIAL: labels[marks.SERVICE], marks.ROLE: role}
     # A pod that runs nothing needs no sidecar either, and no identity, which labels of the app may ask for.
-    apart = _selecting(objects, deployment) if role == "trial" else set(labels)
+    kept = _apart(labels, _selecting(objects, deployment)) if role == "trial" else {}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
             "name": name,
             "namespace": deployment["metadata"]["namespace"],
-            "labels": {**{key: value for key, value in labels.items() if key not in apart}, **ours},
+            "labels": {**kept, **ours},
             "annotations": {key: value for key, value in annotations.items() if key != marks.REVISION},
         },
         "spec": spec,
+    }
+
+
+def _apart(labels: Mapping[str, str], selecting: set[str]) -> dict[str, str]:
+    """The labels with another value where pods are chosen by it; policies may want that there is one."""
+    # A label's value has at most 63 characters and ends with a letter or a digit.
+    named = {key: f"{value[:57]}-trial".lstrip("-") for key, value in labels.items() if key in selecting}
+    return {
+        key: value for key, value in {**labels, **named}.items() if key not in {marks.SERVICE, marks.REVISION}
     }
 
 

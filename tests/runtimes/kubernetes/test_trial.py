@@ -278,10 +278,11 @@ def test_the_pod_is_the_releases_but_for_what_would_be_in_the_way() -> None:
     labels = pod["metadata"]["labels"]
     assert labels == {
         "app.kubernetes.io/managed-by": "linkspan",
+        "app.kubernetes.io/name": "app-trial",
         "azure.workload.identity/use": "true",
         marks.TRIAL: "digits-production",
         marks.ROLE: "trial",
-    }, "none by which anything chooses the service's pods"
+    }, "none with the value by which the service's pods are chosen"
     assert app["readinessProbe"]["initialDelaySeconds"] >= SECONDS, "it is never called ready"
     own = template["spec"]["containers"][0]
     assert app["readinessProbe"] == {**own["readinessProbe"], "initialDelaySeconds": SECONDS}
@@ -294,7 +295,7 @@ def test_the_pod_is_the_releases_but_for_what_would_be_in_the_way() -> None:
     assert app["lifecycle"] == {}
     assert app["env"] == [{"name": "LINKSPAN_TRIAL", "value": "1"}]
     assert template["spec"]["topologySpreadConstraints"], "the release itself is as it was"
-    [policy] = policies(objects)
+    [policy] = policies(objects, [])
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
     assert policy["spec"]["ingress"] == the("NetworkPolicy", objects)["spec"]["ingress"]
     for each in (pod, fetching_pod(objects, "f", "n")):
@@ -310,15 +311,38 @@ def test_what_an_init_container_does_is_not_cut_short() -> None:
     assert trial_pod(rendered([deployment]), "t", {})["spec"]["terminationGracePeriodSeconds"] == 1
 
 
-def test_policies_for_other_pods_are_not_the_trials() -> None:
-    def policy(selector: dict[str, Any]) -> KubeObject:
-        spec = {"podSelector": selector, "egress": []}
-        meta = {"name": f"p{len(str(selector))}"}
+def test_the_policies_of_a_trial() -> None:
+    mine, other = {"matchLabels": {"mine": "1"}}, {"matchLabels": {"cache": "1"}}
+
+    def policy(name: str, selector: KubeObject, *sources: KubeObject) -> KubeObject:
+        ingress = [{"from": [{"podSelector": each}], "ports": [{"port": 6379}]} for each in sources]
+        spec = {"podSelector": selector, "ingress": ingress}
+        meta = {"name": name}
         return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": spec}
 
-    mine = [policy({}), policy({"matchLabels": {"mine": "1"}})]
-    objects = rendered([*parsed(SMALL), *mine, policy({"matchLabels": {"mine": "another"}})])
-    assert len(policies(objects)) == len(mine)
+    own = [policy("all", {}), policy("app", mine, other), policy("cache", other, mine, other)]
+    objects = rendered([*parsed(SMALL), *own, policy("neither", other, other)])
+    trial = {"matchLabels": {marks.TRIAL: "digits-production", marks.ROLE: "trial"}}
+    made = {each["metadata"]["name"]: each["spec"] for each in policies(objects, objects)}
+    assert set(made) == {"all", "app", "cache"}
+    assert made["app"] == {"podSelector": trial, "ingress": own[1]["spec"]["ingress"]}
+    assert made["all"]["podSelector"] == trial
+    assert made["cache"] == {
+        "podSelector": other,
+        "policyTypes": ["Ingress"],
+        "ingress": [{"from": [{"podSelector": trial}], "ports": [{"port": 6379}]}],
+    }, "one rule more for the cache, and none less"
+    # One that is not there yet would shut out who is live.
+    assert [each["metadata"]["name"] for each in policies(objects, [])] == ["all", "app"]
+
+
+def test_a_long_label_stays_one() -> None:
+    [deployment] = parsed(SMALL)
+    long = {"mine": "x" * 63}
+    deployment["spec"]["selector"]["matchLabels"] = deployment["spec"]["template"]["metadata"]["labels"] = (
+        long
+    )
+    assert trial_pod(rendered([deployment]), "t", {})["metadata"]["labels"]["mine"] == "x" * 57 + "-trial"
 
 
 def test_every_way_to_read_a_copy() -> None:
