@@ -173,7 +173,7 @@ def _request_line(wanted: SmokeSection) -> str:
 
 
 def _with_log(fix: str, running: Trial, say: Say) -> str:
-    """`fix`, and where the log is: not in the error, which the registry remembers for all who may read it."""
+    """`fix`, and where the log is: not all of it in the error, which all can read who may pull."""
     log = running.log()
     say(f"the app's last output:\n{log}" if log else "the app printed nothing")
     return (

@@ -155,18 +155,27 @@ class Cluster:
 
     def merge(self, obj: KubeObject, metadata: KubeObject) -> KubeObject:
         """Change these of its metadata; Conflict if the object is gone, or not of that resourceVersion."""
+        return self.patch(obj, {"metadata": metadata})
+
+    def patch(self, obj: KubeObject, change: KubeObject) -> KubeObject:
+        """Change these of its fields (RFC 7386); Conflict as `merge`."""
         return self._write(
             "patch",
             self._path_of(obj),
             missing=Conflict,
-            body={"metadata": metadata},
+            body=change,
             content_type="application/merge-patch+json",
         )
 
-    def delete(self, obj: KubeObject) -> bool:
-        """Remove it and what belongs to it; False if it was gone."""
+    def delete(self, obj: KubeObject, *, grace_seconds: int | None = None) -> bool:
+        """Remove it and what belongs to it; False if it was gone. A pod has its own time to end, or this."""
         with suppress(_NotFound):
-            self._json("delete", self._path_of(obj), propagation_policy="Background")
+            self._json(
+                "delete",
+                self._path_of(obj),
+                propagation_policy="Background",
+                grace_period_seconds=grace_seconds,
+            )
             return True
         return False
 
@@ -212,7 +221,8 @@ class Cluster:
             raise CannotAsk(
                 f"pod {pod} cannot be asked through the API server",
                 found=" ".join(str(error).split())[:300],
-                fix="See whether `kubectl port-forward` to a pod works from here",
+                fix="See whether `kubectl port-forward` to a pod works from here; where it cannot, set "
+                'trial="engine" in the block of the runtime',
             ) from None
 
     def knows(self, obj: KubeObject) -> bool:

@@ -57,6 +57,9 @@ class _Stream(httpcore.NetworkStream):
         try:
             for _ in (_DATA, _ERROR):
                 self._message(timeout)
+        except httpcore.ReadTimeout:
+            self.close()
+            raise CannotAsk("a pod's port is not opened in time") from None
         except BaseException:
             self.close()
             raise
@@ -99,12 +102,12 @@ class _Stream(httpcore.NetworkStream):
         self._socket.settimeout(timeout)
         try:
             data = self._socket.recv()
-        except websocket.WebSocketConnectionClosedException:
-            raise CannotAsk("the connection to a pod was cut on its way through the API server") from None
         except websocket.WebSocketTimeoutException:
             raise httpcore.ReadTimeout("the port does not answer") from None
         except (websocket.WebSocketException, OSError) as error:
-            raise httpcore.ReadError(str(error)) from None
+            # What the app does comes as an error of the other channel, or as an end that the kubelet tells.
+            what = "the connection to a pod was cut on its way through the API server"
+            raise CannotAsk(what, found=" ".join(str(error).split())[:300]) from None
         whole = data.encode() if isinstance(data, str) else bytes(data)
         return (whole[0], whole[1:]) if whole else (None, b"")
 

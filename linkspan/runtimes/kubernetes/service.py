@@ -82,15 +82,17 @@ class KubeService:
 
     # Changing it
 
-    def remove_trials(self, called: str = "", *, fetching: bool = True) -> None:
+    def remove_trials(
+        self, called: str = "", *, fetching: bool = True, grace_seconds: int | None = None
+    ) -> None:
         """Remove the pods of all trials of the service, or of that one; what goes with them goes too.
 
-        Those that only fetch stay unless `fetching`.
+        Those that only fetch stay unless `fetching`. Each has its own time to end, or `grace_seconds`.
         """
         for pod in self.cluster.list("v1", "Pod", self.namespace, labels=f"{marks.TRIAL}={self.service}"):
             role = text(pod, "metadata", "labels", marks.ROLE)
             if text(pod, "metadata", "name").startswith(called) and (fetching or role == "trial"):
-                self.cluster.delete(pod)
+                self.cluster.delete(pod, grace_seconds=grace_seconds)
 
     def record(self, snapshot: Snapshot) -> None:
         """Begin a rollout: whoever makes the number first has it. Raises RolloutConflict for the other."""

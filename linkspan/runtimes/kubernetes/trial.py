@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -28,7 +28,7 @@ from linkspan.progress import Say
 from linkspan.runtimes.asking import ask, probe
 from linkspan.runtimes.base import KubeObject, Later, Rollout
 from linkspan.runtimes.kubernetes.app_objects import default_objects
-from linkspan.runtimes.kubernetes.client import Refused
+from linkspan.runtimes.kubernetes.client import Conflict, Refused
 from linkspan.runtimes.kubernetes.containers import PASSES, PATIENCE, Stage, Trouble
 from linkspan.runtimes.kubernetes.fields import refusal_words
 from linkspan.runtimes.kubernetes.forward import http_through
@@ -38,17 +38,16 @@ from linkspan.runtimes.kubernetes.objects import listed
 from linkspan.runtimes.kubernetes.render import render
 from linkspan.runtimes.kubernetes.service import KubeService
 from linkspan.runtimes.kubernetes.trial_pod import (
-    copy_of,
+    copy_for,
     fetching_pod,
     needed,
-    owned_by,
     policies,
     read_by,
     same_content,
     the_container,
     trial_pod,
 )
-from linkspan.runtimes.kubernetes.tried import tried
+from linkspan.runtimes.kubernetes.tried import taken, tried
 from linkspan.runtimes.readiness import Observed, Readiness, readiness
 
 _LOOK_SECONDS = 0.1
@@ -82,7 +81,11 @@ class KubeTrial:
         return (cluster.log(namespace, self.pod, self.container, previous=False) or "").strip()
 
     def ask(self, method: str, path: str, *, json: Any = None, seconds: float) -> httpx.Response:
-        return ask(self.http, method, path, json=json, seconds=seconds)
+        try:
+            return ask(self.http, method, path, json=json, seconds=seconds)
+        except httpx.HTTPError:
+            tried(self.mine, self.pod, self.container)  # if it was taken away, that is why
+            raise
 
 
 @contextmanager
@@ -110,22 +113,24 @@ def trial(
         connect = partial(mine.cluster.forward, mine.namespace, name, rollout.port)
         with http_through(connect, rollout.port) as http:
             yield KubeTrial(mine, name, attempt.container, http)
-    except BaseException:
+    except BaseException as error:
         with suppress(LinkspanError, Refused):  # the first error says more, and the next trial tidies up
-            mine.remove_trials(name)
+            attempt.undo(refused=isinstance(error, SmokeFailed))
         raise
-    later(partial(mine.remove_trials, name, fetching=False))  # what the other nodes fetch they need soon
+    # Soon, for the rollout may need its room. What the other nodes fetch they need.
+    later(partial(mine.remove_trials, name, fetching=False, grace_seconds=1))
 
 
 @dataclass(frozen=True)
 class _Attempt:
-    """The pod of a trial, called `name`, and what is made for it."""
+    """The pod of a trial, called `name`, and what is made for it (`made`)."""
 
     mine: KubeService
     rollout: Rollout
     rendered: Sequence[KubeObject]
     name: str
     say: Say
+    made: list[KubeObject] = field(default_factory=list)
 
     @property
     def container(self) -> str:
@@ -133,37 +138,42 @@ class _Attempt:
 
     def start(self, live: Snapshot | None) -> None:
         """Return when the app's container has been started. Raises as Runtime.trial does."""
-        mine, service = self.mine, str(self.rollout.service)
+        mine = self.mine
         mine.remove_trials()  # of those that were killed: no two releases of a service are tried at once
         there = list(zip(self.rendered, mine.claim(self.rendered), strict=True))
         for each in needed(self.rendered):
             if (each, None) in there:
                 mine.cluster.apply(each)
+                self.made.append(each)
         # What is live reads and obeys what it did before, until the rollout; the pod does so with copies.
         changed = [each for each, found in there if found is not None and not same_content(found, each)]
-        known = [each for each, found in there if found is not None]
-        sources = [*read_by(changed, self.rendered), *policies(self.rendered, known)]
+        sources = [*read_by(changed, self.rendered), *policies(there)]
         copies = {f"{self.name}-{at}": each for at, each in enumerate(sources)}
         self.say(f"smoke test: starting pod {self.name} in namespace {mine.namespace}")
-        made = [mine.cluster.create(copy_of(each, name, service)) for name, each in copies.items()]
-        try:
-            pod = self._created(trial_pod(self.rendered, self.name, copies))
-        except BaseException:
-            for each in made:
-                mine.cluster.delete(each)
-            raise
-        for each in made:  # from now on they go with the pod
-            mine.cluster.merge(each, owned_by(pod))
+        pod = self._created(trial_pod(self.rendered, self.name, copies))
         if self.rollout.mount:
             check_mounts(listed(pod, "spec", "volumes"), self.rollout.release)
+        for name, each in copies.items():
+            mine.cluster.create(copy_for(pod, each, name))
+        try:
+            mine.cluster.patch(pod, {"spec": {"schedulingGates": None}})
+        except Conflict:
+            raise taken(f"{self.name} was removed by somebody else") from None
         self._wait(mine.nodes_of(live.revision.number) if live else set())
+
+    def undo(self, *, refused: bool) -> None:
+        """Remove the pods; of a release that was refused also what was missing before them."""
+        self.mine.remove_trials(self.name)
+        if refused:
+            rolled_out = [each for snapshot in self.mine.snapshots() for each in snapshot.objects]
+            self.mine.prune(self.made, rolled_out)
 
     def _created(self, pod: KubeObject) -> KubeObject:
         began = time.monotonic()
         while True:
             try:
                 return self.mine.cluster.create(pod)
-            except Refused as error:
+            except (Refused, Conflict) as error:  # two that count for one quota at once are in conflict
                 said = refusal_words(str(error))
                 if "exceeded quota" in said:
                     raise self._no_room(said) from None
@@ -197,7 +207,7 @@ class _Attempt:
             if seen.prepares and now - began < _PULL_SECONDS:
                 start = now
             if now - start > self.rollout.ready_seconds:
-                raise RuntimeUnavailable(f"{self.rollout.release.title} cannot be tried", found=reason)
+                raise self._late(trouble)
             if reason != said:
                 self.say(f"smoke test: {reason}")
             said = reason
@@ -209,7 +219,7 @@ class _Attempt:
         try:
             for at, node in enumerate(chosen):
                 self.mine.cluster.create(fetching_pod(self.rendered, f"{self.name}-fetch-{at}", node))
-        except (Refused, RuntimeDenied, RuntimeUnavailable) as error:
+        except (Refused, Conflict, RuntimeDenied, RuntimeUnavailable) as error:
             self.say(f"smoke test: other nodes fetch the release only in the rollout: {error}")
         else:
             if chosen:
@@ -221,9 +231,26 @@ class _Attempt:
             return self._no_room(trouble.reason)
         if trouble.stage is Stage.PULLED:
             return RegistryError(f"{self.rollout.release.title} cannot be fetched", found=trouble.reason)
+        if (
+            trouble.stage is Stage.CONFIGURED
+        ):  # perhaps what was there before, and is changed only in the rollout
+            return self._untried(trouble.reason)
+        return self._failed(trouble.reason)
+
+    def _late(self, trouble: Trouble | None) -> LinkspanError:
+        """The error for what might have passed, and did not in time."""
+        reason = f"not started after {self.rollout.ready_seconds:g} s: {trouble.reason if trouble else ''}"
+        if trouble is None or trouble.stage in {Stage.CRASHED, Stage.RUN, Stage.STARTING, Stage.PROBED}:
+            return self._failed(reason.rstrip(": "))
+        if trouble.stage is Stage.PULLED:
+            what = f"{self.rollout.release.title} cannot be fetched now"
+            return RuntimeUnavailable(what, found=trouble.reason)
+        return self._no_room(reason) if trouble.stage is Stage.SCHEDULED else self._untried(reason)
+
+    def _failed(self, reason: str) -> SmokeFailed:
         return SmokeFailed(
             f"{self.rollout.service.app} did not start in its smoke test",
-            found=trouble.reason,
+            found=reason,
             fix="Mend what is said above and release again",
         )
 

@@ -40,6 +40,8 @@ def trial_pod(objects: Sequence[KubeObject], name: str, copied: Mapping[str, Kub
     template = copy.deepcopy(deployment["spec"]["template"])
     spec = template["spec"]
     spec["activeDeadlineSeconds"] = SECONDS
+    # Until its copies are there, which go with it and so come after it.
+    spec["schedulingGates"] = [{"name": marks.TRIAL}]
     if not spec.get("initContainers"):  # whose work, such as a migration, is not to be cut short
         spec["terminationGracePeriodSeconds"] = 1
     spec.pop("topologySpreadConstraints", None)
@@ -99,30 +101,34 @@ def needed(objects: Sequence[KubeObject]) -> list[KubeObject]:
     return [each for each in objects if each["kind"] in _NEEDED]
 
 
-def policies(objects: Sequence[KubeObject], there: Sequence[KubeObject]) -> list[KubeObject]:
+def policies(objects: Sequence[tuple[KubeObject, KubeObject | None]]) -> list[KubeObject]:
     """The release's NetworkPolicies as they are to hold for the pod of its trial.
 
-    Those for the release's pods are for that one instead. Of those for others, of which only who is `there`
-    already, the rules that let the release's pods in let that one in: policies add up.
+    `objects` are the release's, each with what the cluster has of it. Policies for the release's pods are for
+    that one instead. Of those for others, if they are there for the same pods, the rules that let the
+    release's pods in let that one in too: policies add up.
     """
-    deployment = app_deployment(objects)
-    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    labels = app_deployment([each for each, _ in objects])["spec"]["template"]["metadata"]["labels"]
     trial = {"matchLabels": {marks.TRIAL: labels[marks.SERVICE], marks.ROLE: "trial"}}
     found = []
-    for each in objects:
+    for each, there in objects:
         if each["kind"] != "NetworkPolicy":
             continue
-        if _chooses(each["spec"].get("podSelector"), labels):
+        chosen = each["spec"].get("podSelector") or {}
+        if _chooses(chosen, labels):
             found.append({**each, "spec": {**each["spec"], "podSelector": trial}})
-        elif each in there and (rules := _letting_in(each["spec"].get("ingress") or [], labels)):
+        elif there and _shuts_in(there, chosen):
+            rules = _letting_in(each["spec"].get("ingress") or [], labels)
             ingress = [{**rule, "from": [{"podSelector": trial}]} for rule in rules]
-            spec = {
-                "podSelector": each["spec"]["podSelector"],
-                "policyTypes": ["Ingress"],
-                "ingress": ingress,
-            }
-            found.append({**each, "spec": spec})
+            spec = {"podSelector": chosen, "policyTypes": ["Ingress"], "ingress": ingress}
+            found += [{**each, "spec": spec}] if ingress else []
     return found
+
+
+def _shuts_in(there: KubeObject, chosen: KubeObject) -> bool:
+    """Whether it holds for these pods already, and for what comes to them."""
+    spec = there["spec"]
+    return (spec.get("podSelector") or {}) == chosen and "Ingress" in (spec.get("policyTypes") or ["Ingress"])
 
 
 def _letting_in(rules: Sequence[KubeObject], labels: Mapping[str, str]) -> list[KubeObject]:
@@ -149,21 +155,16 @@ def same_content(one: KubeObject, other: KubeObject) -> bool:
     )
 
 
-def copy_of(obj: KubeObject, name: str, service: str) -> KubeObject:
-    """A copy called `name`, of what a trial of the service reads or obeys."""
-    labels = {marks.MANAGED_BY: marks.FIELD_MANAGER, marks.TRIAL: service}
-    return {**obj, "metadata": {"name": name, "namespace": obj["metadata"]["namespace"], "labels": labels}}
-
-
-def owned_by(pod: KubeObject) -> KubeObject:
-    """The metadata of what goes with `pod`, which is as the cluster has it."""
-    owner = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "name": pod["metadata"]["name"],
-        "uid": pod["metadata"]["uid"],
+def copy_for(pod: KubeObject, obj: KubeObject, name: str) -> KubeObject:
+    """A copy called `name` of what the pod of a trial reads or obeys; it goes with `pod`, which is there."""
+    owner = {"apiVersion": "v1", "kind": "Pod", **_some(pod["metadata"], "name", "uid")}
+    metadata = {
+        "name": name,
+        "namespace": pod["metadata"]["namespace"],
+        "labels": _some(pod["metadata"]["labels"], marks.MANAGED_BY, marks.TRIAL),
+        "ownerReferences": [owner],
     }
-    return {"ownerReferences": [owner]}
+    return {**obj, "metadata": metadata}
 
 
 def the_container(objects: Sequence[KubeObject]) -> dict[str, Any]:

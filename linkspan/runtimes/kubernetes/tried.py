@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from linkspan.errors import RuntimeUnavailable
+from linkspan.errors import RuntimeDenied, RuntimeUnavailable
 from linkspan.runtimes.base import KubeObject
 from linkspan.runtimes.kubernetes.containers import Stage, Trouble, last_end
 from linkspan.runtimes.kubernetes.fields import field, is_leaving, objects, text
@@ -14,6 +14,7 @@ from linkspan.runtimes.kubernetes.troubles import pod_troubles
 
 _AWAY_SECONDS = 300
 """The API server may be away this long in the middle of a trial."""
+_DENIED_SECONDS = 30
 _LOOK_SECONDS = 0.5
 
 
@@ -31,11 +32,8 @@ class Tried:
 
     @property
     def prepares(self) -> bool:
-        """Whether what comes before the app goes on: gigabytes to pull, an init container at its work."""
-        working = any(
-            field(each, "state", "running") for each in objects(self.pod, "status", "initContainerStatuses")
-        )
-        return working or prepares(self.pod, self.events)
+        """Whether its node is making it ready to start, which may mean gigabytes to pull."""
+        return prepares(self.pod, self.events)
 
     def runs(self, container: str) -> bool:
         return any(
@@ -55,12 +53,14 @@ def tried(mine: KubeService, pod: str, container: str) -> Tried:
     An API server that is away is waited for. Raises RuntimeUnavailable if that lasts too long, or if the pod
     was taken away, which says nothing about the release.
     """
-    end = time.monotonic() + _AWAY_SECONDS
+    began = time.monotonic()
     while True:
         try:
             return _seen(mine, pod, container)
-        except RuntimeUnavailable as error:
-            if isinstance(error, _Taken) or time.monotonic() > end:
+        except (RuntimeUnavailable, RuntimeDenied) as error:
+            # One that has just started knows no roles yet, and says no to everybody.
+            patience = _AWAY_SECONDS if error.retriable else _DENIED_SECONDS
+            if isinstance(error, _Taken) or time.monotonic() - began > patience:
                 raise
         time.sleep(_LOOK_SECONDS)
 

@@ -110,8 +110,9 @@ def test_a_pod_that_was_taken_away_is_no_verdict(
     asked = rollout(service, "v1", image_of("v1", "never"))
 
     def take() -> None:
-        until(lambda: harness.trials(service), what="a trial")
-        cluster.run("delete", "pod", "-n", str(service), "-l", f"{marks.TRIAL}={service}")
+        chosen = ["pods", "-l", f"{marks.TRIAL}={service}"]
+        until(lambda: cluster.get(str(service), *chosen)["items"], what="the pod of a trial")
+        cluster.run("delete", *chosen, "-n", str(service))
 
     taking = threading.Thread(target=take)
     taking.start()
@@ -192,8 +193,14 @@ def test_a_sidecar_that_starts_badly_once_is_no_verdict(
 
 
 def test_what_an_operator_has_yet_to_make_is_waited_for(
-    runtime: Runtime, cluster: RunningCluster, service: Service, image_of: ImageOf
+    runtime: Runtime,
+    cluster: RunningCluster,
+    service: Service,
+    image_of: ImageOf,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # As many seconds as a busy machine may need for it.
+    monkeypatch.setattr("linkspan.runtimes.kubernetes.containers.PATIENCE", 240.0)
     objects = without_autoscaler()
     reads = {"name": "VERSION", "valueFrom": {"secretKeyRef": {"name": "later", "key": "text"}}}
     app_of(objects)["env"] = [reads]
@@ -295,7 +302,7 @@ def test_the_pod_is_the_releases_but_for_what_would_be_in_the_way() -> None:
     assert app["lifecycle"] == {}
     assert app["env"] == [{"name": "LINKSPAN_TRIAL", "value": "1"}]
     assert template["spec"]["topologySpreadConstraints"], "the release itself is as it was"
-    [policy] = policies(objects, [])
+    [policy] = policies([(each, None) for each in objects])
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
     assert policy["spec"]["ingress"] == the("NetworkPolicy", objects)["spec"]["ingress"]
     for each in (pod, fetching_pod(objects, "f", "n")):
@@ -323,7 +330,8 @@ def test_the_policies_of_a_trial() -> None:
     own = [policy("all", {}), policy("app", mine, other), policy("cache", other, mine, other)]
     objects = rendered([*parsed(SMALL), *own, policy("neither", other, other)])
     trial = {"matchLabels": {marks.TRIAL: "digits-production", marks.ROLE: "trial"}}
-    made = {each["metadata"]["name"]: each["spec"] for each in policies(objects, objects)}
+    there = [(each, each) for each in objects]
+    made = {each["metadata"]["name"]: each["spec"] for each in policies(there)}
     assert set(made) == {"all", "app", "cache"}
     assert made["app"] == {"podSelector": trial, "ingress": own[1]["spec"]["ingress"]}
     assert made["all"]["podSelector"] == trial
@@ -332,8 +340,10 @@ def test_the_policies_of_a_trial() -> None:
         "policyTypes": ["Ingress"],
         "ingress": [{"from": [{"podSelector": trial}], "ports": [{"port": 6379}]}],
     }, "one rule more for the cache, and none less"
-    # One that is not there yet would shut out who is live.
-    assert [each["metadata"]["name"] for each in policies(objects, [])] == ["all", "app"]
+    # One that is not there yet, or holds for others, or for what goes out, would shut out who is live.
+    for found in (None, policy("cache", mine), {"spec": {"podSelector": other, "policyTypes": ["Egress"]}}):
+        left = policies([(each, found) for each in objects])
+        assert [each["metadata"]["name"] for each in left] == ["all", "app"]
 
 
 def test_a_long_label_stays_one() -> None:
