@@ -190,11 +190,11 @@ class _Attempt:
         while True:
             now = time.monotonic()
             seen = tried(self.mine, self.name, self.container)
-            if seen.runs(self.container):
-                return
             if seen.node and not fetching:
                 self._fetch(nodes - {seen.node})
                 fetching = True
+            if seen.runs(self.container):
+                return
             trouble = seen.trouble(stuck=math.inf)
             if trouble and not trouble.passes:
                 stuck = now if stuck is None else stuck
@@ -223,7 +223,7 @@ class _Attempt:
             self.say(f"smoke test: other nodes fetch the release only in the rollout: {error}")
         else:
             if chosen:
-                self.say(f"smoke test: {len(chosen)} other nodes begin to fetch the release")
+                self.say(f"smoke test: other nodes begin to fetch the release: {len(chosen)}")
 
     def _stopped(self, trouble: Trouble) -> LinkspanError:
         """The error for what will not pass by itself."""
@@ -231,9 +231,7 @@ class _Attempt:
             return self._no_room(trouble.reason)
         if trouble.stage is Stage.PULLED:
             return RegistryError(f"{self.rollout.release.title} cannot be fetched", found=trouble.reason)
-        if (
-            trouble.stage is Stage.CONFIGURED
-        ):  # perhaps what was there before, and is changed only in the rollout
+        if trouble.stage is Stage.CONFIGURED:  # it may lack what only the rollout changes
             return self._untried(trouble.reason)
         return self._failed(trouble.reason)
 

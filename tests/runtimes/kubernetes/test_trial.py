@@ -245,7 +245,7 @@ def test_other_nodes_fetch_what_is_tried(
         return found
 
     with runtime.trial(asked, say=said.append):
-        assert any("1 other nodes begin to fetch" in line for line in said), said
+        assert any("other nodes begin to fetch the release: 1" in line for line in said), said
         until(lambda: fetching()[0]["status"]["phase"] == "Failed", what="the end of a pod that only fetches")
         [state] = [each["state"] for each in fetching()[0]["status"]["containerStatuses"]]
         assert state["terminated"]["reason"] == "StartError", "after its image was there"
