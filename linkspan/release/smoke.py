@@ -77,23 +77,22 @@ def smoke_test(
 def _wait_ready(running: Trial, rollout: Rollout, say: Say) -> None:
     end = time.monotonic() + rollout.ready_seconds
     while True:
-        cut: CannotAsk | None = None
         try:
             verdict = running.verdict(rollout.ready_path)
-        except CannotAsk as error:
-            cut = error
-        late = time.monotonic() > end
-        if cut and late:
-            raise cut  # nobody knows whether it is ready
-        if not cut and verdict.done:
-            return
-        if not cut and (late or not verdict.retriable):
-            when = f"was not ready after {rollout.ready_seconds:g} s" if late else "did not become ready"
-            raise SmokeFailed(
-                f"{rollout.service.app} {when} in its smoke test",
-                found=verdict.reason,
-                fix=_with_log("Run the image by hand to see more", running, say),
-            )
+        except CannotAsk:
+            if time.monotonic() > end:
+                raise  # nobody knows whether it is ready
+        else:
+            if verdict.done:
+                return
+            late = time.monotonic() > end
+            if late or not verdict.retriable:
+                when = f"was not ready after {rollout.ready_seconds:g} s" if late else "did not become ready"
+                raise SmokeFailed(
+                    f"{rollout.service.app} {when} in its smoke test",
+                    found=verdict.reason,
+                    fix=_with_log("Run the image by hand to see more", running, say),
+                )
         time.sleep(_POLL_SECONDS)
 
 
@@ -174,10 +173,7 @@ def _request_line(wanted: SmokeSection) -> str:
 
 def _with_log(fix: str, running: Trial, say: Say) -> str:
     """`fix`, and where the log is: not all of it in the error, which all can read who may pull."""
-    log = running.log()
-    say(f"the app's last output:\n{log}" if log else "the app printed nothing")
-    return (
-        f"{fix}. The app's last output is in the log of this run"
-        if log
-        else f"{fix}. The app printed nothing"
-    )
+    if log := running.log():
+        say(f"the app's last output:\n{log}")
+        return f"{fix}. The app's last output is in the log of this run"
+    return f"{fix}. The app printed nothing"

@@ -27,6 +27,13 @@ from linkspan.runtimes.readiness import ended
 PATIENCE = 30.0
 """Seconds for which a cluster may put right by itself what often passes: a full node, a slow runtime."""
 
+AWAY_SECONDS = 300
+"""The API server may be away this long while something is waited for."""
+DENIED_SECONDS = 30
+"""An API server that has just started knows no roles yet, and says no to everybody."""
+PULL_SECONDS = 1800
+"""A node may take this long to pull; the time to start, or to become ready, begins after that."""
+
 _LOG_LINE = 200
 
 _PULL = {

@@ -18,7 +18,6 @@ import websocket
 from linkspan.runtimes.asking import CannotAsk
 
 _DATA, _ERROR = 0, 1
-_PORT_BYTES = 2
 _SECONDS = 15.0
 _MOST = 64 << 10
 """Bytes in one message; the kubelet's side reads no more at once."""
@@ -87,7 +86,8 @@ class _Stream(httpcore.NetworkStream):
 
     def close(self) -> None:
         self._socket.close(timeout=1)
-        self._socket.shutdown()  # type: ignore[no-untyped-call]  # which the first does not do once the other end has closed
+        # The first does nothing once the other end has closed.
+        self._socket.shutdown()  # type: ignore[no-untyped-call]
 
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None

@@ -13,6 +13,7 @@ from linkspan.progress import Say
 from linkspan.runtimes.base import KubeObject, Rollout, check_expected, released_meanwhile
 from linkspan.runtimes.kubernetes.app_objects import default_objects
 from linkspan.runtimes.kubernetes.client import Refused
+from linkspan.runtimes.kubernetes.containers import AWAY_SECONDS, DENIED_SECONDS, PULL_SECONDS
 from linkspan.runtimes.kubernetes.fields import is_leaving
 from linkspan.runtimes.kubernetes.marks import Snapshot, live_of
 from linkspan.runtimes.kubernetes.nodes import check_mounts
@@ -27,11 +28,6 @@ HISTORY = 50
 
 _LOOK_SECONDS = 0.5
 _VOLUMES = ("spec", "template", "spec", "volumes")
-_PULL_SECONDS = 1800
-"""A node may take this long to pull; the time to become ready starts after that."""
-_DENIED_SECONDS = 30
-_AWAY_SECONDS = 300
-"""The API server may be away this long while a rollout waits."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +127,7 @@ class KubeRollout:
             try:
                 observed = self.mine.observe(of.objects, number)
             except (RuntimeUnavailable, RuntimeDenied) as error:
-                # An API server that has just started knows no roles yet, and says no to everybody.
-                if now - seen > (_AWAY_SECONDS if error.retriable else _DENIED_SECONDS):
+                if now - seen > (AWAY_SECONDS if error.retriable else DENIED_SECONDS):
                     raise
                 if said != error.what:
                     self.say(f"revision {number}: {error.what}; waiting for it")
@@ -151,7 +146,7 @@ class KubeRollout:
                 deleted = observed.deployment is None or is_leaving(observed.deployment)
                 # Whoever deleted it while it was rolled out has said nothing about the release.
                 return verdict._replace(retriable=verdict.retriable or (deleted and not verdict.done))
-            if is_preparing(observed, number) and now - began < _PULL_SECONDS:
+            if is_preparing(observed, number) and now - began < PULL_SECONDS:
                 start = now
             if now - start > seconds:
                 late = f"not ready after {seconds:g} s: {verdict.reason}"

@@ -29,7 +29,7 @@ from linkspan.runtimes.asking import ask, probe
 from linkspan.runtimes.base import KubeObject, Later, Rollout
 from linkspan.runtimes.kubernetes.app_objects import default_objects
 from linkspan.runtimes.kubernetes.client import Conflict, Refused
-from linkspan.runtimes.kubernetes.containers import PASSES, PATIENCE, Stage, Trouble
+from linkspan.runtimes.kubernetes.containers import PASSES, PATIENCE, PULL_SECONDS, Stage, Trouble
 from linkspan.runtimes.kubernetes.fields import refusal_words
 from linkspan.runtimes.kubernetes.forward import http_through
 from linkspan.runtimes.kubernetes.marks import Snapshot, live_of
@@ -51,8 +51,6 @@ from linkspan.runtimes.kubernetes.tried import taken, tried
 from linkspan.runtimes.readiness import Observed, Readiness, readiness
 
 _LOOK_SECONDS = 0.1
-_PULL_SECONDS = 1800
-"""A node may take this long to pull; the time to start begins after that."""
 _ELSEWHERE = 'Where that cannot be mended, set trial="engine" in the block of the runtime'
 _NODES = 32
 """Nodes at most that fetch a release while it is tried; others do when they get a pod of it."""
@@ -70,10 +68,10 @@ class KubeTrial:
     def verdict(self, ready_path: str) -> Readiness:
         seen = tried(self.mine, self.pod, self.container)
         if not seen.runs(self.container):
+            # A container that ended is started again, as it would be in a rollout.
             trouble = seen.trouble(stuck=0)
             passes, reason = (trouble.passes, trouble.reason) if trouble else (True, "")
-            # A container that ended is started again, as it would be in a rollout.
-            return Readiness(done=False, retriable=passes or trouble is None, reason=reason)
+            return Readiness(done=False, retriable=passes, reason=reason)
         return readiness(Observed(self.pod, "running", probe=probe(self.http, ready_path)), ready_path)
 
     def log(self) -> str:
@@ -204,7 +202,7 @@ class _Attempt:
             if trouble and not trouble.passes:
                 raise self._stopped(trouble)
             reason = trouble.reason if trouble else ""
-            if seen.prepares and now - began < _PULL_SECONDS:
+            if seen.prepares and now - began < PULL_SECONDS:
                 start = now
             if now - start > self.rollout.ready_seconds:
                 raise self._late(trouble)

@@ -37,8 +37,7 @@ def trial_pod(objects: Sequence[KubeObject], name: str, copied: Mapping[str, Kub
     It has no demands on where others like it run: those that are live are where the release will be.
     """
     deployment = app_deployment(objects)
-    template = copy.deepcopy(deployment["spec"]["template"])
-    spec = template["spec"]
+    spec = copy.deepcopy(deployment["spec"]["template"]["spec"])
     spec["activeDeadlineSeconds"] = SECONDS
     # Until its copies are there, which go with it and so come after it.
     spec["schedulingGates"] = [{"name": marks.TRIAL}]
@@ -59,7 +58,7 @@ def trial_pod(objects: Sequence[KubeObject], name: str, copied: Mapping[str, Kub
     names = {(each["kind"], each["metadata"]["name"]): copy for copy, each in copied.items()}
     for kind, reference, key in list(_references(spec)):
         reference[key] = names.get((kind, reference[key]), reference[key])
-    return _pod(objects, deployment, template, name, "trial", spec)
+    return _pod(objects, name, "trial", spec)
 
 
 def _asks(app: KubeObject) -> KubeObject:
@@ -73,11 +72,11 @@ def fetching_pod(objects: Sequence[KubeObject], name: str, node: str) -> KubeObj
     An image need not have a program that does nothing, so it is told to run one that is not there.
     """
     deployment = app_deployment(objects)
-    template = copy.deepcopy(deployment["spec"]["template"])
-    app = _app(deployment, template["spec"])
-    mounted = [each for each in template["spec"].get("volumes") or () if each["name"] == marks.MODEL_VOLUME]
+    own = copy.deepcopy(deployment["spec"]["template"]["spec"])
+    app = _app(deployment, own)
+    mounted = [each for each in own.get("volumes") or () if each["name"] == marks.MODEL_VOLUME]
     spec = _some(
-        template["spec"],
+        own,
         "imagePullSecrets", "serviceAccountName", "securityContext", "tolerations", "runtimeClassName",
     )  # fmt: skip
     here = {"key": "metadata.name", "operator": "In", "values": [node]}
@@ -93,7 +92,7 @@ def fetching_pod(objects: Sequence[KubeObject], name: str, node: str) -> KubeObj
         "volumes": mounted,
         "containers": [{**same, "command": [_NOTHING], "resources": least}],
     }
-    return _pod(objects, deployment, template, name, "fetch", spec)
+    return _pod(objects, name, "fetch", spec)
 
 
 def needed(objects: Sequence[KubeObject]) -> list[KubeObject]:
@@ -183,15 +182,10 @@ def _some(of: dict[str, Any], *keys: str) -> dict[str, Any]:
     return {key: of[key] for key in keys if key in of}
 
 
-def _pod(
-    objects: Sequence[KubeObject],
-    deployment: KubeObject,
-    template: KubeObject,
-    name: str,
-    role: str,
-    spec: KubeObject,
-) -> KubeObject:
-    labels, annotations = template["metadata"]["labels"], template["metadata"]["annotations"]
+def _pod(objects: Sequence[KubeObject], name: str, role: str, spec: KubeObject) -> KubeObject:
+    deployment = app_deployment(objects)
+    template = deployment["spec"]["template"]["metadata"]
+    labels, annotations = template["labels"], template["annotations"]
     ours = {marks.MANAGED_BY: marks.FIELD_MANAGER, marks.TRIAL: labels[marks.SERVICE], marks.ROLE: role}
     # A pod that runs nothing needs no sidecar either, and no identity, which labels of the app may ask for.
     kept = _apart(labels, _selecting(objects, deployment)) if role == "trial" else {}
@@ -221,9 +215,7 @@ def _selecting(objects: Sequence[KubeObject], deployment: KubeObject) -> set[str
     """The labels by which the service's pods are chosen."""
     selectors = [(each.get("spec") or {}).get("selector") for each in objects if each["kind"] == "Service"]
     keys = {key for selector in selectors for key in selector or ()}
-    return (
-        keys | set(deployment["spec"]["selector"].get("matchLabels") or ()) | {marks.SERVICE, marks.REVISION}
-    )
+    return keys | set(deployment["spec"]["selector"].get("matchLabels") or ())
 
 
 def _chooses(selector: KubeObject | None, labels: Mapping[str, str]) -> bool:

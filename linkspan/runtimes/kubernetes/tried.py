@@ -6,15 +6,12 @@ from dataclasses import dataclass
 
 from linkspan.errors import RuntimeDenied, RuntimeUnavailable
 from linkspan.runtimes.base import KubeObject
-from linkspan.runtimes.kubernetes.containers import Stage, Trouble, last_end
+from linkspan.runtimes.kubernetes.containers import AWAY_SECONDS, DENIED_SECONDS, Stage, Trouble, last_end
 from linkspan.runtimes.kubernetes.fields import field, is_leaving, objects, text
 from linkspan.runtimes.kubernetes.readiness import prepares
 from linkspan.runtimes.kubernetes.service import KubeService
 from linkspan.runtimes.kubernetes.troubles import pod_troubles
 
-_AWAY_SECONDS = 300
-"""The API server may be away this long in the middle of a trial."""
-_DENIED_SECONDS = 30
 _LOOK_SECONDS = 0.5
 
 
@@ -58,8 +55,7 @@ def tried(mine: KubeService, pod: str, container: str) -> Tried:
         try:
             return _seen(mine, pod, container)
         except (RuntimeUnavailable, RuntimeDenied) as error:
-            # One that has just started knows no roles yet, and says no to everybody.
-            patience = _AWAY_SECONDS if error.retriable else _DENIED_SECONDS
+            patience = AWAY_SECONDS if error.retriable else DENIED_SECONDS
             if isinstance(error, _Taken) or time.monotonic() - began > patience:
                 raise
         time.sleep(_LOOK_SECONDS)
@@ -70,8 +66,9 @@ def _seen(mine: KubeService, pod: str, container: str) -> Tried:
     found = next(iter(cluster.list("v1", "Pod", namespace, fields=f"metadata.name={pod}")), None)
     if found is None or is_leaving(found):
         raise taken(f"{pod} was removed by somebody else")
-    if Tried(found).runs(container):
-        return Tried(found)
+    seen = Tried(found)
+    if seen.runs(container):
+        return seen
     events = cluster.list("v1", "Event", namespace, fields=f"involvedObject.name={pod}")
     end = last_end(found)
     log = cluster.log(namespace, pod, end.container, previous=end.previous) if end else None

@@ -60,6 +60,14 @@ def names(cluster: RunningCluster, service: Service) -> set[str]:
     return {each["metadata"]["name"] for each in found if "deletionTimestamp" not in each["metadata"]}
 
 
+def allow_pods(cluster: RunningCluster, service: Service, number: int) -> None:
+    """Let the namespace have so many pods; a quota is in force once its controller has counted."""
+    meta, spec = {"name": "pods"}, {"hard": {"pods": str(number)}}
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": meta, "spec": spec}
+    cluster.apply(str(service), quota)
+    until(lambda: cluster.get(str(service), "resourcequota", "pods").get("status"), what="a quota")
+
+
 def says(text: str) -> SmokeSection:
     return SmokeSection.model_validate({"path": "/", "expect_json": {"version": text}})
 
@@ -132,10 +140,7 @@ def test_no_room_is_no_verdict(
     monkeypatch.setattr("linkspan.runtimes.kubernetes.troubles.PATIENCE", 0.0)
     with pytest.raises(RuntimeUnavailable, match=r"no room .*Insufficient memory"):
         smoke(runtime, rollout(service, "v1", image_of("v1"), memory="4000g"), WANTED, say=quiet)
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}}
-    cluster.apply(str(service), {**quota, "spec": {"hard": {"pods": "0"}}})
-    # The quota is in force once its controller has counted.
-    until(lambda: cluster.get(str(service), "resourcequota", "none").get("status"), what="a quota")
+    allow_pods(cluster, service, 0)
     with pytest.raises(RuntimeUnavailable, match=r"no room .*exceeded quota"):
         smoke(runtime, rollout(service, "v1", image_of("v1")), WANTED, say=quiet)
     until(lambda: harness.trials(service) == [], what="the end of the trial")
@@ -157,9 +162,7 @@ def test_what_the_cluster_forbids_is_no_verdict(
 def test_a_rollout_that_fills_a_quota_waits_for_what_was_tried(
     runtime: Runtime, cluster: RunningCluster, service: Service, image_of: ImageOf
 ) -> None:
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "two"}}
-    cluster.apply(str(service), {**quota, "spec": {"hard": {"pods": "2"}}})
-    until(lambda: cluster.get(str(service), "resourcequota", "two").get("status"), what="a quota")
+    allow_pods(cluster, service, 2)
     asked = rollout(service, "v1", image_of("v1"))
     with runtime.trial(asked, say=quiet):
         rolling = threading.Thread(target=lambda: done.append(runtime.roll_out(asked, say=said.append)))
