@@ -8,7 +8,11 @@ from linkspan.errors import DigestMismatch
 from linkspan.nouns import Digest
 
 _KEPT = 32 << 20
-"""Bytes: more than are on their way at a time, in sockets and in what a registry has not written yet."""
+"""Bytes: more than are on their way at a time, in sockets and in what a registry has not written yet.
+
+Usually: kernels with a tcp_rmem of 32 MiB can hold more where a busy proxy reads late, and if it breaks then
+the next try reads the source again from where the registry is (`Earlier`).
+"""
 # How much is filled with zeros to end a failed upload in good order, see `since`.
 _FILL = 16 << 20
 

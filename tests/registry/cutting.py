@@ -6,6 +6,9 @@ import threading
 from collections.abc import Iterator
 
 _PIECE = 1 << 16
+# Bytes in the kernel that wait to be passed on, and are lost with a connection. By default that may be more than
+# a client keeps (tcp_rmem, 32 MiB on new kernels), once the machine is busy.
+_WAITING = 1 << 20
 
 
 class CuttingProxy:
@@ -15,6 +18,8 @@ class CuttingProxy:
         host, port = upstream.split(":")
         self._upstream = (host, int(port))
         self._listener = socket.create_server(("127.0.0.1", 0))
+        # Whatever it accepts has this too (socket(7)).
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _WAITING)
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self.passed = 0
