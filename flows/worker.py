@@ -73,11 +73,17 @@ with warnings.catch_warnings():
                     while True:
                         await heard.wait()
                         heard.clear()
-                        # A server that is away is the next look's business: that one waits longer and longer.
-                        with suppress(httpx.HTTPError, ValueError):
-                            await self.get_and_submit_flow_runs()
+                        await self._look()
                 finally:
                     asyncio.get_running_loop().remove_reader(line)
+
+        async def _look(self) -> None:
+            try:
+                await self.get_and_submit_flow_runs()
+            except httpx.HTTPError:
+                pass  # a server that is away is the next look's business: that one waits longer and longer
+            except Exception as error:  # noqa: BLE001 whatever it is, the next one who tells is heard
+                self._logger.warning("Looking for a run failed: %s: %s", type(error).__name__, error)
 
 
 def _ours() -> str:

@@ -28,8 +28,11 @@ def test_who_starts_a_run_need_not_wait_for_the_worker_to_look(
         with worker_server.worker(**env):
             until(lambda: listening() == 2, what="another one listens")
         assert listening() == 1  # its end is nothing to the first
+        (tmp_path / "go").touch()
         for number in range(2):
-            run = server.start("test-scheduled/test", {"word": "told"}, idempotency_key=uuid4().hex)
+            # Nothing that a clock starts too: the other worker would take such a run with it, and its queue's
+            # only slot.
+            run = server.start("test-wait/test", {"folder": str(tmp_path)}, idempotency_key=uuid4().hex)
 
             def ended(run_id: str = run.id) -> bool:
                 wake(told)  # more than once: the server may be too busy for the look

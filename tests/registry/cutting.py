@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterator
 
 _PIECE = 1 << 16
-# Bytes in the kernel that wait to be passed on, and are lost with a connection. By default that may be more than
-# a client keeps (tcp_rmem, 32 MiB on new kernels), once the machine is busy.
+# Bytes in the kernel that wait to be passed on, and are lost with a connection. By default that may be more
+# than a client keeps (tcp_rmem, 32 MiB on new kernels), once the machine is busy.
 _WAITING = 1 << 20
 
 
