@@ -53,8 +53,8 @@ def commands(node: Path, containerd: Path, network: Network) -> dict[str, list[s
             "scheduler",
             *_flags({"config": CONFIGS / "scheduler.json", "secure-port": 0}),
         ],
-        # A node keeps processor time free for its kubelet (kube-reserved). Where none is, probes come late and
-        # in bunches, and three good answers in a row are no longer two seconds.
+        # A node keeps processor time free for its kubelet (kube-reserved). Where none is, probes come late,
+        # and bunched, and three good answers in a row are no longer two seconds.
         "kubelet": [
             *("nice", "-n", "-10"),
             str(node),
