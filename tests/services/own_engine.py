@@ -27,7 +27,8 @@ class OwnEngine:
         self.url = f"unix://{folder}/docker.sock"
         config = folder / "daemon.json"
         config.write_text("{}")  # not the machine's
-        self.bridge = f"ls{uuid.uuid4().hex[:8]}"
+        name = uuid.uuid4().hex[:8]
+        self.bridge = f"ls{name}"
         subprocess.run(["ip", "link", "add", self.bridge, "type", "bridge"], check=True)
         options = {
             "config-file": config,
@@ -39,8 +40,8 @@ class OwnEngine:
             "iptables": "false",
             "ip-forward": "false",
             # Where the machine has a containerd of the system, dockerd takes it.
-            "containerd-namespace": folder.parent.name,
-            "containerd-plugins-namespace": f"{folder.parent.name}-plugins",
+            "containerd-namespace": f"linkspan-{name}",
+            "containerd-plugins-namespace": f"linkspan-{name}-plugins",
         }
         program = _program() or "dockerd"
         self.child = Child(
