@@ -55,7 +55,7 @@ async def ask(server: Server, body: list[Message] = BODY) -> list[Any]:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(again, "PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(again, "PAUSES", (0.0, 0.0))
 
 
 @pytest.mark.parametrize("raises", [False, True])
@@ -73,9 +73,65 @@ def test_everything_else_passes_as_it_is(status: int) -> None:
 
 
 def test_who_is_refused_for_long_hears_it() -> None:
-    server = Server(503, 503, 503, 503)
+    server = Server(*[503] * 5)
     assert asyncio.run(ask(server)) == [503, b"503"]
-    assert len(server.asked) == 4
+    assert len(server.asked) == 5
+
+
+class Snapshots:
+    """As SQLite has it: who reads, and finds when it writes that another one wrote, is refused."""
+
+    def __init__(self) -> None:
+        self.writes = 0
+        self.refused = 0
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        await receive()
+        before = self.writes
+        for _ in range(40 if scope["path"] == "/slow" else 1):
+            await asyncio.sleep(0)
+        ours = scope["method"] == "GET" or self.writes == before
+        self.writes += scope["method"] != "GET" and ours
+        self.refused += not ours
+        await send({"type": "http.response.start", "status": 200 if ours else 503, "headers": []})
+
+
+def test_who_is_refused_again_and_again_is_made_alone_and_readers_do_not_wait_for_it() -> None:
+    async def main() -> None:
+        app = Snapshots()
+        server, done = Again(app), asyncio.Event()
+        answered: list[tuple[str, str, int]] = []
+
+        async def one(method: str, path: str) -> int:
+            body = [{"type": "http.request", "body": b"", "more_body": False}]
+
+            async def receive() -> Message:
+                return body.pop()
+
+            async def send(message: Message) -> None:
+                answered.append((method, path, message["status"]))
+
+            await server({"type": "http", "method": method, "path": path}, receive, send)
+            return int(answered[-1][2])
+
+        async def often(method: str) -> None:
+            while not done.is_set():
+                await one(method, "/quick")
+                await asyncio.sleep(0)
+
+        others = [asyncio.create_task(often("POST")), asyncio.create_task(often("GET"))]
+        slow = [asyncio.create_task(one("PATCH", "/slow")) for _ in range(5)]
+        assert [await each for each in slow] == [200] * 5
+        done.set()
+        await asyncio.gather(*others)
+        assert app.refused >= 5, "they were in each other's way"
+        assert {status for _, _, status in answered} == {200}
+        first, last = (
+            each([at for at, (_, path, _) in enumerate(answered) if path == "/slow"]) for each in (min, max)
+        )
+        assert any(method == "GET" for method, _, _ in answered[first:last])
+
+    asyncio.run(main())
 
 
 def test_what_is_refused_after_a_long_wait_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +147,7 @@ def test_an_error_that_is_no_refusal_is_not_hidden() -> None:
     with pytest.raises(RuntimeError, match="locked"):
         asyncio.run(ask(server))
     with pytest.raises(RuntimeError, match="locked"):
-        asyncio.run(ask(Server(503, 503, 503, 503, raises=True)))
+        asyncio.run(ask(Server(*[503] * 5, raises=True)))
 
 
 def test_a_body_too_big_to_keep_is_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
