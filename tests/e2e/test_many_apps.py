@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 from demo.prober import Prober
 from linkspan.errors import ServerUnavailable
 from tests.e2e.conftest import new_world
-from tests.e2e.deployed import hint, prefect_file
+from tests.e2e.deployed import all_runs, hint, prefect_file, start_anew
 from tests.e2e.front import FaultyProxy
 from tests.e2e.world import World, pair_of
 from tests.effort import effort
@@ -30,7 +29,6 @@ pytestmark = [pytest.mark.calm, pytest.mark.timeout(1800), pytest.mark.needs("pr
 
 APPS = effort(usual=3, long=10)
 FLOWS = ("app-stream", "model-stream")
-RELEASE = "build-and-deploy/{0.service}"
 
 
 @pytest.fixture
@@ -72,22 +70,15 @@ def released(world: World, word: str, seed: int) -> str:
 def is_live(world: World, pair: str, left: set[str]) -> bool:
     """Whether the pair answers and no run of the app is under way. Fails as soon as one of its runs has.
 
-    `left` gets the crashed runs that nobody restarted: a busy SQLite makes the server lose the event that its
-    automation waits for. Then this does what the schedule does, it starts a run.
+    `left` gets the crashed runs that nobody restarted but this.
     """
-    names = {flow: f"{flow}/{world.app}" for flow in FLOWS} | {"build-and-deploy": RELEASE.format(world)}
     try:
-        with world.server.api() as server:
-            runs = [(flow, run) for flow, name in names.items() for run in server.recent_runs(name, limit=50)]
+        runs = all_runs(world)
     except ServerUnavailable:
         return False  # it is busy
     bad = [f"{run.name}: {run.state_name} {run.message}" for _, run in runs if run.state_type == "FAILED"]
     assert not bad, bad
-    for flow, run in runs:
-        since = (datetime.now(UTC) - run.ended).total_seconds() if run.ended else 0
-        if run.state_type == "CRASHED" and since > 20 and run.id not in left:
-            left.add(run.id)
-            hint(world, flow, "the clock")
+    start_anew(world, runs, left)
     done = all(run.state_type in {"COMPLETED", "CANCELLED"} or run.id in left for _, run in runs)
     return done and " ".join(world.answers("commit", "model")) == pair
 

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -21,9 +20,8 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 
 from demo.prober import Prober, Report
 from linkspan.errors import ServerUnavailable
-from linkspan.prefect_api.server import Run
 from tests.e2e.conftest import new_world
-from tests.e2e.deployed import hint, prefect_file
+from tests.e2e.deployed import all_runs, hint, prefect_file, start_anew
 from tests.e2e.front import FaultyProxy
 from tests.e2e.killable import TRAPS
 from tests.e2e.world import World, pair_of
@@ -95,22 +93,10 @@ def world(worlds: list[World]) -> World:
     return worlds[0]
 
 
-def all_runs(world: World) -> list[tuple[str, Run]]:
-    """Flow and run, for all of the world's deployments."""
-    names = {"app-stream": world.app, "model-stream": world.app, "build-and-deploy": str(world.service)}
-    with world.server.api() as server:
-        return [
-            (flow, run)
-            for flow, name in names.items()
-            for run in server.recent_runs(f"{flow}/{name}", limit=100)
-        ]
-
-
 def wait_until_live(world: World, commit: str, model: str) -> int:
     """Until the pair answers and no run is under way; a failed run fails at once, and so does a standstill.
 
-    Returns how many crashed runs nobody restarted within 20 s: under load SQLite makes the server drop the
-    event that its automation waits for. Then this does what the schedule does, it starts a run.
+    Returns how many crashed runs nobody restarted but this (`start_anew`).
     """
     patience = Patience()
     earlier = {run.id for _, run in all_runs(world) if run.state_type == "CRASHED"}  # of tests before
@@ -132,11 +118,7 @@ def wait_until_live(world: World, commit: str, model: str) -> int:
         )
         assert not [run for _, run in runs if run.state_type == "FAILED"], told
         patience.look(told, f"{commit} + {model} is not live\n{told}")
-        for flow, run in runs:
-            since = (datetime.now(UTC) - run.ended).total_seconds() if run.ended else 0
-            if run.state_type == "CRASHED" and since > 20 and run.id not in left:
-                left.add(run.id)
-                hint(world, flow, "the clock")
+        start_anew(world, runs, left)
     answer = world.ask()
     assert (answer["commit"], answer["model"]) == (commit, model)
     return len(left - earlier)
